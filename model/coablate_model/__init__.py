@@ -1,0 +1,1 @@
+"""Networks for action recognition from video and skeleton, in plain torch."""

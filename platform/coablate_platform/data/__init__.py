@@ -1,0 +1,1 @@
+"""Feeds: formats, protocols, the prepared store, sampling and augmentation."""

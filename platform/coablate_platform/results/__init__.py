@@ -1,0 +1,1 @@
+"""Concludes: the journal, statistics, tables, and tracking in MLflow."""

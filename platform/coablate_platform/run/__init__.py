@@ -1,0 +1,1 @@
+"""Executes: the training loop, checkpoints, lanes, and the Tune side of a study."""

@@ -1,0 +1,15 @@
+"""Errors a person can act on: what, where, what was expected, the nearest valid name."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(Exception):
+    """A user's mistake, said in one line. The command line prints it without a traceback and exits with 2."""
+
+
+def did_you_mean(name: str, options: Iterable[str]) -> str:
+    """Return `` (did you mean 'x'?)`` for the nearest option, else the sorted list of all options."""
+    known = sorted(options)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f" (did you mean {near[0]!r}?)" if near else f" (known: {', '.join(known) or 'none'})"

@@ -1,0 +1,1 @@
+"""The studies that ship with Coablate: values only, a study a file."""
