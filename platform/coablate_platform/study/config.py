@@ -33,6 +33,20 @@ class ClipShape:
     persons: int
 
 
+class Description(Protocol):
+    """What a configuration costs: trainable parameters, and for one clip the forward pass's floating-point operations
+    and the bytes of activations that training keeps for the backward pass."""
+
+    @property
+    def parameters(self) -> int: ...
+
+    @property
+    def flops(self) -> int: ...
+
+    @property
+    def activation_bytes(self) -> int: ...
+
+
 class Objective(Protocol):
     """What a model is trained for and judged by. The loop knows nothing else of the task."""
 
@@ -57,9 +71,24 @@ class ModelConfig(Protocol):
     and ``index`` (N,) int64, the clip's row in the store; ``outputs`` is whatever the objective understands.
     """
 
-    def build(self, shape: ClipShape) -> "nn.Module": ...
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Which of ``video`` and ``skeleton`` the network reads; the others are not decoded."""
+        ...
+
+    def build(self, shape: ClipShape) -> "nn.Module":
+        """Return the network. Every module that owns parameters draws them in ``reset_parameters()``."""
+        ...
+
+    def start(self, model: "nn.Module") -> None:
+        """Put published weights into the freshly drawn network; nothing where the configuration names none."""
+        ...
 
     def objective(self) -> Objective: ...
+
+    def describe(self, shape: ClipShape) -> Description:
+        """Measure the network for clips of this shape without data."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
