@@ -1,0 +1,78 @@
+"""Which joints a skeleton has, how they are joined, and which are each other's mirror image."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class JointLayout:
+    """The joints of one sensor, in the order in which clips hold them.
+
+    Args:
+        name: key in :data:`LAYOUTS`.
+        joints: names, one a joint (V).
+        bones: (child, parent) pairs, the tree that graph networks use.
+        official_bones: the tree of the data set's own viewer where it differs, else equal to ``bones``.
+        centre: the joint that sampling subtracts from all others: the middle of the spine.
+        mirror: for each joint the one that takes its place when left and right are swapped.
+    """
+
+    name: str
+    joints: tuple[str, ...]
+    bones: tuple[tuple[int, int], ...]
+    official_bones: tuple[tuple[int, int], ...]
+    centre: int
+    mirror: tuple[int, ...]
+
+
+def _mirror(joints: tuple[str, ...]) -> tuple[int, ...]:
+    """Pair every ``left …`` joint with its ``right …`` one; the others stay."""
+    swap = {"left": "right", "right": "left"}
+    images = (" ".join(swap.get(word, word) for word in joint.split()) for joint in joints)
+    return tuple(joints.index(image) for image in images)
+
+
+_V2 = (
+    *("base of spine", "middle of spine", "neck", "head"),
+    *("left shoulder", "left elbow", "left wrist", "left hand"),
+    *("right shoulder", "right elbow", "right wrist", "right hand"),
+    *("left hip", "left knee", "left ankle", "left foot"),
+    *("right hip", "right knee", "right ankle", "right foot"),
+    *("spine at shoulders", "left hand tip", "left thumb", "right hand tip", "right thumb"),
+)
+_V2_BODY = (
+    *((0, 1), (1, 20), (2, 20), (3, 2)),
+    *((4, 20), (5, 4), (6, 5), (7, 6)),
+    *((8, 20), (9, 8), (10, 9), (11, 10)),
+    *((12, 0), (13, 12), (14, 13), (15, 14)),
+    *((16, 0), (17, 16), (18, 17), (19, 18)),
+)
+KINECT_V2 = JointLayout(
+    name="kinect_v2",
+    joints=_V2,
+    bones=(*_V2_BODY, (21, 22), (22, 7), (23, 24), (24, 11)),
+    official_bones=(*_V2_BODY, (21, 7), (22, 7), (23, 11), (24, 11)),
+    centre=1,
+    mirror=_mirror(_V2),
+)
+"""NTU RGB+D: 25 joints in the file's order."""
+
+_V1 = (
+    *("hip centre", "spine", "shoulder centre", "head"),
+    *("left shoulder", "left elbow", "left wrist", "left hand"),
+    *("right shoulder", "right elbow", "right wrist", "right hand"),
+    *("left hip", "left knee", "left ankle", "left foot"),
+    *("right hip", "right knee", "right ankle", "right foot"),
+)
+_V1_BONES = (
+    *((1, 0), (2, 1), (3, 2)),
+    *((4, 2), (5, 4), (6, 5), (7, 6)),
+    *((8, 2), (9, 8), (10, 9), (11, 10)),
+    *((12, 0), (13, 12), (14, 13), (15, 14)),
+    *((16, 0), (17, 16), (18, 17), (19, 18)),
+)
+KINECT_V1 = JointLayout(
+    name="kinect_v1", joints=_V1, bones=_V1_BONES, official_bones=_V1_BONES, centre=1, mirror=_mirror(_V1)
+)
+"""NW-UCLA and UTD-MHAD: 20 joints in the sensor's order; the reader of UTD-MHAD reorders its joints to it."""
+
+LAYOUTS = {layout.name: layout for layout in (KINECT_V1, KINECT_V2)}

@@ -1,0 +1,194 @@
+"""Published ways to divide a data set: row filters over one store, with a validation split held out by a named rule.
+
+No data set here has an official validation split, and public code selects on test. Every protocol therefore names
+rows that are taken out of training and selected on; the test rows are for the end.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coablate_platform.study.errors import InputError, did_you_mean
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """Rows whose subject, camera and setup are all among the named ones; None leaves a column free."""
+
+    subjects: frozenset[int] | None = None
+    cameras: frozenset[int] | None = None
+    setups: frozenset[int] | None = None
+
+    def matches(self, rows: Mapping[str, NDArray[np.int64]]) -> NDArray[np.bool_]:
+        """Return a mask (N,) over columns ``subject``, ``camera`` and ``setup`` of N rows each."""
+        columns = {"subject": self.subjects, "camera": self.cameras, "setup": self.setups}
+        keep = np.ones(len(rows["subject"]), dtype=np.bool_)
+        for name, values in columns.items():
+            if values is not None:
+                keep &= np.isin(rows[name], sorted(values))
+        return keep
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """A way to divide the clips of one source.
+
+    Args:
+        name: ``set/rule``, as published.
+        source: the :class:`~coablate_platform.data.formats.clip.Source` whose clips it divides.
+        train: rows of the published training set.
+        test: rows of the published test set.
+        validation: rows taken out of training to select on.
+        rule: the validation rule in words.
+        description: the protocol in words.
+        classes: number of classes where the protocol uses only the first of the source's, else None.
+    """
+
+    name: str
+    source: str
+    train: Rule
+    test: Rule
+    validation: Rule
+    rule: str
+    description: str
+    classes: int | None = None
+
+    def split(self, rows: Mapping[str, Any], *, hold_out: bool = True) -> dict[str, NDArray[np.int64]]:
+        """Divide rows into disjoint ``train``, ``validation`` and ``test``.
+
+        Args:
+            rows: integer columns ``subject``, ``camera`` and ``setup`` of equal length, as numpy or Arrow arrays (a
+                ``pyarrow.Table`` will do).
+            hold_out: whether validation rows leave training; without, validation is empty and training is the
+                published set.
+
+        Returns:
+            Ascending row numbers by split.
+        """
+        columns = {name: np.asarray(rows[name]) for name in ("subject", "camera", "setup")}
+        train, test = self.train.matches(columns), self.test.matches(columns)
+        held = self.validation.matches(columns) & ~test if hold_out else np.zeros_like(train)
+        masks = {"train": train & ~held, "validation": held, "test": test}
+        return {name: np.flatnonzero(masks[name]) for name in SPLITS}
+
+
+def _numbers(*parts: int | range) -> frozenset[int]:
+    return frozenset(number for part in parts for number in (part if isinstance(part, range) else (part,)))
+
+
+_NTU60_SETUPS = _numbers(range(1, 18))
+_NTU60_TRAIN = _numbers(1, 2, 4, 5, 8, 9, range(13, 20), 25, 27, 28, 31, 34, 35, 38)
+_NTU120_TRAIN = _NTU60_TRAIN | _numbers(
+    *(45, 46, 47, 49, 50, range(52, 60), 70, 74, 78),
+    *(range(80, 87), 89, range(91, 96), 97, 98, 100, 103),
+)
+_NTU_HELD = _numbers(2, 5, 9, 14)
+_ODD, _EVEN = _numbers(range(1, 107, 2)), _numbers(range(2, 107, 2))
+
+_ALL = (
+    Protocol(
+        name="ntu60/cs",
+        source="ntu",
+        train=Rule(subjects=_NTU60_TRAIN, setups=_NTU60_SETUPS),
+        test=Rule(subjects=_numbers(range(1, 41)) - _NTU60_TRAIN, setups=_NTU60_SETUPS),
+        validation=Rule(subjects=_NTU_HELD, setups=_NTU60_SETUPS),
+        rule="training performers 2, 5, 9 and 14",
+        description="NTU RGB+D 60 cross-subject: 20 performers train, the other 20 test",
+        classes=60,
+    ),
+    Protocol(
+        name="ntu60/cv",
+        source="ntu",
+        train=Rule(cameras=_numbers(2, 3), setups=_NTU60_SETUPS),
+        test=Rule(cameras=_numbers(1), setups=_NTU60_SETUPS),
+        validation=Rule(subjects=_NTU_HELD, cameras=_numbers(2, 3), setups=_NTU60_SETUPS),
+        rule="performers 2, 5, 9 and 14 of the training cameras",
+        description="NTU RGB+D 60 cross-view: cameras 2 and 3 train, camera 1 tests",
+        classes=60,
+    ),
+    Protocol(
+        name="ntu120/csub",
+        source="ntu",
+        train=Rule(subjects=_NTU120_TRAIN),
+        test=Rule(subjects=_numbers(range(1, 107)) - _NTU120_TRAIN),
+        validation=Rule(subjects=_NTU_HELD | _numbers(45, 55, 70, 85)),
+        rule="training performers 2, 5, 9, 14 (classes 1-60) and 45, 55, 70, 85 (classes 61-120)",
+        description="NTU RGB+D 120 cross-subject: 53 performers train, the other 53 test",
+    ),
+    Protocol(
+        name="ntu120/cset",
+        source="ntu",
+        train=Rule(setups=_numbers(range(2, 33, 2))),
+        test=Rule(setups=_numbers(range(1, 33, 2))),
+        validation=Rule(setups=_numbers(6, 24)),
+        rule="training setups 6 (classes 1-60) and 24 (classes 61-120)",
+        description="NTU RGB+D 120 cross-setup: even setups train, odd setups test",
+    ),
+    Protocol(
+        name="utd/cs",
+        source="utd_mhad",
+        train=Rule(subjects=_numbers(1, 3, 5, 7)),
+        test=Rule(subjects=_numbers(2, 4, 6, 8)),
+        validation=Rule(subjects=_numbers(7)),
+        rule="training subject 7",
+        description="UTD-MHAD cross-subject: subjects 1, 3, 5, 7 train, 2, 4, 6, 8 test",
+    ),
+    Protocol(
+        name="utd/few",
+        source="utd_mhad",
+        train=Rule(subjects=_numbers(1, 3)),
+        test=Rule(subjects=_numbers(2, 4, 6, 8)),
+        validation=Rule(subjects=_numbers(7)),
+        rule="subject 7, who trains in utd/cs and is in neither split here",
+        description="UTD-MHAD with half of the training subjects: subjects 1, 3 train, 2, 4, 6, 8 test",
+    ),
+    Protocol(
+        name="ucla/cv",
+        source="nw_ucla",
+        train=Rule(cameras=_numbers(1, 2)),
+        test=Rule(cameras=_numbers(3)),
+        validation=Rule(subjects=_numbers(10), cameras=_numbers(1, 2)),
+        rule="performer 10 of the training views",
+        description="NW-UCLA cross-view: views 1 and 2 train, view 3 tests",
+    ),
+    Protocol(
+        name="synthetic/cs",
+        source="ntu",
+        train=Rule(subjects=_ODD),
+        test=Rule(subjects=_EVEN),
+        validation=Rule(subjects=_numbers(7)),
+        rule="training performer 7",
+        description="synthetic set cross-subject: odd performers train, even performers test",
+    ),
+    Protocol(
+        name="synthetic/cv",
+        source="ntu",
+        train=Rule(cameras=_numbers(2, 3)),
+        test=Rule(cameras=_numbers(1)),
+        validation=Rule(subjects=_numbers(7), cameras=_numbers(2, 3)),
+        rule="performer 7 of the training cameras",
+        description="synthetic set cross-view: cameras 2 and 3 train, camera 1 tests",
+    ),
+)
+PROTOCOLS = {protocol.name: protocol for protocol in _ALL}
+
+
+def get_protocol(name: str) -> Protocol:
+    """Return the protocol of that name.
+
+    Raises:
+        InputError: there is none; the message names the nearest.
+    """
+    if name not in PROTOCOLS:
+        raise InputError(f"data.protocol: there is no protocol {name!r}{did_you_mean(name, PROTOCOLS)}")
+    return PROTOCOLS[name]
+
+
+def for_source(source: str) -> tuple[Protocol, ...]:
+    """Return the protocols that divide clips of the source of that name; NTU's include the synthetic set's."""
+    return tuple(protocol for protocol in _ALL if protocol.source == source)
