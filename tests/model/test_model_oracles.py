@@ -1,0 +1,165 @@
+"""Every module agrees with the numbers its public ancestor gave for weights and inputs drawn by the same recipe."""
+
+import json
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from coablate_model.dsfm import DSFM
+from coablate_model.hcn import HCN
+from coablate_model.i3d import I3D
+from coablate_model.mffm import MFFM
+from coablate_model.mmtm import MMTM
+from coablate_model.tiam import TIAM
+
+ORACLES = Path(__file__).parent / "oracles"
+
+
+class Oracle:
+    def __init__(self, name: str) -> None:
+        with safe_open(ORACLES / f"{name}.safetensors", "pt") as file:
+            self.meta = file.metadata()
+            self.tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
+        self.weights = {
+            key: draw(key, tuple(shape), batch_norm=is_norm(key, json.loads(self.meta["keys"])))
+            for key, shape in json.loads(self.meta.get("keys", "{}")).items()
+        }
+
+    def inputs(self) -> list[Tensor]:
+        shapes = json.loads(self.meta["inputs"])
+        return [
+            torch.from_numpy(np.random.default_rng(1000 + i).standard_normal(shape).astype(np.float32))
+            for i, shape in enumerate(shapes)
+        ]
+
+    def outputs(self) -> list[Tensor]:
+        return [self.tensors[f"output/{i}"] for i in range(len(self.tensors))]
+
+
+def is_norm(key: str, keys: dict[str, list[int]] | set[str]) -> bool:
+    return key.rpartition(".")[0] + ".running_mean" in keys
+
+
+def draw(key: str, shape: tuple[int, ...], *, batch_norm: bool) -> Tensor:
+    r = np.random.default_rng(zlib.crc32(key.encode()))
+    kind = key.rpartition(".")[2]
+    if kind == "num_batches_tracked":
+        return torch.tensor(0)
+    if batch_norm and kind in ("weight", "running_var"):
+        values = r.uniform(0.5, 1.5, shape)
+    elif kind in ("bias", "running_mean") or len(shape) == 1:
+        values = 0.1 * r.standard_normal(shape)
+    else:
+        values = r.standard_normal(shape) * np.sqrt(2 / np.prod(shape[1:]))
+    return torch.from_numpy(np.asarray(values, dtype=np.float32))
+
+
+def fill(module: nn.Module, weights: dict[str, Tensor], rename: Callable[[str], str]) -> None:
+    module.load_state_dict({rename(key): value for key, value in weights.items()}, strict=True)
+    module.eval()
+
+
+def close(found: Tensor, expected: Tensor, rtol: float = 1e-4, atol: float = 1e-5) -> None:
+    torch.testing.assert_close(found, expected, rtol=rtol, atol=atol)
+
+
+@pytest.mark.parametrize("name", ["dsfm_small", "dsfm_mid", "dsfm_high"])
+@torch.no_grad()
+def test_dsfm_agrees_with_the_public_split_attention(name: str) -> None:
+    oracle = Oracle(name)
+    inputs = oracle.inputs()
+    module = DSFM(
+        [x.shape[1] for x in inputs],
+        int(oracle.meta["block_channels"]),
+        floor=float(oracle.meta["lambda_"]),
+        reduction=int(oracle.meta["reduction"]),
+    )
+    blocks = sum(key.startswith("dense_group") and key.endswith("weight") for key in oracle.weights)
+    side_by_side = {
+        f"excite.{kind}": torch.cat([oracle.weights[f"dense_group.{i}.{kind}"] for i in range(blocks)])
+        for kind in ("weight", "bias")
+    }
+    joint = {key: value for key, value in oracle.weights.items() if key.startswith("joint_features")}
+    names = {"joint_features.0": "joint", "joint_features.1": "norm"}
+    fill(module, joint | side_by_side, lambda key: names.get(key.rpartition(".")[0], "excite") + "." + leaf(key))
+    for found, expected in zip(module(inputs), oracle.outputs(), strict=True):
+        close(found, expected)
+
+
+@pytest.mark.parametrize("name", ["tiam_channel_25", "tiam_channel_64"])
+@torch.no_grad()
+def test_tiam_over_channels_agrees_with_the_public_ancestor(name: str) -> None:
+    oracle = Oracle(name)
+    inputs = oracle.inputs()
+    module = TIAM(inputs[0].shape[1], "channel")
+    names = {"g": "content", "theta": "embed_a", "phi": "embed_b", "W": "restore"}
+    fill(module, oracle.weights, lambda key: names[key.partition(".")[0]] + "." + key.partition(".")[2])
+    for found, expected in zip(module(*inputs), oracle.outputs(), strict=True):
+        close(found, expected)
+
+
+@torch.no_grad()
+def test_mffm_agrees_with_the_public_dynamic_feature_fusion() -> None:
+    oracle = Oracle("mffm")
+    module = MFFM(64)
+    names = {"conv_atten.0": "channel_gate", "conv_redu": "reduce", "conv1": "place_a", "conv2": "place_b"}
+    fill(module, oracle.weights, lambda key: names[key.rpartition(".")[0]] + "." + leaf(key))
+    close(module(*oracle.inputs()), oracle.outputs()[0])
+
+
+@torch.no_grad()
+def test_mmtm_agrees_with_the_public_code() -> None:
+    oracle = Oracle("mmtm")
+    module = MMTM((64, 32), ratio=int(oracle.meta["ratio"]), gain=1.0, relu=True)
+    names = {"fc_squeeze": "squeeze", "fc_visual": "excite_rgb", "fc_skeleton": "excite_skeleton"}
+    fill(module, oracle.weights, lambda key: names[key.rpartition(".")[0]] + "." + leaf(key))
+    rgb, skeleton = oracle.inputs()
+    gated_rgb, gated_skeleton = module(rgb, skeleton[:, None], torch.ones(len(rgb), 1, dtype=torch.bool))
+    close(gated_rgb, oracle.outputs()[0])
+    close(gated_skeleton[:, 0], oracle.outputs()[1])
+
+
+@torch.no_grad()
+def test_hcn_agrees_with_the_public_code() -> None:
+    oracle = Oracle("hcn_t32")
+    module = HCN(60, joints=25, frames=32)
+    fill(module, oracle.weights, hcn_name)
+    close(module(*oracle.inputs()), oracle.outputs()[0], rtol=1e-3, atol=1e-4)
+
+
+def hcn_name(key: str) -> str:
+    layer = key.partition(".")[0]
+    if layer in ("conv5", "conv6", "fc7", "fc8"):
+        return f"{layer}.{leaf(key)}"
+    return f"{'motion' if layer.endswith('m') else 'position'}.{layer.removesuffix('m')}.{leaf(key)}"
+
+
+@torch.no_grad()
+def test_i3d_agrees_with_the_published_port_at_every_stored_endpoint() -> None:
+    expected = Oracle("i3d_endpoints").tensors
+    model = I3D(60)
+    own = model.state_dict()
+    weights = {key: draw(key, tuple(v.shape), batch_norm=is_norm(key, set(own))) for key, v in own.items()}
+    fill(model, weights, str)
+    video = np.random.default_rng(2025).uniform(-1, 1, (1, 3, 16, 112, 112)).astype(np.float32)
+    x, done = torch.from_numpy(video), None
+    cuts = {
+        "Conv3d_1a_7x7": (slice(None), slice(8), *[slice(None, None, 4)] * 3),
+        "Mixed_3c": (slice(None), slice(32), *[slice(None, None, 2)] * 3),
+        "Mixed_4f": (slice(None), slice(None, None, 8)),
+        "Mixed_5b": (slice(None), slice(None, None, 4)),
+        "Mixed_5c": (slice(None), slice(None, None, 4)),
+    }
+    for endpoint, cut in cuts.items():
+        x, done = model.advance(x, done, endpoint), endpoint
+        close(x[cut], expected[endpoint], rtol=1e-3, atol=1e-4)
+
+
+def leaf(key: str) -> str:
+    return key.rpartition(".")[2]
