@@ -80,10 +80,6 @@ class ModelConfig(Protocol):
         """Return the network. Every module that owns parameters draws them in ``reset_parameters()``."""
         ...
 
-    def start(self, model: "nn.Module") -> None:
-        """Put published weights into the freshly drawn network; nothing where the configuration names none."""
-        ...
-
     def objective(self) -> Objective: ...
 
     def describe(self, shape: ClipShape) -> Description:

@@ -1,0 +1,46 @@
+# One command a verb; each makes .venv when it is missing.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+DEMO := coablate-demo
+
+.PHONY: help demo test test-slow lint types bench docs-check golden
+
+help: ## Show the verbs
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(READY): pyproject.toml constraints.txt
+	@echo "== installing into $(VENV)"
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable . --group dev
+	@touch $@
+
+demo: $(READY) ## Make the embedded data set, run the module ablation and the single streams on it, print the tables
+	$(BIN)/coablate data generate $(DEMO)/raw
+	$(BIN)/coablate data prepare ntu $(DEMO)/raw $(DEMO)/store --short-side 64
+	$(BIN)/coablate run modules --data $(DEMO)/store --out $(DEMO)/out --seeds 2
+	$(BIN)/coablate run streams --data $(DEMO)/store --out $(DEMO)/out --seeds 2
+
+test: $(READY) ## Run the tests (real Ray, MLflow and Optuna; minutes)
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(READY) ## Run the tests that take minutes each
+	$(BIN)/python -m pytest -m slow
+
+lint: $(READY) ## Check style and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY) ## Check types, strictly
+	$(BIN)/mypy
+
+bench: $(READY) ## Measure speed as ratios and rewrite docs/performance.md's tables
+	$(BIN)/python benchmarks/run.py
+
+golden: $(READY) ## Rewrite the golden loss curves, on purpose
+	$(BIN)/python -m pytest tests/run/test_golden.py --rewrite-golden
+
+docs-check: $(READY) ## Check that every path and command the documents name exists
+	$(BIN)/python -m pytest tests/test_docs.py

@@ -1,0 +1,238 @@
+"""The command line. Exit codes: 0 done, 1 the study ran and something in it failed, 2 the input was wrong.
+
+Nothing heavy is imported before a command needs it, so that ``coablate --help`` answers at once.
+"""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from coablate_platform.study.errors import InputError
+
+if TYPE_CHECKING:
+    from coablate_platform.driver import Command
+    from coablate_platform.results.table import Table
+
+app = typer.Typer(
+    help="Ablation studies for video + skeleton action recognition that can be believed.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+data_app = typer.Typer(help="Prepare and inspect data sets.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+console = Console()
+
+DEFAULT_OUT = Path("coablate-out")
+StudyArgument = Annotated[str, typer.Argument(help="A shipped name, package.module, or a path to a .py file.")]
+DataOption = Annotated[str, typer.Option("--data", help="The prepared store (see: coablate data prepare).")]
+OutOption = Annotated[Path, typer.Option("--out", help="Results folder; studies in it share runs and MLflow.")]
+OutArgument = Annotated[Path, typer.Argument(help="Results folder.")]
+ProtocolOption = Annotated[str | None, typer.Option("--protocol", help="Which rows train and test.")]
+SeedsOption = Annotated[int | None, typer.Option("--seeds", help="Number of seeds.")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", help="Override a.b=c of every arm; repeatable.")]
+KeyOption = Annotated[str | None, typer.Option("--study", help="Which study, where the folder holds several.")]
+AddressOption = Annotated[str | None, typer.Option("--address", help="host:port of a Ray cluster; default: local.")]
+TrackingOption = Annotated[str | None, typer.Option("--tracking", help="MLflow tracking URI; default: embedded.")]
+MixedOption = Annotated[bool, typer.Option("--mixed", help="Allow runs of different code or package versions.")]
+
+
+@app.command()
+def run(
+    study: StudyArgument,
+    data: DataOption,
+    out: OutOption = DEFAULT_OUT,
+    protocol: ProtocolOption = None,
+    seeds: SeedsOption = None,
+    set_: SetOption = None,
+    address: AddressOption = None,
+    tracking: TrackingOption = None,
+    mixed: MixedOption = False,
+) -> None:
+    """Run a study; what is completed already is not repeated."""
+    from coablate_platform import driver
+
+    command = _command(study, data, protocol, seeds, set_, address, tracking)
+    _finish(driver.run(command, out, console, allow_mixed=mixed), out)
+
+
+@app.command()
+def resume(out: OutArgument = DEFAULT_OUT, study: KeyOption = None, mixed: MixedOption = False) -> None:
+    """Go on with an interrupted study, as it was first asked for."""
+    from coablate_platform import driver
+
+    _finish(driver.resume(out, study, console, allow_mixed=mixed), out)
+
+
+@app.command()
+def plan(
+    study: StudyArgument,
+    data: DataOption,
+    protocol: ProtocolOption = None,
+    seeds: SeedsOption = None,
+    set_: SetOption = None,
+) -> None:
+    """Show a study's arms and seeds, each arm's difference, size and estimated time; start nothing."""
+    from coablate_platform import driver
+    from coablate_platform.views import plan_view
+
+    prepared = driver.prepare(_command(study, data, protocol, seeds, set_, None, None))
+    console.print(plan_view(prepared))
+
+
+@app.command()
+def table(
+    out: OutArgument = DEFAULT_OUT,
+    study: KeyOption = None,
+    format: Annotated[str, typer.Option("--format", help="md, csv, tex, json or html.")] = "md",
+    mixed: MixedOption = False,
+) -> None:
+    """Print a study's table from the journal."""
+    from coablate_platform.results.journal import Journal
+    from coablate_platform.results.render import render
+    from coablate_platform.results.table import build_table
+
+    journal = Journal(str(out.resolve()))
+    print(render(build_table(journal.plan(study), journal, allow_mixed=mixed), format))
+
+
+@app.command()
+def studies() -> None:
+    """List the studies that ship with Coablate."""
+    from coablate_platform.views import studies_view
+
+    console.print(studies_view())
+
+
+@app.command()
+def models() -> None:
+    """List the models that the shipped studies use, with their settings."""
+    from coablate_platform.views import models_view
+
+    console.print(models_view())
+
+
+@app.command()
+def track(
+    out: OutArgument = DEFAULT_OUT, study: KeyOption = None, tracking: TrackingOption = None
+) -> None:
+    """Bring MLflow up to what the journal says, for example after the server was down."""
+    from coablate_platform.results.journal import Journal
+    from coablate_platform.results.tracking import finish_follower, start_follower
+
+    folder = str(out.resolve())
+    chosen = Journal(folder).plan(study)
+    if not finish_follower(start_follower(folder, chosen.key, tracking or chosen.command.get("tracking"))):
+        raise typer.Exit(1)
+
+
+@app.command()
+def ui(
+    out: OutArgument = DEFAULT_OUT,
+    tracking: TrackingOption = None,
+    host: Annotated[str, typer.Option(help="Interface to serve on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to serve on.")] = 5000,
+) -> None:
+    """Open MLflow on a results folder, on loopback unless told otherwise."""
+    from coablate_platform.results.tracking import run_ui
+
+    run_ui(str(out.resolve()), tracking, host, port)
+
+
+@data_app.command("generate")
+def generate(
+    folder: Annotated[Path, typer.Argument(help="Where to write the synthetic set.")],
+    seed: Annotated[int, typer.Option(help="Seed of everything in the set.")] = 0,
+) -> None:
+    """Write the synthetic set in NTU's own file formats; needs no download and no licence."""
+    from coablate_platform.data.synthetic import SyntheticConfig
+    from coablate_platform.data.synthetic import generate as write
+
+    write(folder, SyntheticConfig(seed=seed))
+    console.print(f"Wrote the synthetic set to {folder}", highlight=False)
+
+
+@data_app.command("prepare")
+def prepare(
+    source: Annotated[str, typer.Argument(help="ntu, utd_mhad or nw_ucla (the synthetic set is read as ntu).")],
+    input: Annotated[Path, typer.Argument(help="Folder (or, for ntu, zip file) of the set as published.")],
+    store: Annotated[Path, typer.Argument(help="Where to write the store.")],
+    short_side: Annotated[int, typer.Option(help="Shorter side of the stored video, in pixels.")] = 256,
+) -> None:
+    """Read a data set once into one store; goes on where it stopped, and does nothing when all is there."""
+    from coablate_platform.data.prepare import PrepareOptions
+    from coablate_platform.data.prepare import prepare as run_prepare
+    from coablate_platform.views import prepare_view
+
+    report = run_prepare(source, input, store, PrepareOptions(short_side=short_side))
+    console.print(prepare_view(report, store))
+    if report.bad:
+        raise typer.Exit(1)
+
+
+@data_app.command("info")
+def info(store: Annotated[str, typer.Argument(help="A prepared store.")]) -> None:
+    """Show a store's counts per protocol, shapes, recipe and fingerprint."""
+    from coablate_platform.data.info import describe_store
+    from coablate_platform.data.store import Store
+    from coablate_platform.views import store_view
+
+    console.print(store_view(describe_store(Store.open(store))))
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one line on stderr and exit code 2."""
+    try:
+        app(standalone_mode=False)
+    except InputError as error:
+        _stop(str(error), 2)
+    except typer.Exit as stop:
+        sys.exit(stop.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        _stop("interrupted; what was recorded is kept, go on with: coablate resume", 1)
+    except Exception as error:
+        if hasattr(error, "format_message"):  # click's own errors: unknown option, missing argument
+            _stop(error.format_message(), 2)
+        raise
+
+
+def _stop(line: str, code: int) -> None:
+    Console(stderr=True).print(f"coablate: {line}", markup=False, highlight=False, soft_wrap=True)
+    sys.exit(code)
+
+
+def _command(
+    study: str,
+    data: str,
+    protocol: str | None,
+    seeds: int | None,
+    overrides: list[str] | None,
+    address: str | None,
+    tracking: str | None,
+) -> "Command":
+    from coablate_platform.driver import Command
+
+    path = str(Path(data).resolve()) if "://" not in data else data
+    if study.endswith(".py"):
+        study = str(Path(study).resolve())
+    return Command(
+        study=study,
+        data=path,
+        protocol=protocol,
+        seeds=seeds,
+        overrides=tuple(overrides or ()),
+        address=address,
+        tracking=tracking,
+    )
+
+
+def _finish(table: "Table", out: Path) -> Any:
+    from coablate_platform.results.render import render
+
+    print(render(table, "md"))
+    console.print(f"Journal, tables and MLflow: {out} (coablate ui {out})", highlight=False, soft_wrap=True)
+    if any(row.failures for row in table.rows):
+        raise typer.Exit(1)

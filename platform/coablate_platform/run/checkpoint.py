@@ -1,0 +1,91 @@
+"""Complete, atomic, verified checkpoints below one folder or object-storage prefix. No Ray here.
+
+``last.pt`` is the newest state, ``previous.pt`` the one before it, ``selected.pt`` the weights that will be tested.
+Each file is 64 hex digits of SHA-256, a newline, and ``torch.save`` bytes; it is written aside and renamed.
+"""
+
+import hashlib
+import io
+import logging
+from typing import Any
+
+import torch
+from pyarrow import fs
+from safetensors.torch import save as to_safetensors
+from torch import Tensor
+
+log = logging.getLogger(__name__)
+
+
+class Checkpoints:
+    """The checkpoints of one run.
+
+    Args:
+        uri: the run's own folder, a local path or any URI that ``pyarrow.fs`` knows.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self._fs, self._folder = fs.FileSystem.from_uri(uri) if "://" in uri else (fs.LocalFileSystem(), uri)
+        self._fs.create_dir(self._folder, recursive=True)
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Make ``state`` the newest checkpoint and keep the one before it.
+
+        Raises:
+            OSError: it could not be written; what was there before is untouched.
+        """
+        written = self._write_aside("last.pt", state)
+        if self._has("last.pt"):
+            self._fs.move(self._path("last.pt"), self._path("previous.pt"))
+        self._fs.move(written, self._path("last.pt"))
+
+    def load(self) -> dict[str, Any] | None:
+        """Return the newest checkpoint that is whole, or None where there is none."""
+        for name in ("last.pt", "previous.pt"):
+            state = self._read(name)
+            if state is not None:
+                return state
+        return None
+
+    def save_selected(self, weights: dict[str, Tensor]) -> None:
+        """Keep the weights that the selection rule prefers so far."""
+        self._fs.move(self._write_aside("selected.pt", weights), self._path("selected.pt"))
+
+    def load_selected(self) -> dict[str, Tensor] | None:
+        return self._read("selected.pt")
+
+    def conclude(self, weights: dict[str, Tensor]) -> None:
+        """Leave ``weights.safetensors`` for people, and nothing that only a resumption would need."""
+        data = to_safetensors({name: tensor.contiguous() for name, tensor in weights.items()})
+        self._fs.move(self._write_bytes("weights.safetensors", data), self._path("weights.safetensors"))
+        for name in ("last.pt", "previous.pt", "selected.pt"):
+            if self._has(name):
+                self._fs.delete_file(self._path(name))
+
+    def _write_aside(self, name: str, value: Any) -> str:
+        buffer = io.BytesIO()
+        torch.save(value, buffer)
+        payload = buffer.getvalue()
+        return self._write_bytes(name, hashlib.sha256(payload).hexdigest().encode() + b"\n" + payload)
+
+    def _write_bytes(self, name: str, data: bytes) -> str:
+        aside = self._path(name + ".writing")
+        with self._fs.open_output_stream(aside) as stream:
+            stream.write(data)
+        return aside
+
+    def _read(self, name: str) -> Any:
+        if not self._has(name):
+            return None
+        with self._fs.open_input_stream(self._path(name)) as stream:
+            digest, _, payload = stream.read().partition(b"\n")
+        if hashlib.sha256(payload).hexdigest().encode() != digest:
+            log.warning("checkpoint %s is damaged; going on from the one before it", self._path(name))
+            return None
+        return torch.load(io.BytesIO(payload), weights_only=True)
+
+    def _has(self, name: str) -> bool:
+        return bool(self._fs.get_file_info(self._path(name)).type != fs.FileType.NotFound)
+
+    def _path(self, name: str) -> str:
+        return f"{self._folder}/{name}"

@@ -1,0 +1,116 @@
+"""Joins or starts Ray, and says what there is to work with."""
+
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.util.state import list_nodes
+
+from coablate_platform.study.errors import InputError
+from coablate_platform.study.study import Resources, Study
+
+SHARE = 0.95  # of its cores that a lane's worker claims; what remains is for Tune's proxies (0.001 each)
+OBJECT_STORE_BYTES = 128 * 2**20  # nothing large travels: data is memory-mapped, results are files
+STATE_API_WAIT_S = 30.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cluster:
+    """What the cluster has in all."""
+
+    cpus: float
+    gpus: float
+
+    def lanes(self, study: Study) -> int:
+        """Return how many lanes of the study's size fit.
+
+        Raises:
+            InputError: not even one fits.
+        """
+        workers = study.base.training.workers
+        per_worker = self.worker_resources(study.resources)
+        fit = int(self.cpus / (study.resources.cpus * workers) + 1e-6)
+        if per_worker.get("GPU"):
+            fit = min(fit, int(self.gpus / (per_worker["GPU"] * workers) + 1e-6))
+        if fit < 1:
+            raise InputError(
+                f"a lane needs {workers} worker(s) with {study.resources.cpus:g} CPU and "
+                f"{per_worker.get('GPU', 0):g} GPU each; the cluster has {self.cpus:g} CPU and {self.gpus:g} GPU"
+            )
+        return fit
+
+    def worker_resources(self, resources: Resources) -> dict[str, float]:
+        """Return what one worker of a lane claims."""
+        gpus = resources.gpus if resources.gpus is not None else float(self.gpus >= 1)
+        return {"CPU": resources.cpus * SHARE} | ({"GPU": gpus} if gpus else {})
+
+
+@contextlib.contextmanager
+def joined(address: str | None, modules: list[str]) -> Iterator[Cluster]:
+    """Join the cluster at ``address``, or start a local one (loopback only) and stop it at the end.
+
+    Args:
+        address: ``host:port`` of a running cluster; None starts a local one.
+        modules: folders of packages that workers elsewhere need (their ``py_modules``).
+
+    Raises:
+        InputError: nothing answers at the address, or its State API (which Train's clean-up needs) does not.
+    """
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
+    if address is None:
+        local = {"include_dashboard": True, "dashboard_host": "127.0.0.1", "_node_ip_address": "127.0.0.1"}
+        ray.init(address="local", object_store_memory=OBJECT_STORE_BYTES, **local, **quiet)
+    else:
+        _check_reachable(address)
+        try:
+            ray.init(address=address, runtime_env={"py_modules": modules}, **quiet)
+        except Exception as error:
+            raise InputError(f"Ray at {address}: {type(error).__name__}: {str(error).splitlines()[0]}") from None
+    try:
+        _check_state_api()
+        total = ray.cluster_resources()
+        yield Cluster(cpus=total.get("CPU", 0.0), gpus=total.get("GPU", 0.0))
+    finally:
+        ray.shutdown()
+
+
+def package_folders() -> list[str]:
+    """Return the folders of our packages, for workers on nodes where Coablate is not installed."""
+    import coablate_model
+    import coablate_platform
+    import coablate_search_spaces
+
+    return [str(Path(package.__path__[0])) for package in (coablate_platform, coablate_model, coablate_search_spaces)]
+
+
+def _check_reachable(address: str) -> None:
+    host, _, port = address.removeprefix("ray://").partition(":")
+    if not port.isdigit():
+        raise InputError(f"--address {address}: expected host:port, for example 10.0.0.1:6379")
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except OSError as error:
+        raise InputError(f"--address {address}: no Ray cluster answers there ({error})") from None
+
+
+def _check_state_api() -> None:
+    deadline = time.monotonic() + STATE_API_WAIT_S
+    while True:
+        try:
+            list_nodes(limit=1)
+            return
+        except Exception as error:
+            if time.monotonic() > deadline:
+                raise InputError(
+                    "the cluster's State API does not answer, so Train could not clean up after itself; "
+                    f"start Ray with its dashboard ({type(error).__name__}: {error})"
+                ) from None
+            time.sleep(0.5)

@@ -1,0 +1,154 @@
+"""A lane: one long-lived group of Ray Train workers that takes run after run from the dispatcher.
+
+Every function here runs on every worker of the group; only rank 0 (the leader) speaks to the dispatcher, and shares
+what it hears with the others.
+"""
+
+import contextlib
+import functools
+import gc
+import logging
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+import ray.cloudpickle
+import ray.train.torch
+import torch
+
+from coablate_platform.data.clips import ClipData
+from coablate_platform.data.protocols import get_protocol
+from coablate_platform.data.store import Store
+from coablate_platform.run import distributed
+from coablate_platform.run.checkpoint import Checkpoints
+from coablate_platform.run.dispatcher import Idle, Order
+from coablate_platform.run.loop import Task, train
+from coablate_platform.run.policy import MAX_LOSSES, failure_of, must_restart_lane
+from coablate_platform.run.provenance import context
+from coablate_platform.run.records import Conclusion, EpochReport, Failure, Recorder, RunState
+
+PATIENCE_S = 60.0  # well below the collective timeout, so that waiting workers stay in touch
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaneConfig:
+    """What a lane's workers are given.
+
+    Args:
+        lane: this lane's number.
+        dispatcher: handle of the dispatcher actor.
+        recorder: where runs are written down.
+        checkpoints: folder or URI; each run has its own folder below it.
+        store: URI of the prepared data.
+        threads: torch threads a worker.
+    """
+
+    lane: int
+    dispatcher: Any
+    recorder: Recorder
+    checkpoints: str
+    store: str
+    threads: int
+
+
+def serve(config: LaneConfig) -> None:
+    """Take runs until the dispatcher has none left."""
+    torch.set_num_threads(config.threads)
+    device = ray.train.torch.get_device()
+    while (order := _hear(lambda: config.dispatcher.take.remote(config.lane, PATIENCE_S))) is not None:
+        try:
+            _run(order, config, device)
+        finally:  # not reached when the process is killed: then the restarted lane takes this run again
+            ray.get(config.dispatcher.release.remote(config.lane, order.run_id))
+        gc.collect()
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+
+
+def _run(order: Order, config: LaneConfig, device: torch.device) -> None:
+    attempt = distributed.share(config.recorder.attempts(order.run_id))
+    try:
+        if order.losses >= MAX_LOSSES:
+            reason = f"its worker died {order.losses} times while training it"
+            _fail(order.run_id, attempt, Failure(state=RunState.LOST, reason=reason), config)
+            return
+        with contextlib.closing(_events(order, attempt, config, device)) as events:
+            _follow(order.run_id, attempt, events, config)
+    except Exception as error:
+        log.exception("run %s failed", order.run_id[:8])
+        _fail(order.run_id, attempt, failure_of(error), config)
+        if must_restart_lane(error, distributed.world()):
+            raise
+
+
+def _events(
+    order: Order, attempt: int, config: LaneConfig, device: torch.device
+) -> Generator[EpochReport | Conclusion, None, None]:
+    task: Task = ray.cloudpickle.loads(order.payload)
+    store = _open(config.store)
+    if distributed.rank() == 0:
+        config.recorder.begin(order.run_id, attempt, context(task.config, store.fingerprint, task.seed, device))
+    data = ClipData(
+        store,
+        config=task.config.data,
+        protocol=get_protocol(str(task.config.data.protocol)),
+        seed=task.seed,
+        modalities=task.config.model.modalities,
+    )
+    checkpoints = Checkpoints(f"{config.checkpoints}/{task.run_id}")
+    yield from train(
+        task, data, checkpoints, lambda report: config.recorder.epoch(task.run_id, attempt, report), device
+    )
+
+
+@functools.lru_cache(maxsize=1)
+def _open(uri: str) -> Store:
+    return Store.open(uri)  # read-only, and the same pages for every run of this lane
+
+
+def _follow(run_id: str, attempt: int, events: Iterator[Any], config: LaneConfig) -> None:
+    """Answer each ``step`` with the run's next event, until it has concluded or is told to stop."""
+    while _hear(lambda: config.dispatcher.command.remote(run_id, PATIENCE_S)) == "step":
+        event = next(events)
+        if isinstance(event, Conclusion):
+            if distributed.rank() == 0:
+                config.recorder.conclude(run_id, attempt, event)
+            next(events, None)  # past the recorded conclusion: the run tidies its checkpoints
+            _answer(run_id, RunState.COMPLETED, {f"test/{k}": v for k, v in event.metrics.items()}, config)
+            _drain(run_id, config)
+            return
+        _answer(run_id, RunState.RUNNING, {"epoch": event.epoch, "seconds": event.seconds, **event.metrics}, config)
+
+
+def _fail(run_id: str, attempt: int, failure: Failure, config: LaneConfig) -> None:
+    """Write a failure down and let Tune know. Any rank may meet it; the first to write is the one that knows why."""
+    if config.recorder.attempts(run_id) == attempt or not config.recorder.state(run_id).ended:
+        config.recorder.fail(run_id, attempt, failure)
+        ray.get(config.dispatcher.answer.remote(run_id, {"state": failure.state.value, "reason": failure.reason}))
+    if distributed.world() == 1:
+        _drain(run_id, config)
+
+
+def _answer(run_id: str, state: RunState, metrics: dict[str, float], config: LaneConfig) -> None:
+    _tell(lambda: config.dispatcher.answer.remote(run_id, {"state": state.value, **metrics}))
+
+
+def _drain(run_id: str, config: LaneConfig) -> None:
+    """Wait until Tune has let the run go."""
+    while _hear(lambda: config.dispatcher.command.remote(run_id, PATIENCE_S)) != "stop":
+        pass
+
+
+def _hear(ask: Callable[[], Any]) -> Any:
+    """Ask the dispatcher on the leader, share what it says, and ask again while there is nothing to say."""
+    while isinstance(said := distributed.share(ray.get(ask()) if distributed.rank() == 0 else None), Idle):
+        pass
+    return said
+
+
+def _tell(say: Callable[[], Any]) -> None:
+    if distributed.rank() == 0:
+        ray.get(say())

@@ -1,0 +1,135 @@
+"""Resolves a study against a store: protocol, identities, and what each arm costs."""
+
+import dataclasses
+import time
+from typing import Any
+
+import torch
+
+from coablate_platform.data.clips import ClipData
+from coablate_platform.data.protocols import get_protocol
+from coablate_platform.data.store import Store
+from coablate_platform.run.loop import Task, fast_layout
+from coablate_platform.run.seeding import initialise
+from coablate_platform.study.config import ClipShape, RunConfig
+from coablate_platform.study.errors import InputError
+from coablate_platform.study.identity import canonical, digest, run_id
+from coablate_platform.study.plan import PlannedArm, PlannedRun, StudyPlan
+from coablate_platform.study.study import Arm, Study
+
+TIMED_STEPS = 3
+
+
+def resolve(study: Study, store: Store) -> Study:
+    """Return the study with its protocol filled in from the store.
+
+    Raises:
+        InputError: the protocol is unknown, divides another source, or leaves a split that is needed empty.
+    """
+    name = study.base.data.protocol or store.default_protocol
+    protocol = get_protocol(name)
+    if protocol.source != store.source:
+        raise InputError(f"protocol {name} divides {protocol.source} data; the store holds {store.source}")
+    resolved = dataclasses.replace(
+        study, base=dataclasses.replace(study.base, data=dataclasses.replace(study.base.data, protocol=name))
+    )
+    sizes = clips_of(resolved.base, store, (study.seed, 0)).sizes
+    needed = ("train", "test") if study.base.data.validation == "none" else ("train", "validation", "test")
+    if empty := [split for split in needed if not sizes[split]]:
+        raise InputError(f"protocol {name}: the store has no {empty[0]} clips ({sizes})")
+    return resolved
+
+
+def clips_of(config: RunConfig, store: Store, seed: tuple[int, int]) -> ClipData:
+    """Return the clips that a run of ``config`` reads."""
+    return ClipData(
+        store,
+        config=config.data,
+        protocol=get_protocol(str(config.data.protocol)),
+        seed=seed,
+        modalities=config.model.modalities,
+    )
+
+
+def plan_of(study: Study, store: Store, command: dict[str, Any]) -> StudyPlan:
+    """Return the plan of a resolved study.
+
+    Args:
+        study: a study that :func:`resolve` returned.
+        store: what it runs on.
+        command: what ``resume`` repeats.
+
+    Raises:
+        InputError: an arm cannot be built; it is named with the reason.
+    """
+    clips = clips_of(study.base, store, (study.seed, 0))
+    arms = tuple(_planned(study, arm, clips.shape) for arm in study.arms)
+    training = study.base.training
+    declared = [[(arm.name, arm.config) for arm in arms], store.fingerprint, study.seed]
+    return StudyPlan(
+        key=f"{study.name}-{digest(declared)[:6]}",
+        name=study.name,
+        title=study.title,
+        reference=study.reference,
+        metric=training.metric,
+        selection=training.selection if isinstance(training.selection, str) else f"epoch {training.selection}",
+        protocol=str(study.base.data.protocol),
+        data={"uri": store.uri, "fingerprint": store.fingerprint, "source": store.source, **clips.sizes},
+        command=command,
+        arms=arms,
+        runs=tuple(
+            PlannedRun(run_id=task.run_id, arm=arm.name, seed=task.seed[1]) for arm, task in tasks(study, store)
+        ),
+    )
+
+
+def tasks(study: Study, store: Store) -> list[tuple[Arm, Task]]:
+    """Return every run in the order of work: seed block by seed block, so that a partial table is balanced."""
+    configs = {arm.name: study.config(arm) for arm in study.arms}
+    return [
+        (arm, Task(run_id=run_id(configs[arm.name], store.fingerprint, (study.seed, seed)),
+                   config=configs[arm.name], seed=(study.seed, seed)))
+        for seed in range(study.seeds)
+        for arm in study.arms
+    ]
+
+
+def seconds_a_run(config: RunConfig, clips: ClipData) -> float:
+    """Estimate a run's training time on this machine from a few timed steps on random clips; loading not included."""
+    batch_size = min(config.training.batch_size, clips.sizes["train"])
+    model = fast_layout(config.model.build(clips.shape))
+    initialise(model, (0, 0))
+    batch = _random_batch(clips.shape, batch_size)
+    objective = config.model.objective()
+    for step in range(1 + TIMED_STEPS):
+        if step == 1:  # the first one warms up
+            started = time.perf_counter()
+        objective.loss(model(batch), batch, step)["loss"].backward()  # type: ignore[no-untyped-call]
+    a_clip = (time.perf_counter() - started) / TIMED_STEPS / batch_size
+    evaluated = clips.sizes["validation"] / 3  # a forward pass is about a third of a step
+    return a_clip * (config.training.epochs * (clips.sizes["train"] + evaluated) + clips.sizes["test"] / 3)
+
+
+def _planned(study: Study, arm: Arm, shape: ClipShape) -> PlannedArm:
+    config = study.config(arm)
+    try:
+        cost = config.model.describe(shape)
+    except ValueError as error:
+        raise InputError(f"arm {arm.name!r}: {error}") from None
+    return PlannedArm(
+        name=arm.name,
+        difference=canonical(study.difference(arm)),
+        config=canonical(config),
+        parameters=cost.parameters,
+        flops=cost.flops,
+        published=dict(arm.published),
+    )
+
+
+def _random_batch(shape: ClipShape, clips: int) -> dict[str, torch.Tensor]:
+    return {
+        "video": torch.randn(clips, shape.channels, shape.frames, shape.size, shape.size),
+        "skeleton": torch.randn(clips, 3, shape.skeleton_frames, shape.joints, shape.persons),
+        "label": torch.arange(clips) % shape.classes,
+        "index": torch.arange(clips),
+    }

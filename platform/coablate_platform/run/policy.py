@@ -1,0 +1,34 @@
+"""Decisions on failures, as pure functions: what kind of failure an error is, and whether to try again."""
+
+import traceback
+
+import torch
+
+from coablate_platform.run.records import Failure, RunState
+
+MAX_LOSSES = 3  # times a run may take its lane down with it before it is given up
+RETRIED_ON_RESUME = (RunState.CRASHED, RunState.LOST, RunState.OUT_OF_MEMORY)  # a change outside may have cured it
+
+
+class DivergedError(Exception):
+    """The training loss is no longer finite."""
+
+
+def failure_of(error: BaseException) -> Failure:
+    """Classify an error that ended an attempt."""
+    text = "".join(traceback.format_exception(error))
+    if isinstance(error, DivergedError):
+        return Failure(state=RunState.DIVERGED, reason=str(error))
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "not enough memory" in str(error):
+        return Failure(state=RunState.OUT_OF_MEMORY, reason=str(error), traceback=text)
+    return Failure(state=RunState.CRASHED, reason=f"{type(error).__name__}: {error}", traceback=text)
+
+
+def must_restart_lane(error: BaseException, workers: int) -> bool:
+    """Say whether a lane can go on after ``error``: not when other workers wait in a collective, nor on a sick GPU."""
+    return workers > 1 or isinstance(error, torch.AcceleratorError)
+
+
+def to_run(state: RunState) -> bool:
+    """Say whether a (re)started study has to run this: not what is completed, nor what would only diverge again."""
+    return not state.ended or state in RETRIED_ON_RESUME

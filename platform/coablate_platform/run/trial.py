@@ -1,0 +1,36 @@
+"""Tune's side of a run: a thin proxy that asks the dispatcher for steps and reports what comes back."""
+
+from typing import Any
+
+import ray
+from ray import tune
+
+from coablate_platform.run.dispatcher import NAME
+from coablate_platform.run.records import RunState
+
+
+class Trial(tune.Trainable):  # type: ignore[misc]  # ray is untyped
+    """One run. ``config["cell"]`` holds ``run_id``, ``arm`` and ``seed``; a step is one epoch, the last the test."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        self._dispatcher = ray.get_actor(NAME)
+        self._run_id = config["cell"]["run_id"]
+        ray.get(self._dispatcher.submit.remote(self._run_id))
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self.cleanup()
+        self.setup(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        result: dict[str, Any] = ray.get(self._dispatcher.step.remote(self._run_id))
+        return result | {"done": RunState(result["state"]).ended}
+
+    def cleanup(self) -> None:
+        ray.get(self._dispatcher.stop.remote(self._run_id))
+
+    def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
+        return {}  # a run's checkpoints are its lane's
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        pass

@@ -1,0 +1,124 @@
+"""Runs a study's open runs: Tune drives thin trials, lanes of Ray Train workers do the work."""
+
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+import ray.cloudpickle
+import ray.train
+from ray import tune
+from ray.train import RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer
+
+from coablate_platform.run.cluster import Cluster
+from coablate_platform.run.dispatcher import NAME, Dispatcher
+from coablate_platform.run.lane import LaneConfig, serve
+from coablate_platform.run.loop import Task
+from coablate_platform.run.records import Recorder
+from coablate_platform.run.trial import Trial
+from coablate_platform.study.study import Study
+
+LANE_END_S = 30.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """One open run: its task, and the arm it belongs to."""
+
+    task: Task
+    arm: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Places:
+    """Where things lie: the prepared store, checkpoints (one folder a run), and the recorder of runs."""
+
+    store: str
+    checkpoints: str
+    recorder: Recorder
+
+
+def run_all(
+    study: Study, work: Sequence[Work], places: Places, cluster: Cluster, on_result: Callable[[str, dict[str, Any]], None]
+) -> None:
+    """Run every open run to its end, in the order given, as many at a time as lanes fit.
+
+    Args:
+        study: resources and workers come from it.
+        work: open runs, seed block by seed block.
+        places: store, checkpoints, recorder.
+        cluster: what was joined.
+        on_result: called in this process with a run id and each of its results.
+
+    Raises:
+        KeyboardInterrupt: the user stopped the study; what was recorded stays.
+    """
+    scratch = tempfile.mkdtemp(prefix="coablate-")
+    lanes = min(cluster.lanes(study), len(work))
+    orders = {item.task.run_id: ray.cloudpickle.dumps(item.task) for item in work}
+    dispatcher = ray.remote(num_cpus=0)(Dispatcher).options(name=NAME).remote(orders)
+    threads = [
+        threading.Thread(target=_fit_lane, args=(lane, study, places, cluster, dispatcher, scratch), daemon=True)
+        for lane in range(lanes)
+    ]
+    try:
+        for thread in threads:
+            thread.start()
+        _tune(work, lanes, scratch, on_result)
+        for thread in threads:
+            thread.join(LANE_END_S)
+    finally:
+        ray.kill(dispatcher)
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _fit_lane(lane: int, study: Study, places: Places, cluster: Cluster, dispatcher: Any, scratch: str) -> None:
+    resources = cluster.worker_resources(study.resources)
+    config = LaneConfig(
+        lane=lane,
+        dispatcher=dispatcher,
+        recorder=places.recorder,
+        checkpoints=places.checkpoints,
+        store=places.store,
+        threads=max(int(study.resources.cpus), 1),
+    )
+    TorchTrainer(
+        serve,
+        train_loop_config=config,
+        scaling_config=ScalingConfig(
+            num_workers=study.base.training.workers, use_gpu="GPU" in resources, resources_per_worker=resources
+        ),
+        run_config=RunConfig(
+            storage_path=scratch, name=f"lane-{lane}", failure_config=ray.train.FailureConfig(max_failures=-1)
+        ),
+    ).fit()
+
+
+class _Listener(tune.Callback):  # type: ignore[misc]  # ray is untyped
+    def __init__(self, on_result: Callable[[str, dict[str, Any]], None]) -> None:
+        self._on_result = on_result
+
+    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
+        self._on_result(trial.config["cell"]["run_id"], result)
+
+
+def _tune(work: Sequence[Work], lanes: int, scratch: str, on_result: Callable[[str, dict[str, Any]], None]) -> None:
+    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+    cells = [{"run_id": item.task.run_id, "arm": item.arm, "seed": item.task.seed[1]} for item in work]
+    tune.Tuner(
+        tune.with_resources(Trial, {"CPU": 0.001}),
+        param_space={"cell": tune.grid_search(cells)},
+        tune_config=tune.TuneConfig(max_concurrent_trials=lanes, reuse_actors=True),
+        run_config=tune.RunConfig(
+            storage_path=scratch,
+            name="tune",
+            verbose=0,
+            callbacks=[_Listener(on_result)],
+            failure_config=tune.FailureConfig(max_failures=-1),
+        ),
+    ).fit()

@@ -1,0 +1,61 @@
+"""Designs: how named components become arms. Each returns arms in table order."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+from coablate_platform.study.errors import InputError, did_you_mean
+from coablate_platform.study.study import Arm
+
+
+@dataclass(frozen=True, kw_only=True)
+class Component:
+    """A part of a model that a design switches: dotted fields and values with it (``on``) and without (``off``)."""
+
+    name: str
+    on: Mapping[str, Any]
+    off: Mapping[str, Any]
+
+
+def with_components(
+    components: Sequence[Component],
+    chosen: Sequence[str],
+    name: str | None = None,
+    published: Mapping[str, float] | None = None,
+) -> Arm:
+    """Return the arm in which exactly the ``chosen`` components are on; by default its name lists them.
+
+    Raises:
+        InputError: a chosen component is not among them.
+    """
+    known = [component.name for component in components]
+    if unknown := [choice for choice in chosen if choice not in known]:
+        raise InputError(f"no component {unknown[0]!r}{did_you_mean(unknown[0], known)}")
+    changes: dict[str, Any] = {}
+    for component in components:
+        changes |= component.on if component.name in chosen else component.off
+    names = [name for name in known if name in chosen]
+    return Arm(name=name or ("+".join(names) or "none"), changes=changes, published=published or {})
+
+
+def leave_one_out(components: Sequence[Component]) -> tuple[Arm, ...]:
+    """All components, then all but each: what does the whole lose without it?"""
+    names = [component.name for component in components]
+    arms = [with_components(components, [n for n in names if n != left], f"all −{left}") for left in names]
+    return (with_components(components, names, "all"), *arms)
+
+
+def add_one_in(components: Sequence[Component]) -> tuple[Arm, ...]:
+    """No component, then each alone: what does it give by itself?"""
+    arms = [with_components(components, [component.name], f"+{component.name}") for component in components]
+    return (with_components(components, [], "none"), *arms)
+
+
+def full_factorial(components: Sequence[Component]) -> tuple[Arm, ...]:
+    """Every combination, from none to all: 2^n arms."""
+    names = [component.name for component in components]
+    masks = sorted(product((False, True), repeat=len(names)), key=sum)
+    return tuple(
+        with_components(components, [n for n, on in zip(names, mask, strict=True) if on]) for mask in masks
+    )

@@ -1,0 +1,63 @@
+"""Finds a study: a shipped name, ``package.module``, or a path to a ``.py`` file, each holding ``STUDY``."""
+
+import importlib
+import importlib.util
+import pkgutil
+import sys
+from pathlib import Path
+from types import ModuleType
+
+from coablate_platform.study.errors import InputError, did_you_mean
+from coablate_platform.study.study import Study
+
+SHIPPED = "coablate_search_spaces"
+
+
+def shipped() -> list[str]:
+    """Return the names of the studies that ship with Coablate."""
+    package = importlib.import_module(SHIPPED)
+    return sorted(module.name for module in pkgutil.iter_modules(package.__path__) if not module.name.startswith("_"))
+
+
+def load_study(reference: str) -> Study:
+    """Return the study that ``reference`` names.
+
+    Raises:
+        InputError: nothing is found there, it cannot be imported, or it holds no ``STUDY``.
+    """
+    module = _module(reference)
+    study = getattr(module, "STUDY", None)
+    if not isinstance(study, Study):
+        raise InputError(f"study {reference}: {module.__file__} defines no STUDY of type Study")
+    return study
+
+
+def _module(reference: str) -> ModuleType:
+    if reference.endswith(".py"):
+        return _from_file(Path(reference))
+    if reference in shipped():
+        return importlib.import_module(f"{SHIPPED}.{reference}")
+    if "." not in reference:
+        raise InputError(f"no study named {reference!r}{did_you_mean(reference, shipped())}")
+    try:
+        return importlib.import_module(reference)
+    except ModuleNotFoundError as error:
+        raise InputError(f"study {reference}: no module named {error.name!r}") from None
+
+
+def _from_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise InputError(f"study {path}: no such file")
+    name = f"coablate_study_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path.resolve())
+    if spec is None or spec.loader is None:
+        raise InputError(f"study {path}: not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"study {path}: {type(error).__name__}: {error}") from error
+    return module

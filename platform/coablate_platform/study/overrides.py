@@ -1,0 +1,97 @@
+"""Changes to a configuration by dotted field, checked against the fields' types: an arm's and ``--set``'s one way.
+
+A configuration is a tree of frozen dataclasses; ``model.fusion`` names a field in it. pydantic checks the values.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any, TypeVar, get_type_hints
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from coablate_platform.study.config import TRAINING_PRESETS
+from coablate_platform.study.errors import InputError, did_you_mean
+
+Config = TypeVar("Config")
+
+
+def apply(config: Config, changes: Mapping[str, Any]) -> Config:
+    """Return ``config`` with every dotted field in ``changes`` replaced.
+
+    Raises:
+        InputError: a field does not exist (the nearest is named), or a value is not of the field's type.
+    """
+    for path, value in changes.items():
+        config = _replace(config, path.split("."), value, path)
+    return config
+
+
+def parse(text: str) -> tuple[str, Any]:
+    """Read ``a.b=c`` as a dotted field and a value: JSON where it is JSON (numbers, lists, null), else a string.
+
+    Raises:
+        InputError: there is no ``=`` or no field in front of it.
+    """
+    path, equals, value = text.partition("=")
+    if not equals or not path.strip():
+        raise InputError(f"--set {text}: expected field=value, for example training.epochs=5")
+    try:
+        return path.strip(), json.loads(value)
+    except json.JSONDecodeError:
+        return path.strip(), {"None": None, "True": True, "False": False}.get(value, value)
+
+
+def difference(config: object, reference: object) -> dict[str, Any]:
+    """Return the dotted fields in which ``config`` departs from ``reference``, with config's values.
+
+    A part that is of another class, or no dataclass, is one difference as a whole.
+    """
+    if config == reference:
+        return {}
+    found: dict[str, Any] = {}
+    for field in dataclasses.fields(config):  # type: ignore[arg-type]  # callers pass dataclasses
+        mine, theirs = getattr(config, field.name), getattr(reference, field.name)
+        if mine == theirs:
+            continue
+        if dataclasses.is_dataclass(mine) and type(mine) is type(theirs):
+            found |= {f"{field.name}.{below}": value for below, value in difference(mine, theirs).items()}
+        else:
+            found[field.name] = mine
+    return found
+
+
+def _replace(config: Any, parts: list[str], value: Any, path: str) -> Any:
+    name, rest = parts[0], parts[1:]
+    names = [field.name for field in dataclasses.fields(config)]
+    if name not in names:
+        where = path[: len(path) - len(".".join(parts))].rstrip(".") or "the configuration"
+        raise InputError(f"{path}: {where} has no field {name!r}{did_you_mean(name, names)}")
+    current = getattr(config, name)
+    if rest:
+        if not dataclasses.is_dataclass(current):
+            raise InputError(f"{path}: {name!r} is a plain value ({current!r}) and has no field {rest[0]!r}")
+        return dataclasses.replace(config, **{name: _replace(current, rest, value, path)})
+    if name == "training" and isinstance(value, str):
+        if value not in TRAINING_PRESETS:
+            raise InputError(f"{path}: no training preset {value!r}{did_you_mean(value, TRAINING_PRESETS)}")
+        return dataclasses.replace(config, training=TRAINING_PRESETS[value])
+    return _checked(config, name, value, path)
+
+
+def _checked(config: Any, name: str, value: Any, path: str) -> Any:
+    hint = get_type_hints(type(config))[name]
+    if dataclasses.is_dataclass(value):  # a whole part (a model, a preset) stands in as it is
+        checked = value
+    else:
+        try:
+            strict = ConfigDict(arbitrary_types_allowed=True)
+            checked = TypeAdapter(hint, config=strict).validate_python(value)
+        except ValidationError as error:
+            expected = getattr(hint, "__name__", str(hint)) if isinstance(hint, type) else str(hint)
+            expected = expected.replace("typing.", "")
+            raise InputError(f"{path}={value!r}: {error.errors()[0]['msg']} (expected {expected})") from None
+    try:
+        return dataclasses.replace(config, **{name: checked})
+    except ValueError as error:
+        raise InputError(f"{path}={value!r}: {error}") from None

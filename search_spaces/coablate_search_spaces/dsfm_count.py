@@ -1,0 +1,17 @@
+"""CC-DFARM Table 4: one DSFM, at the middle or at the high site, against both; TIAM and MFFM are on throughout."""
+
+from coablate_model.placement import DSFM1, DSFM2
+from coablate_platform.study.study import Arm, Study
+from coablate_search_spaces._cc_dfarm import BASE, published
+
+STUDY = Study(
+    name="dsfm_count",
+    title="CC-DFARM number of DSFM modules (Table 4)",
+    base=BASE,
+    arms=(
+        Arm(name="DSFM1 only", changes={"model.placement": (DSFM1,)}, published=published(91.3, 95.4, 88.5, 89.2)),
+        Arm(name="DSFM2 only", changes={"model.placement": (DSFM2,)}, published=published(90.8, 94.2, 87.3, 88.6)),
+        Arm(name="both", changes={"model.placement": (DSFM1, DSFM2)}, published=published(93.8, 97.2, 90.9, 92.3)),
+    ),
+    reference="both",
+)

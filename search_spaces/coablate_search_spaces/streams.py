@@ -1,0 +1,23 @@
+"""Does fusion pay? Each stream alone against the whole of CC-DFARM.
+
+Published for the skeleton stream: HCN's own paper (Li et al. 2018); I3D alone is not in CC-DFARM's tables.
+"""
+
+from coablate_platform.study.study import Arm, Study
+from coablate_search_spaces._cc_dfarm import BASE, published
+
+STUDY = Study(
+    name="streams",
+    title="Single streams against their fusion",
+    base=BASE,
+    arms=(
+        Arm(name="video only", changes={"model.streams": ("rgb",)}),
+        Arm(
+            name="skeleton only",
+            changes={"model.streams": ("skeleton",), "model.tiam": "none"},
+            published={"ntu60/cs": 86.5, "ntu60/cv": 91.1},
+        ),
+        Arm(name="fused", changes={}, published=published(93.8, 97.2, 90.9, 92.3)),
+    ),
+    reference="fused",
+)
