@@ -8,12 +8,13 @@ person is a modality of its own in DSFM where the skeleton stream still has pers
 the originals downstream.
 """
 
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from coablate_model.describe import Cost, measure
 from coablate_model.dsfm import DSFM
 from coablate_model.hcn import HCN, LAYER_CHANNELS, persons_present
 from coablate_model.i3d import I3D, inception_channels
@@ -21,30 +22,12 @@ from coablate_model.mffm import FusionHead
 from coablate_model.mmtm import MMTM
 from coablate_model.objective import FUSED, CrossEntropy
 from coablate_model.placement import PAPER_PLACEMENT, Site, check_placement
+from coablate_model.shape import Shape
 from coablate_model.tiam import TIAM
 from coablate_model.weights import Pretrained
 
 RGB = "rgb"
 SKELETON = "skeleton"
-
-
-class Shape(Protocol):
-    """What a network must know of the clips it will see."""
-
-    @property
-    def classes(self) -> int: ...
-    @property
-    def channels(self) -> int: ...
-    @property
-    def frames(self) -> int: ...
-    @property
-    def size(self) -> int: ...
-    @property
-    def skeleton_frames(self) -> int: ...
-    @property
-    def joints(self) -> int: ...
-    @property
-    def persons(self) -> int: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +104,11 @@ class CCDFARM:
             if value is not None and not value > 0:
                 raise ValueError(f"{name} is {value}, expected a number above 0")
 
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Which of a batch's ``video`` and ``skeleton`` the network reads."""
+        return tuple({RGB: "video", SKELETON: "skeleton"}[stream] for stream in self.streams)
+
     def build(self, shape: Shape) -> nn.Module:
         """Return the network for clips of this shape.
 
@@ -136,6 +124,14 @@ class CCDFARM:
             mean_is_no_head = self.training == "alternating" and not self.mffm
             heads = (RGB, SKELETON) if mean_is_no_head else (FUSED, RGB, SKELETON)
         return CrossEntropy(heads=heads, mode=self.training, label_smoothing=self.label_smoothing)
+
+    def describe(self, shape: Shape) -> Cost:
+        """Return what the network costs for clips of this shape; pretrained weights are not read.
+
+        Raises:
+            ValueError: a shape that the network cannot take.
+        """
+        return measure(replace(self, weights=None).build, shape)
 
 
 _CHOICES = {

@@ -3,14 +3,15 @@
 Everything is computed on torch's meta device, so that a paper-size network takes seconds and no memory.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
-from coablate_model.cc_dfarm import CCDFARM, Shape
+from coablate_model.shape import Shape
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,27 +21,23 @@ class Cost:
     Args:
         parameters: number of trained values.
         flops: floating-point operations of one clip's forward pass; a multiply-add counts as two.
-        saved_bytes: activations that one more training sample keeps for the backward pass, in bytes at fp32.
+        activation_bytes: activations that one more training sample keeps for the backward pass, in bytes at fp32.
     """
 
     parameters: int
     flops: int
-    saved_bytes: int
+    activation_bytes: int
 
 
-def describe(config: CCDFARM, shape: Shape) -> Cost:
-    """Return the cost of a network for clips of this shape; pretrained weights are not read.
-
-    Raises:
-        ValueError: a shape that the network cannot take.
-    """
+def measure(build: Callable[[Shape], nn.Module], shape: Shape) -> Cost:
+    """Return the cost of the network that ``build`` makes for clips of this shape."""
     with torch.device("meta"):
-        model = replace(config, weights=None).build(shape)
+        model = build(shape)
         two, three = (_saved_bytes(model, _batch(shape, n)) for n in (2, 3))
         return Cost(
             parameters=sum(p.numel() for p in model.parameters()),
             flops=_flops(model.eval(), _batch(shape, 1)),
-            saved_bytes=three - two,
+            activation_bytes=three - two,
         )
 
 

@@ -226,17 +226,18 @@ class I3D(nn.Module):
 
 def _recomputation(endpoint: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
     """Return checkpoint's contexts of the first and the second computation."""
-    return nullcontext(), _untracked_statistics(endpoint)
+    return nullcontext(), _frozen_statistics(endpoint)
 
 
 @contextmanager
-def _untracked_statistics(endpoint: nn.Module) -> Iterator[None]:
+def _frozen_statistics(endpoint: nn.Module) -> Iterator[None]:
     """Keep running statistics as they are, so that a batch that is computed twice counts once."""
     norms = [module for module in endpoint.modules() if isinstance(module, nn.BatchNorm3d)]
+    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
-        norm.track_running_stats = False
+        norm.momentum, norm.num_batches_tracked = 0.0, None
     try:
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for norm, (momentum, batches) in zip(norms, before, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, batches

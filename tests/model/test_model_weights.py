@@ -1,0 +1,75 @@
+"""Published weights load into everything but the class layer, and nothing else is accepted."""
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from coablate_model.cc_dfarm import CCDFARM
+from coablate_model.i3d import I3D
+from coablate_model.weights import load_kinetics
+
+SHAPE = SimpleNamespace(classes=7, channels=3, frames=8, size=32, skeleton_frames=16, joints=20, persons=1)
+
+
+@pytest.fixture(scope="module")
+def published() -> dict[str, Tensor]:
+    """A file as the published ones are: 400 classes, no batch counters."""
+    torch.manual_seed(0)
+    return {key: value for key, value in I3D(400).state_dict().items() if not key.endswith("num_batches_tracked")}
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_everything_but_the_class_layer_is_loaded(published: dict[str, Tensor], tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"rgb_imagenet{suffix}"
+    (torch.save if suffix == ".pt" else save_file)(published, path)
+    model = I3D(7)
+    classes = model.logits.conv3d.weight.clone()
+    report = load_kinetics(model, path)
+    assert set(report.left_out) == {"logits.conv3d.weight", "logits.conv3d.bias"}
+    assert set(report.loaded) | set(report.kept) == set(model.state_dict())
+    assert all(torch.equal(model.state_dict()[key], published[key]) for key in report.loaded)
+    assert torch.equal(model.logits.conv3d.weight, classes)
+
+
+@pytest.mark.parametrize("streams", [("rgb", "skeleton"), ("rgb",)])
+def test_drawing_parameters_anew_keeps_the_weights(
+    published: dict[str, Tensor], tmp_path: Path, streams: tuple[str, ...]
+) -> None:
+    save_file(published, tmp_path / "w.safetensors")
+    config = CCDFARM(streams=streams, weights=str(tmp_path / "w.safetensors"))
+    model = config.build(SHAPE)
+    for _, module in model.named_modules():
+        if hasattr(module, "reset_parameters"):
+            module.reset_parameters()
+    key = "Mixed_4c.b1b.conv3d.weight"
+    assert torch.equal(model.i3d.state_dict()[key], published[key])
+    assert model.state_dict().keys() == replace(config, weights=None).build(SHAPE).state_dict().keys()
+
+
+def test_other_files_are_refused_in_one_line(published: dict[str, Tensor], tmp_path: Path) -> None:
+    def refuse(name: str, message: str, model: I3D | None = None) -> None:
+        with pytest.raises(ValueError, match=message) as caught:
+            load_kinetics(model or I3D(7), tmp_path / name)
+        assert "\n" not in str(caught.value)
+
+    refuse("none.pt", "no such file")
+    (tmp_path / "w.txt").touch()
+    refuse("w.txt", "unknown format '.txt'")
+    (tmp_path / "broken.safetensors").write_bytes(b"not a file of tensors")
+    refuse("broken.safetensors", "cannot be read")
+    (tmp_path / "broken.pt").write_bytes(b"not a file of tensors")
+    refuse("broken.pt", "holds more than tensors|cannot be read")
+    torch.save(CCDFARM(), tmp_path / "code.pt")
+    refuse("code.pt", "holds more than tensors")
+    torch.save([torch.zeros(1)], tmp_path / "list.pt")
+    refuse("list.pt", "expected a state dict of tensors, found list")
+    save_file({"conv1.weight": torch.zeros(1)}, tmp_path / "other.safetensors")
+    refuse("other.safetensors", "1 unknown .first: conv1.weight.*missing")
+    save_file(published, tmp_path / "w.safetensors")
+    refuse("w.safetensors", "need width 1 and 3 video channels", I3D(7, width=0.5))
+    refuse("w.safetensors", r"Conv3d_1a_7x7.conv3d.weight has shape \(64, 3, 7, 7, 7\)", I3D(7, channels=1))
