@@ -1,0 +1,78 @@
+"""What may be said of a few numbers: mean and spread, and the paired difference from a reference."""
+
+import math
+import statistics as standard
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from scipy import stats
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """Mean and sample standard deviation (n − 1) of n values; None where n is too small for it."""
+
+    n: int
+    mean: float | None
+    sd: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairedDifference:
+    """Mean of the differences over the n seeds that both arms completed.
+
+    Args:
+        n: common seeds.
+        effect: mean difference, arm minus reference; None where n is 0.
+        low: lower end of the 95 % interval of Student's t with n − 1 degrees of freedom; None where n < 2.
+        high: upper end.
+        p: two-sided p-value of the paired t-test; None where n < 2 or where the differences do not vary.
+    """
+
+    n: int
+    effect: float | None
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+
+
+def summarise(values: Sequence[float]) -> Summary:
+    """Return mean and sample standard deviation."""
+    n = len(values)
+    return Summary(
+        n=n,
+        mean=standard.fmean(values) if n else None,
+        sd=standard.stdev(values) if n > 1 else None,
+    )
+
+
+def paired_difference(values: Mapping[int, float], reference: Mapping[int, float]) -> PairedDifference:
+    """Compare two arms seed by seed.
+
+    Args:
+        values: seed -> value of the arm.
+        reference: seed -> value of the reference; seeds that only one of them has are left out.
+
+    Returns:
+        The mean difference with its 95 % interval.
+    """
+    differences = summarise([values[seed] - reference[seed] for seed in sorted(values.keys() & reference.keys())])
+    n, effect, sd = differences.n, differences.mean, differences.sd
+    if effect is None or sd is None:
+        return PairedDifference(n=n, effect=effect)
+    error = sd / math.sqrt(n)
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * error
+    p = 2 * float(stats.t.sf(abs(effect) / error, n - 1)) if error > 0 else None
+    return PairedDifference(n=n, effect=effect, low=effect - half, high=effect + half, p=p)
+
+
+def holm(p_values: Mapping[str, float]) -> dict[str, float]:
+    """Adjust p-values of one family of comparisons (Holm 1979, step-down)."""
+    adjusted: dict[str, float] = {}
+    highest = 0.0
+    for rank, name in enumerate(sorted(p_values, key=lambda name: p_values[name])):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[name]))
+        adjusted[name] = highest
+    return adjusted

@@ -1,0 +1,126 @@
+"""Tables: what enters them, what they refuse, and how they read."""
+
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from coablate_platform.results.journal import Journal
+from coablate_platform.results.render import FORMATS, render, save
+from coablate_platform.results.table import build_table
+from coablate_platform.run.records import Failure, RunState
+from coablate_platform.study.errors import InputError
+from coablate_platform.study.plan import StudyPlan
+
+Train = Callable[..., None]
+GOLDEN = Path(__file__).with_name("golden")
+ACCURACY = {"full": (0.9, 0.92, 0.91), "fusion=mmtm|λ_0": (0.85, 0.88, 0.84), "no gate": (0.9, 0.91, None)}
+
+
+@pytest.fixture
+def played(plan: StudyPlan, journal: Journal, train: Train) -> StudyPlan:
+    """All runs completed but one that diverged."""
+    for run in plan.runs:
+        accuracy = ACCURACY[run.arm][run.seed]
+        train(run, accuracy)
+        if accuracy is None:
+            journal.fail(run.run_id, 1, Failure(state=RunState.DIVERGED, reason="loss is NaN in epoch 3"))
+    return plan
+
+
+def test_failures_are_counted_and_never_averaged(played: StudyPlan, journal: Journal) -> None:
+    full, mmtm, gate = build_table(played, journal).rows
+    assert full.paired is None
+    assert (full.summary.mean, full.summary.sd) == (pytest.approx(0.91), pytest.approx(0.01))
+    assert mmtm.paired is not None
+    assert (mmtm.paired.n, mmtm.paired.effect) == (3, pytest.approx(-0.16 / 3))
+    assert (gate.summary.n, gate.planned, gate.open) == (2, 3, Counter({RunState.DIVERGED: 1}))
+    assert gate.summary.mean == pytest.approx(0.905)
+    assert gate.paired is not None
+    assert (gate.paired.n, gate.paired.effect) == (2, pytest.approx(-0.005))
+
+
+def test_a_study_that_has_not_begun_has_a_table(plan: StudyPlan, journal: Journal) -> None:
+    table = build_table(plan, journal)
+    assert [row.open for row in table.rows] == [Counter({RunState.WAITING: 3})] * 3
+    for ending in FORMATS:
+        assert render(table, ending)
+
+
+def test_published_values_of_other_data_are_labelled(played: StudyPlan, on_ntu: StudyPlan, journal: Journal) -> None:
+    other = build_table(played, journal)
+    assert (other.protocols, other.comparable) == (("ntu60/cs", "ntu60/cv"), False)
+    assert other.rows[0].published == (93.8, 97.2)
+    assert other.rows[0].minus_published is None
+    assert "not comparable" in render(other, "md")
+    same = build_table(on_ntu, journal)
+    assert (same.protocols, same.comparable) == (("ntu60/cs",), True)
+    assert same.rows[0].minus_published == pytest.approx(91.0 - 93.8)
+    assert same.rows[2].minus_published is None
+    assert "not comparable" not in render(same, "md")
+
+
+def test_mixed_versions_are_refused_by_cell(plan: StudyPlan, journal: Journal, train: Train) -> None:
+    for run in plan.runs[:-2]:
+        train(run, 0.9)
+    train(plan.runs[-2], 0.9, code="0ther")
+    train(plan.runs[-1], 0.9, packages={"torch": "2.12.1", "numpy": "2.4"})
+    with pytest.raises(InputError) as refusal:
+        build_table(plan, journal)
+    text = str(refusal.value)
+    assert "0ther (fusion=mmtm|λ_0/seed 2)" in text
+    assert "2.12.1 (no gate/seed 2)" in text
+    assert "numpy" not in text
+    assert "\n" not in text
+    table = build_table(plan, journal, allow_mixed=True)
+    assert [row.summary.n for row in table.rows] == [3, 3, 3]
+    assert "Mixed versions, allowed by request: code " in render(table, "md")
+
+
+def test_versions_of_failed_runs_do_not_matter(plan: StudyPlan, journal: Journal, train: Train) -> None:
+    train(plan.runs[0], 0.9)
+    train(plan.runs[1], None, code="0ther")
+    assert build_table(plan, journal).mixture == ""
+
+
+def test_a_metric_that_runs_lack_is_a_clear_error(plan: StudyPlan, journal: Journal, train: Train) -> None:
+    train(plan.runs[0], 0.9)
+    object.__setattr__(plan, "metric", "f1")
+    with pytest.raises(InputError, match=r"run full/seed 0 has no test metric 'f1' \(known: accuracy\)"):
+        build_table(plan, journal)
+
+
+@pytest.mark.parametrize("ending", sorted(FORMATS))
+def test_golden_text(played: StudyPlan, journal: Journal, ending: str) -> None:
+    """To rewrite on purpose: delete the file and run the test twice."""
+    text = render(build_table(played, journal), ending)
+    golden = GOLDEN / f"table.{ending}"
+    if not golden.exists():
+        golden.parent.mkdir(exist_ok=True)
+        golden.write_text(text, encoding="utf-8")
+        pytest.fail(f"{golden} was written anew: read it, then run again")
+    assert text == golden.read_text(encoding="utf-8")
+
+
+def test_raw_numbers_survive_csv_and_json(played: StudyPlan, journal: Journal) -> None:
+    table = build_table(played, journal)
+    rows = list(csv.DictReader(io.StringIO(render(table, "csv"))))
+    read = json.loads(render(table, "json"))["rows"]
+    for row, line, values in zip(table.rows, rows, read, strict=True):
+        assert line["arm"] == values["arm"] == row.arm
+        assert float(line["mean"]) == values["mean"] == pytest.approx(row.summary.mean, rel=1e-11)
+        assert {int(seed): value for seed, value in values["seeds"].items()} == row.values
+
+
+def test_saved_tables_stand_in_the_study_folder(played: StudyPlan, journal: Journal) -> None:
+    save(build_table(played, journal), journal)
+    assert set(journal.folder.stamps("studies")) == {f"{played.key}/table.{ending}" for ending in FORMATS}
+
+
+def test_an_unknown_format_names_the_nearest(played: StudyPlan, journal: Journal) -> None:
+    with pytest.raises(InputError, match="did you mean 'json'"):
+        render(build_table(played, journal), "jsn")
