@@ -1,0 +1,243 @@
+"""Makes a store from clips in a genuine format, on Ray Data: resumable, and nothing is left out in silence.
+
+What has been done is read from the shards themselves, so a killed preparation needs no journal: shards are whole or
+absent, clips that are in none are still to be done.
+"""
+
+import fcntl
+import importlib.metadata
+import json
+import logging
+import pickle
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from pyarrow import fs
+
+from coablate_platform.data.formats import SOURCES
+from coablate_platform.data.formats.clip import ClipRef, Source
+from coablate_platform.data.mapping import MAPPED, list_shards, write_whole
+from coablate_platform.data.schema import METADATA, SHARDS, StoreMetadata, fingerprint
+from coablate_platform.data.shard import LeftOut, PrepareOptions, Shard, read_shard, stamp, write_shard
+from coablate_platform.data.store import read_metadata
+from coablate_platform.study.errors import InputError, did_you_mean
+
+REPORT = "report.json"
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareReport:
+    """What came of a preparation.
+
+    Args:
+        done: clips added by this call.
+        skipped: clips that were in the store before.
+        bad: clips that could not be read, with file and reason; all of the store's, not only this call's.
+        missing: clips that the set's own lists call unusable, with the reason.
+    """
+
+    done: int
+    skipped: int
+    bad: list[LeftOut]
+    missing: dict[str, str]
+
+
+def prepare(
+    source: str,
+    input: Path,  # noqa: A002 - the command line's word
+    store: Path,
+    options: PrepareOptions,
+    progress: Progress = lambda done, total: None,
+    cpus: int | None = None,
+) -> PrepareReport:
+    """Bring every clip under ``input`` into the store; a second call over the same input changes nothing.
+
+    Args:
+        source: name of the format.
+        input: folder (or archive) of the genuine files.
+        store: folder to make or to go on with; clips of several inputs may come together in one.
+        options: the recipe; an existing store keeps its own.
+        progress: called with clips done and clips to do, after every shard.
+        cpus: processor cores to use; None uses all, or those of the Ray cluster that is already joined.
+
+    Raises:
+        InputError: the source is unknown, nothing of it lies there, the store cannot be written, or it exists with
+            another source or recipe.
+    """
+    if source not in SOURCES:
+        raise InputError(f"there is no data source {source!r}{did_you_mean(source, SOURCES)}")
+    if not input.exists():
+        raise InputError(f"{input}: no such folder to prepare {source} from")
+    reader = SOURCES[source].at(str(input.absolute()))
+    missing = reader.missing(str(input.absolute()))
+    refs = [ref for ref in reader.list_clips(str(input.absolute())) if ref.name not in missing]
+    _check_names(refs)
+    with _owned(store):
+        metadata = _metadata(reader, options, store)
+        shards = read_shards(store)
+        present = {name for shard in shards for name in shard.digests}
+        tried = {(clip.name, clip.stamp) for shard in shards for clip in shard.bad}
+        todo = [ref for ref in refs if ref.name not in present and (ref.name, stamp(ref)) not in tried]
+        if todo:
+            if metadata.fingerprint is not None:  # until the end, the store says that it is unfinished
+                metadata = replace(metadata, fingerprint=None)
+                write_whole(store / METADATA, metadata.to_json().encode())
+            _write_shards(reader, todo, store / SHARDS, options, progress, cpus)
+            shards = read_shards(store)
+        bad = finish(store, metadata, shards, missing)
+    done = sum(len(shard.digests) for shard in shards) - len(present)
+    return PrepareReport(done=done, skipped=sum(ref.name in present for ref in refs), bad=bad, missing=missing)
+
+
+def _check_names(refs: list[ClipRef]) -> None:
+    seen: dict[str, ClipRef] = {}
+    for ref in refs:
+        if ref.name in seen:
+            raise InputError(f"clip {ref.name} appears twice: {seen[ref.name].skeleton} and {ref.skeleton}")
+        seen[ref.name] = ref
+
+
+@contextmanager
+def _owned(store: Path) -> Iterator[None]:
+    """Make the store's folder and keep other preparations out of it."""
+    try:
+        (store / SHARDS).mkdir(parents=True, exist_ok=True)
+        lock = (store / ".lock").open("a")
+    except OSError as error:
+        raise InputError(f"{store}: the store cannot be written here ({error.strerror})") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise InputError(f"{store}: another `coablate data prepare` is writing this store") from None
+        yield
+
+
+def _metadata(source: Source, options: PrepareOptions, store: Path) -> StoreMetadata:
+    """Return the store's metadata, written now where the store is new.
+
+    Raises:
+        InputError: the store was made from another source or with another recipe.
+    """
+    asked = StoreMetadata(
+        source=source.name,
+        layout=source.layout.name,
+        persons=source.persons,
+        classes=source.classes,
+        default_protocol=source.default_protocol,
+        has_video=source.has_video,
+        recipe=options.recipe(),
+        versions={name: importlib.metadata.version(name) for name in ("av", "numpy", "pyarrow")},
+    )
+    existing = read_metadata(fs.LocalFileSystem(), str(store), str(store))
+    if existing is None:
+        write_whole(store / METADATA, asked.to_json().encode())
+        return asked
+    if differences := "; ".join(existing.differences(asked)):
+        raise InputError(
+            f"{store}: this store was prepared otherwise ({differences}); use another folder or that recipe"
+        )
+    return existing
+
+
+def read_shards(store: Path) -> list[Shard]:
+    """Return what all shards hold, in the order in which they were written."""
+    shards = []
+    paths = map(Path, list_shards(fs.LocalFileSystem(), str(store)))
+    for path in sorted(paths, key=lambda path: path.stat().st_mtime_ns):
+        try:
+            shards.append(read_shard(path))
+        except (pa.ArrowException, OSError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(f"{path}: the shard is damaged ({reason}); delete it and prepare again") from None
+    return shards
+
+
+def _write_shards(
+    source: Source, refs: list[ClipRef], folder: Path, options: PrepareOptions, progress: Progress, cpus: int | None
+) -> None:
+    """Run one Ray Data task a shard, as many at a time as there are cores, and report as they end."""
+    size = options.shard_clips
+    units = [{"refs": pickle.dumps(refs[start : start + size])} for start in range(0, len(refs), size)]
+    place = folder.absolute()
+
+    def write(row: dict[str, Any]) -> dict[str, Any]:
+        unit = pickle.loads(row["refs"])
+        try:
+            write_shard(source, unit, place, options)
+        except OSError as error:  # said to the user in one line, instead of through a task's traceback
+            return {"clips": 0, "error": f"{place}: the shard cannot be written ({error.strerror or error})"}
+        return {"clips": len(unit), "error": ""}
+
+    done = 0
+    progress(done, len(refs))
+    with _ray(cpus) as ray:
+        shards = ray.data.from_items(units, override_num_blocks=len(units)).map(write)
+        for result in shards.iter_rows():
+            if result["error"]:
+                raise InputError(result["error"])
+            done += result["clips"]
+            progress(done, len(refs))
+
+
+@contextmanager
+def _ray(cpus: int | None) -> Iterator[Any]:
+    """Yield Ray, started when nobody has and then stopped again; it says nothing, progress is the caller's."""
+    import ray  # here: a run with nothing to do shall not wait for it
+    import ray.data
+
+    started = not ray.is_initialized()
+    if started:
+        ray.init(num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    logger = logging.getLogger("ray.data")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield ray
+    finally:
+        logger.setLevel(level)
+        if started:
+            ray.shutdown()
+
+
+def finish(store: Path, metadata: StoreMetadata, shards: list[Shard], missing: dict[str, str]) -> list[LeftOut]:
+    """Write fingerprint and report where they are not what stands there; return the clips that are left out.
+
+    Args:
+        store: the folder.
+        metadata: as far as it is known.
+        shards: all of the store's, from :func:`read_shards`.
+        missing: clips that the set's own lists call unusable.
+
+    Raises:
+        InputError: no shard holds a clip.
+    """
+    digests = {name: digest for shard in shards for name, digest in shard.digests.items()}
+    latest = {clip.name: clip for shard in shards for clip in shard.bad if clip.name not in digests}
+    bad = [latest[name] for name in sorted(latest)]
+    if not digests:
+        example = bad[0] if bad else None
+        reason = f"the first: {example.file}: {example.reason}" if example else "all are on the lists of unusable ones"
+        raise InputError(f"{store}: none of the clips could be prepared ({reason})")
+    report = {"clips": len(digests), "bad": [clip._asdict() for clip in bad], "missing": missing}
+    _write_changed(store / REPORT, json.dumps(report, indent=2) + "\n")
+    key = fingerprint(list(digests), list(digests.values()))
+    for stale in (store / MAPPED).glob("*"):
+        if stale.name != key:
+            shutil.rmtree(stale, ignore_errors=True)
+    _write_changed(store / METADATA, replace(metadata, fingerprint=key).to_json())
+    return bad
+
+
+def _write_changed(path: Path, text: str) -> None:
+    if not path.exists() or path.read_text() != text:
+        write_whole(path, text.encode())

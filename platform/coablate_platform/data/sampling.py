@@ -1,0 +1,165 @@
+"""From a stored clip to what a model sees: pure functions of the clip and the cut.
+
+The skeleton is centred on the layout's centre joint of person 0 in the first frame of the window where that joint was
+tracked, and on the same point in all frames, so that walking stays walking. (The ancestors say "centred on joint 1 of
+person 0"; whether once or in every frame they leave open.) Absent joints are exactly zero before, in every step, and
+after: they are never interpolated from, moved or jittered.
+"""
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+from coablate_platform.data.augment import Cut
+from coablate_platform.data.joints import JointLayout
+from coablate_platform.data.store import StoredClip, StoredVideo
+from coablate_platform.study.config import DataConfig
+
+# T skeleton frames · M persons · V joints · C = 3 channels · F video frames · S pixels of a side
+
+Sample = dict[str, torch.Tensor]
+MODALITIES = ("video", "skeleton")
+
+
+def cut_sample(
+    clip: StoredClip,
+    cut: Cut,
+    config: DataConfig,
+    layout: JointLayout,
+    persons: int,
+    modalities: tuple[str, ...] = MODALITIES,
+) -> Sample:
+    """Cut a sample: both modalities from the same window, mirrored together.
+
+    Args:
+        clip: from the store.
+        cut: from :func:`~coablate_platform.data.augment.draw` in training,
+            :func:`~coablate_platform.data.augment.whole` in evaluation.
+        config: sizes, and the strength of the joints' noise.
+        layout: the clip's joints.
+        persons: persons of the sample M; missing ones are zeros.
+        modalities: which to make; a video that is not asked for is not decoded.
+
+    Returns:
+        ``video`` (3, F, S, S) float32 in [-1, 1] where the clip has one, ``skeleton`` (3, T', V, M) float32.
+
+    Raises:
+        VideoError: the stored video is damaged.
+    """
+    sample: Sample = {}
+    if "video" in modalities and clip.video is not None:
+        sample["video"] = cut_video(clip.video, cut, config.size)
+    if "skeleton" in modalities:
+        xyz = cut_skeleton(clip.xyz, cut, config.skeleton_frames, layout, config.jitter)
+        padded = np.zeros((3, config.skeleton_frames, xyz.shape[2], persons), dtype=np.float32)
+        padded[..., : xyz.shape[1]] = xyz.transpose(3, 0, 2, 1)[..., :persons]
+        sample["skeleton"] = torch.from_numpy(padded)
+    return sample
+
+
+def frame_numbers(count: int, cut: Cut) -> list[int]:
+    """Take one frame from each of equal segments of the window.
+
+    Args:
+        count: frames of the clip.
+        cut: window and moments.
+
+    Returns:
+        Ascending frame numbers, one a moment; they repeat where the window is shorter than that.
+    """
+    segments = len(cut.moments)
+    shares = cut.start + cut.length * (np.arange(segments) + cut.moments) / segments
+    return np.minimum((shares * count).astype(np.int64), count - 1).tolist()  # type: ignore[no-any-return]
+
+
+def cut_video(video: StoredVideo, cut: Cut, size: int) -> torch.Tensor:
+    """Decode, crop, scale, mirror and recolour.
+
+    Args:
+        video: the stored clip.
+        cut: what was drawn.
+        size: side S of the result in pixels.
+
+    Returns:
+        (3, F, S, S) float32 in [-1, 1].
+    """
+    numbers = frame_numbers(len(video.packets), cut)
+    height, width = video.size
+    side = max(1, round(cut.side * min(height, width)))
+    top, left = round(cut.down * (height - side)), round(cut.across * (width - side))
+    frames = np.stack([frame[top : top + side, left : left + side] for frame in video.decode(numbers)])
+    pixels = torch.from_numpy(frames).permute(0, 3, 1, 2)  # channels last in memory: torch's fast path for uint8
+    if side != size:
+        pixels = functional.interpolate(pixels, (size, size), mode="bilinear", antialias=side > size)
+    if cut.flip:
+        pixels = pixels.flip(3)
+    gain = cut.contrast / 127.5
+    made = torch.empty((3, len(numbers), size, size))
+    made.copy_(pixels.transpose(0, 1))
+    return made.mul_(gain).add_(cut.brightness - cut.contrast).clamp_(-1.0, 1.0)
+
+
+def cut_skeleton(
+    xyz: NDArray[np.float32], cut: Cut, frames: int, layout: JointLayout, jitter: float
+) -> NDArray[np.float32]:
+    """Resample the window, centre, turn, scale, mirror and jitter.
+
+    Args:
+        xyz: (T, M, V, 3) in metres, zeros where absent.
+        cut: what was drawn.
+        frames: length T' of the result.
+        layout: names the centre and each joint's mirror image.
+        jitter: standard deviation of the noise in metres.
+
+    Returns:
+        (T', M, V, 3), exactly zero where absent.
+    """
+    last = xyz.shape[0] - 1
+    positions = np.linspace(cut.start * last, (cut.start + cut.length) * last, frames)
+    moved, present = _resample(xyz, positions)
+    moved = (moved - _origin(moved, present, layout.centre)) @ _turn(cut)
+    if cut.flip:
+        mirror = list(layout.mirror)
+        moved, present = moved[:, :, mirror], present[:, :, mirror]
+        moved[..., 0] *= -1
+    if cut.noise is not None:
+        noise = np.random.Generator(np.random.PCG64(cut.noise)).standard_normal(moved.shape, dtype=np.float32)
+        moved += np.float32(jitter) * noise
+    moved[~present] = 0.0
+    return moved
+
+
+def _resample(
+    xyz: NDArray[np.float32], positions: NDArray[np.float64]
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Interpolate linearly between frames; a joint that only one of the two has is taken from that one."""
+    before = np.floor(positions).astype(np.int64)
+    after = np.minimum(before + 1, len(xyz) - 1)
+    share = (positions - before).astype(np.float32)[:, None, None]
+    first, second = xyz[before], xyz[after]
+    here, there = first.any(-1), second.any(-1)
+    share = np.where(here & there, share, there.astype(np.float32))
+    mixed = first + (second - first) * share[..., None]
+    # At a whole position the later frame has no weight: the joint is there if the frame itself has it.
+    present = np.where(positions[:, None, None] == before[:, None, None], here, here | there)
+    return mixed, present
+
+
+def _origin(xyz: NDArray[np.float32], present: NDArray[np.bool_], centre: int) -> NDArray[np.float32]:
+    """Return the centre joint of person 0 where it is first tracked, else of all that is there, else zero."""
+    tracked = present[:, 0, centre]
+    if tracked.any():
+        return xyz[int(tracked.argmax()), 0, centre]
+    return xyz[present].mean(0) if present.any() else np.zeros(3, dtype=np.float32)
+
+
+def _turn(cut: Cut) -> NDArray[np.float32]:
+    """Return the matrix (3, 3) that row vectors are multiplied with: about y, then about x, then scaled."""
+    cos, sin = math.cos(cut.rotation), math.sin(cut.rotation)
+    about_y = np.array([[cos, 0, -sin], [0, 1, 0], [sin, 0, cos]])
+    cos, sin = math.cos(cut.tilt), math.sin(cut.tilt)
+    about_x = np.array([[1, 0, 0], [0, cos, sin], [0, -sin, cos]])
+    return np.asarray(cut.scale * about_y @ about_x, dtype=np.float32)

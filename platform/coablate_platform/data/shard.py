@@ -1,0 +1,155 @@
+"""Reads, encodes and writes the clips of one shard: the work of one task, whole or absent afterwards."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from coablate_platform.data.formats.clip import BadClip, ClipRef, FileRef, RawClip, Source
+from coablate_platform.data.schema import PARQUET, SCHEMA, make_row
+from coablate_platform.data.video import VideoError, encode, fit
+
+_ROWS = 16  # clips a row group: bounds what a task holds in memory
+_BAD = b"coablate.bad"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareOptions:
+    """What decides a store's content, but for ``shard_clips``.
+
+    Args:
+        short_side: of a stored frame in pixels; smaller videos are not enlarged.
+        resize: see :func:`~coablate_platform.data.video.fit`.
+        gop: frames from one keyframe to the next; fewer make seeking faster and files larger.
+        quality: quantiser of the video, 1 (best) to 31.
+        shard_clips: clips a shard; what an interruption loses of each task.
+    """
+
+    short_side: int = 256
+    resize: Literal["crop", "squash", "pad"] = "crop"
+    gop: int = 12
+    quality: int = 3
+    shard_clips: int = 128
+
+    def recipe(self) -> dict[str, int | str]:
+        return {name: value for name, value in asdict(self).items() if name != "shard_clips"}
+
+
+class LeftOut(NamedTuple):
+    """A clip that is not in the store, and why.
+
+    Args:
+        name: the clip's.
+        file: the one at fault, with its line where it is text.
+        reason: in one line.
+        stamp: size and modification time of the clip's files: when they change, it is tried again.
+    """
+
+    name: str
+    file: str
+    reason: str
+    stamp: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shard:
+    """What a finished shard holds: clips by name with their digests, and those it had to leave out."""
+
+    digests: dict[str, str]
+    bad: list[LeftOut]
+
+
+def write_shard(source: Source, refs: Sequence[ClipRef], folder: Path, options: PrepareOptions) -> Path:
+    """Write the clips of one shard, named by its content of clips; a clip that cannot be read is listed inside.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    key = hashlib.sha256("\n".join(f"{ref.name} {stamp(ref)}" for ref in refs).encode()).hexdigest()
+    target = folder / f"{key[:16]}.parquet"
+    partial = folder / f"{key[:16]}.{os.getpid()}.tmp"
+    bad: list[LeftOut] = []
+    try:
+        with pq.ParquetWriter(partial, SCHEMA, **PARQUET) as writer:
+            rows: list[dict[str, Any]] = []
+            for row in _rows(source, refs, options, bad):
+                rows.append(row)
+                if len(rows) == _ROWS:
+                    writer.write_table(_table(rows))
+                    rows = []
+            if rows:
+                writer.write_table(_table(rows))
+            writer.add_key_value_metadata({_BAD: json.dumps(bad).encode()})
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+    return target
+
+
+def read_shard(path: Path) -> Shard:
+    """Return what a shard holds, without its clips' content.
+
+    Raises:
+        OSError, pyarrow.ArrowException: it is damaged.
+    """
+    with pq.ParquetFile(path) as file:
+        table = file.read(["name", "digest"])
+        bad = json.loads((file.metadata.metadata or {}).get(_BAD, b"[]"))
+    digests = dict(zip(table["name"].to_pylist(), table["digest"].to_pylist(), strict=True))
+    return Shard(digests=digests, bad=[LeftOut(*entry) for entry in bad])
+
+
+def stamp(ref: ClipRef) -> str:
+    """Return size and modification time of a clip's files, or of the archives that hold them."""
+    return " ".join(_file_stamp(file) for file in (ref.skeleton, ref.video) if file is not None)
+
+
+def _file_stamp(file: FileRef) -> str:
+    try:
+        status = Path(file.uri).stat()
+    except OSError:
+        return "-"
+    return f"{status.st_size}:{status.st_mtime_ns}"
+
+
+def _rows(
+    source: Source, refs: Sequence[ClipRef], options: PrepareOptions, bad: list[LeftOut]
+) -> Iterator[dict[str, Any]]:
+    """Yield a row for every clip that can be read, and append the others to ``bad``."""
+    for ref in refs:
+        try:
+            yield _row(source, ref, options)
+        except BadClip as error:
+            file = error.file if error.line is None else f"{error.file}:{error.line}"
+            bad.append(LeftOut(ref.name, file, error.reason, stamp(ref)))
+        except VideoError as error:
+            bad.append(LeftOut(ref.name, str(ref.video or ref.skeleton), f"its video {error}", stamp(ref)))
+        except OSError as error:
+            file = str(error.filename or ref.skeleton)
+            bad.append(LeftOut(ref.name, file, f"cannot be read: {error.strerror or error}", stamp(ref)))
+
+
+def _row(source: Source, ref: ClipRef, options: PrepareOptions) -> dict[str, Any]:
+    clip = source.read(ref)
+    if not source.has_video:
+        return make_row(clip, None, None)
+    if clip.video is None:
+        raise BadClip(str(ref.skeleton), "has no video beside it, as other clips have")
+    place = fit(clip.video.size, options.short_side, options.resize)
+    video = encode(clip.video.frames(place.inner), place, gop=options.gop, quality=options.quality)
+    return make_row(clip, video, _stored_pixels(clip, place.pixels))
+
+
+def _stored_pixels(clip: RawClip, move: Any) -> np.ndarray[Any, np.dtype[np.float32]] | None:
+    return None if clip.pixels is None else move(clip.pixels)
+
+
+def _table(rows: list[dict[str, Any]]) -> pa.Table:
+    return pa.Table.from_pylist(rows, schema=SCHEMA)

@@ -1,0 +1,202 @@
+"""A prepared data set, opened: both modalities of a clip by row number, out of pages that a node's processes share."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyarrow import fs
+
+from coablate_platform.data.joints import LAYOUTS, JointLayout
+from coablate_platform.data.mapping import index_of, list_shards, map_shards
+from coablate_platform.data.schema import METADATA, StoreMetadata
+from coablate_platform.data.video import VideoError, decode
+from coablate_platform.study.errors import InputError
+
+# T skeleton frames · M bodies · V joints · F video frames
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredVideo:
+    """An encoded clip inside the store.
+
+    Args:
+        name: the clip's.
+        data: MPEG-4 part 2, an elementary stream.
+        packets: bytes of each frame, (F,) int32.
+        size: height and width of a frame.
+    """
+
+    name: str
+    data: Any
+    packets: NDArray[np.int32]
+    size: tuple[int, int]
+
+    def decode(self, wanted: list[int]) -> list[NDArray[np.uint8]]:
+        """Return the frames (H, W, 3) of these ascending numbers.
+
+        Raises:
+            VideoError: the stream is damaged; the clip is named.
+        """
+        try:
+            return decode(self.data, self.packets, wanted)
+        except VideoError as error:
+            raise VideoError(f"clip {self.name!r}: its stored video {error}") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredClip:
+    """One clip; its arrays are read-only views of mapped pages.
+
+    Args:
+        name: unique in the store.
+        label: class from 0.
+        xyz: joints (T, M, V, 3) in metres, zeros where absent.
+        pixels: joints in the stored video's pixels (T, M, V, 2), zeros where absent, NaN where unknown; or None.
+        valid: (T, M) where a body was tracked.
+        video: None in a store without.
+    """
+
+    name: str
+    label: int
+    xyz: NDArray[np.float32]
+    pixels: NDArray[np.float32] | None
+    valid: NDArray[np.bool_]
+    video: StoredVideo | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Store:
+    """An open store; :meth:`open` makes one.
+
+    Args:
+        uri: where it lies.
+        metadata: what ``store.json`` says.
+        index: a row a clip, sorted by name, so that row numbers do not depend on the sharding: ``name``, ``label``,
+            ``subject``, ``camera``, ``setup``, ``replication``, ``frames``, ``bodies``, ``video_*``, ``digest``.
+        batches: the mapped rows; ``index`` says in ``batch`` and ``row`` where a clip lies.
+    """
+
+    uri: str
+    metadata: StoreMetadata
+    index: pa.Table
+    batches: list[pa.RecordBatch]
+
+    @classmethod
+    def open(cls, uri: str) -> "Store":
+        """Open a store, unpacking it on this node when nobody has yet.
+
+        Args:
+            uri: a folder, or a URI that ``pyarrow.fs`` knows.
+
+        Raises:
+            InputError: there is none, it is unfinished, of another format, or damaged.
+        """
+        files, root = resolve(uri)
+        metadata = read_metadata(files, root, uri)
+        if metadata is None:
+            raise InputError(f"{uri}: not a prepared store (no {METADATA}); make one with `coablate data prepare`")
+        if metadata.fingerprint is None:
+            raise InputError(f"{uri}: its preparation did not finish; run the same `coablate data prepare` again")
+        batches = map_shards(files, root, uri, metadata.fingerprint)
+        return cls(uri=uri, metadata=metadata, index=index_of(batches), batches=batches)
+
+    def __len__(self) -> int:
+        return int(self.index.num_rows)
+
+    @property
+    def fingerprint(self) -> str:
+        return str(self.metadata.fingerprint)
+
+    @property
+    def source(self) -> str:
+        return self.metadata.source
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.metadata.classes
+
+    @property
+    def layout(self) -> JointLayout:
+        return LAYOUTS[self.metadata.layout]
+
+    @property
+    def persons(self) -> int:
+        return self.metadata.persons
+
+    @property
+    def has_video(self) -> bool:
+        return self.metadata.has_video
+
+    @property
+    def default_protocol(self) -> str:
+        return self.metadata.default_protocol
+
+    @cached_property
+    def names(self) -> list[str]:
+        """The clips' names by row."""
+        return [str(name) for name in self.index["name"].to_pylist()]
+
+    @cached_property
+    def labels(self) -> NDArray[np.int64]:
+        """The clips' classes by row."""
+        return np.asarray(self.index["label"])
+
+    @cached_property
+    def _places(self) -> NDArray[np.int32]:
+        return np.stack([np.asarray(self.index["batch"]), np.asarray(self.index["row"])], axis=1)
+
+    def clip(self, row: int) -> StoredClip:
+        """Return the clip in a row of :attr:`index`."""
+        place, position = self._places[row].tolist()
+        batch = self.batches[place]
+        frames, bodies = batch["frames"][position].as_py(), batch["bodies"][position].as_py()
+        joints = len(self.layout.joints)
+        pixels, packets = batch["pixels"][position].values, batch["packets"][position].values
+        name = self.names[row]
+        return StoredClip(
+            name=name,
+            label=int(self.labels[row]),
+            xyz=batch["xyz"][position].values.to_numpy().reshape(frames, bodies, joints, 3),
+            pixels=None if pixels is None else pixels.to_numpy().reshape(frames, bodies, joints, 2),
+            valid=batch["valid"][position].values.to_numpy(zero_copy_only=False).reshape(frames, bodies),
+            video=None if packets is None else self._video(name, batch, position, packets.to_numpy()),
+        )
+
+    def _video(self, name: str, batch: pa.RecordBatch, position: int, packets: NDArray[np.int32]) -> StoredVideo:
+        size = (batch["video_height"][position].as_py(), batch["video_width"][position].as_py())
+        return StoredVideo(name=name, data=batch["video"][position].as_buffer(), packets=packets, size=size)
+
+
+def resolve(uri: str) -> tuple[fs.FileSystem, str]:
+    """Return the file system and the path there of a folder or URI.
+
+    Raises:
+        InputError: ``pyarrow.fs`` does not know the URI's scheme or cannot reach it.
+    """
+    if "://" not in uri:
+        return fs.LocalFileSystem(), uri.rstrip("/") or "/"
+    try:
+        files, root = fs.FileSystem.from_uri(uri)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise InputError(f"{uri}: not a place that can be read ({str(error).splitlines()[0]})") from None
+    return files, root.rstrip("/")
+
+
+def read_metadata(files: fs.FileSystem, root: str, uri: str) -> StoreMetadata | None:
+    """Return what ``store.json`` says, or None where there is none.
+
+    Raises:
+        InputError: the folder is missing, the file is damaged or of another format.
+    """
+    if files.get_file_info(root).type is not fs.FileType.Directory:
+        raise InputError(f"{uri}: there is no store here (no such folder)")
+    path = f"{root}/{METADATA}"
+    if files.get_file_info(path).type is fs.FileType.NotFound:
+        if list_shards(files, root):
+            raise InputError(f"{uri}: {METADATA} is gone though shards are there; prepare it anew in another folder")
+        return None
+    with files.open_input_stream(path) as file:
+        return StoreMetadata.from_json(file.read().decode(errors="replace"), uri)
