@@ -16,7 +16,7 @@ class BadClip(Exception):  # noqa: N818 - the name of the thing, not of the exce
     """A clip that cannot be read: left out by ``prepare``, and listed.
 
     Args:
-        file: path or URI, with ``!member`` behind it for a file in a zip archive.
+        file: path, with ``!member`` behind it for a file in a zip archive.
         reason: what is wrong, in one line.
         line: line number from 1 where the format is text.
     """
@@ -54,7 +54,7 @@ class FileRef:
     """A file, or a member of a zip archive.
 
     Args:
-        uri: path or URI of the file or the archive.
+        uri: path of the file or the archive.
         member: name inside the archive.
     """
 

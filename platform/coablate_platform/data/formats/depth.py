@@ -1,0 +1,108 @@
+"""UTD-MHAD's depth video, rendered to three channels."""
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import av
+import numpy as np
+import scipy.io
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from coablate_platform.data.formats.clip import BadClip, FileRef
+from coablate_platform.data.formats.files import read_bytes
+
+HEIGHT, WIDTH = 240, 320
+CROP_LEFT = 40
+"""Columns cut off on the left, and as many on the right: a square of 240×240. Over all 861 clips the figures lie in
+columns 77-246 and touch rows 0 and 239, so no smaller centred square holds them all."""
+
+FOCAL = 280.0
+"""Of the depth camera, in pixels."""
+_HALF_RANGE = 800.0  # mm before and behind the figure's median
+_SMOOTH = 5  # pixels: the sensor's depth steps at 3 m are wider than a pixel's footprint
+
+
+@dataclass(frozen=True, kw_only=True)
+class DepthVideo:
+    """A depth video as RGB frames of 240×240.
+
+    The background is black. On the figure, red is nearness: depth from 0.8 m behind (1) to 0.8 m before (255) the
+    figure's median depth over the clip, so that it does not tell where the person stands but what the limbs do along
+    the line of sight. Green and blue are the horizontal and the vertical component of the surface normal, -1…1 as
+    1…255, of the depth averaged over 5×5 pixels: they show limbs in front of the trunk, where a silhouette is blank.
+    Everything follows from the clip alone.
+    """
+
+    file: FileRef
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the rendered frame in pixels."""
+        return HEIGHT, WIDTH - 2 * CROP_LEFT
+
+    def frames(self, size: tuple[int, int] | None = None) -> Iterator[NDArray[np.uint8]]:
+        """Yield RGB frames (H, W, 3), scaled to ``size`` (height, width) where given.
+
+        Raises:
+            BadClip: not a Matlab file with ``d_depth`` (240, 320, T), or without a figure in it.
+        """
+        depth = load_matrix(self.file, "d_depth")
+        if depth.ndim != 3 or depth.shape[:2] != (HEIGHT, WIDTH) or not depth.shape[2]:
+            raise BadClip(str(self.file), f"expected d_depth of shape ({HEIGHT}, {WIDTH}, T), found {depth.shape}")
+        depth = depth[:, CROP_LEFT : WIDTH - CROP_LEFT].astype(np.float32)
+        if not depth.any():
+            raise BadClip(str(self.file), "the depth video shows nobody")
+        median = float(np.median(depth[depth > 0]))
+        for number in range(depth.shape[2]):
+            picture = render_depth(depth[:, :, number], median)
+            if size is not None and size != self.size:
+                picture = _scale(picture, size)
+            yield picture
+
+
+def render_depth(depth: NDArray[np.float32], median: float) -> NDArray[np.uint8]:
+    """Render one frame.
+
+    Args:
+        depth: (H, W) in mm, 0 where there is no figure.
+        median: depth that becomes the middle of the first channel, in mm.
+
+    Returns:
+        (H, W, 3): nearness and the normal's horizontal and vertical component, 1-255 on the figure and 0 elsewhere.
+    """
+    figure = depth > 0
+    share = ndimage.uniform_filter(figure.astype(np.float32), _SMOOTH)
+    smooth = ndimage.uniform_filter(depth, _SMOOTH) / np.maximum(share, 1e-6)
+    down, right = np.gradient(smooth)
+    pitch = np.maximum(depth, 1.0) / FOCAL  # mm a pixel covers at that depth
+    down, right = down / pitch, right / pitch
+    length = np.sqrt(down**2 + right**2 + 1)
+    channels = np.stack([(median - depth) / _HALF_RANGE, -right / length, -down / length], axis=-1)
+    return np.where(figure[..., None], np.clip(128 + 127 * channels, 1, 255), 0).astype(np.uint8)
+
+
+def _scale(picture: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+    scaled = frame.to_ndarray(format="rgb24", height=size[0], width=size[1], interpolation="AREA")
+    return np.asarray(scaled, dtype=np.uint8)
+
+
+def load_matrix(file: FileRef, name: str) -> NDArray[Any]:
+    """Return one array of a Matlab file.
+
+    Raises:
+        BadClip: it is not such a file, or the array is not in it.
+    """
+    try:
+        found = scipy.io.loadmat(io.BytesIO(read_bytes(file)), variable_names=[name])
+    except BadClip:
+        raise
+    except Exception as error:  # scipy lets errors of every kind through, zlib's and struct's among them
+        raise BadClip(str(file), f"not a readable Matlab file: {error}") from None
+    if name not in found:
+        raise BadClip(str(file), f"holds no {name}")
+    array: NDArray[Any] = found[name]
+    return array

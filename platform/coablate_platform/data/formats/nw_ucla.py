@@ -1,0 +1,96 @@
+"""NW-UCLA Multiview Action 3D: skeletons in JSON, three views."""
+
+import json
+import re
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coablate_platform.data.formats.clip import BadClip, ClipRef, RawClip
+from coablate_platform.data.formats.files import read_bytes, walk
+from coablate_platform.data.joints import KINECT_V1, JointLayout
+from coablate_platform.study.errors import InputError
+
+_NAME = re.compile(r"a(\d{2})_s(\d{2})_e(\d{2})_v(\d{2})\.json")
+CLASSES = (
+    *("pick up with one hand", "pick up with two hands", "drop trash", "walk around", "sit down"),
+    *("stand up", "donning", "doffing", "throw", "carry"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NwUcla:
+    """Reads ``aAA_sSS_eEE_vVV.json`` (``skeletons`` [T][20][3] in metres, ``label`` from 1).
+
+    The class is the file's ``label``: the number in its name skips some actions. Views are cameras, episodes
+    replications (numbered from 0). Joints that are all zero in a frame mean that nobody was tracked there.
+    """
+
+    name: str = "nw_ucla"
+    layout: JointLayout = KINECT_V1
+    persons: int = 1
+    classes: tuple[str, ...] = CLASSES
+    default_protocol: str = "ucla/cv"
+    has_video: bool = False
+
+    def at(self, path: str) -> "NwUcla":
+        """Return this source; raises InputError where no clip lies under ``path``."""
+        self.list_clips(path)
+        return self
+
+    def list_clips(self, path: str) -> list[ClipRef]:
+        """Return the clips under ``path``, sorted.
+
+        Raises:
+            InputError: no clip lies there.
+        """
+        clips = [
+            ClipRef(name=name.removesuffix(".json"), skeleton=file)
+            for name, file in walk(path)
+            if _NAME.fullmatch(name)
+        ]
+        if not clips:
+            raise InputError(f"{path}: no NW-UCLA clip found; expected files named like a01_s01_e00_v01.json")
+        return sorted(clips, key=lambda clip: clip.name)
+
+    def missing(self, path: str) -> dict[str, str]:
+        """Return nothing: the data set has no list of unusable clips."""
+        return {}
+
+    def read(self, ref: ClipRef) -> RawClip:
+        """Read one clip.
+
+        Raises:
+            BadClip: it is not JSON of that form.
+        """
+        file = str(ref.skeleton)
+        try:
+            said = json.loads(read_bytes(ref.skeleton))
+            label = int(said["label"])
+            xyz = np.asarray(said["skeletons"], dtype=np.float32)
+        except (ValueError, KeyError, TypeError) as error:
+            raise BadClip(file, f"expected label and skeletons as JSON ({type(error).__name__}: {error})") from None
+        if not 1 <= label <= len(self.classes):
+            raise BadClip(file, f"label {label} of a set with {len(self.classes)} classes")
+        joints = len(self.layout.joints)
+        if xyz.ndim != 3 or xyz.shape[1:] != (joints, 3) or not len(xyz):
+            raise BadClip(file, f"expected skeletons of shape (T, {joints}, 3), found {xyz.shape}")
+        if not np.isfinite(xyz).all():
+            raise BadClip(file, "a joint is not a finite number")
+        valid: NDArray[np.bool_] = np.abs(xyz).max(axis=(1, 2)) > 0
+        if not valid.any():
+            raise BadClip(file, f"no body in any of its {len(xyz)} frames")
+        _, subject, episode, view = (int(part[1:]) for part in ref.name.split("_"))
+        return RawClip(
+            name=ref.name,
+            label=label - 1,
+            subject=subject,
+            camera=view,
+            setup=1,
+            replication=episode,
+            xyz=xyz[:, None],
+            pixels=None,
+            valid=valid[:, None],
+            video=None,
+        )
