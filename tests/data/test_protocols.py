@@ -1,0 +1,107 @@
+"""Protocols: who trains, who is selected on, who is tested; and the joints' layouts."""
+
+import itertools
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from coablate_platform.data.formats import SOURCES
+from coablate_platform.data.joints import KINECT_V1, KINECT_V2, LAYOUTS
+from coablate_platform.data.protocols import PROTOCOLS, for_source, get_protocol
+from coablate_platform.study.errors import InputError
+
+
+def grid(subjects, cameras, setups):
+    subject, camera, setup = np.array(list(itertools.product(subjects, cameras, setups))).T
+    return {"subject": subject, "camera": camera, "setup": setup}
+
+
+ROWS = grid(range(1, 107), (1, 2, 3), range(1, 33))
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+@pytest.mark.parametrize("hold_out", [True, False])
+def test_splits_are_disjoint_and_ascending(name, hold_out):
+    parts = get_protocol(name).split(ROWS, hold_out=hold_out)
+    assert list(parts) == ["train", "validation", "test"]
+    rows = np.concatenate(list(parts.values()))
+    assert len(np.unique(rows)) == len(rows)
+    assert all((np.diff(part) > 0).all() for part in parts.values())
+    assert len(parts["train"])
+    assert len(parts["test"])
+    assert bool(len(parts["validation"])) == hold_out
+
+
+@pytest.mark.parametrize("name", sorted(set(PROTOCOLS) - {"utd/few"}))
+def test_validation_comes_out_of_training(name):
+    held, whole = get_protocol(name).split(ROWS), get_protocol(name).split(ROWS, hold_out=False)
+    assert np.union1d(held["train"], held["validation"]).tolist() == whole["train"].tolist()
+    assert held["test"].tolist() == whole["test"].tolist()
+
+
+@pytest.mark.parametrize("name", ["ntu60/cs", "ntu120/csub", "utd/cs", "utd/few", "synthetic/cs"])
+def test_nobody_is_in_two_splits_of_a_cross_subject_protocol(name):
+    parts = [set(ROWS["subject"][part]) for part in get_protocol(name).split(ROWS).values()]
+    assert sum(len(part) for part in parts) == len(set().union(*parts))
+
+
+def test_published_rules():
+    cs = get_protocol("ntu60/cs").split(ROWS, hold_out=False)
+    train = [1, 2, 4, 5, 8, 9, 13, 14, 15, 16, 17, 18, 19, 25, 27, 28, 31, 34, 35, 38]
+    assert sorted(set(ROWS["subject"][cs["train"]])) == train
+    assert sorted(set(ROWS["subject"][cs["test"]])) == sorted(set(range(1, 41)) - set(train))
+    assert set(ROWS["setup"][np.concatenate([cs["train"], cs["test"]])]) == set(range(1, 18))
+    cv = get_protocol("ntu60/cv").split(ROWS)
+    assert (set(ROWS["camera"][cv["train"]]), set(ROWS["camera"][cv["test"]])) == ({2, 3}, {1})
+    csub = get_protocol("ntu120/csub").split(ROWS, hold_out=False)
+    more = [45, 46, 47, 49, 50, 52, 53, 54, 55, 56, 57, 58, 59, 70, 74, 78, 80, 81, 82, 83, 84, 85, 86, 89]
+    more += [91, 92, 93, 94, 95, 97, 98, 100, 103]
+    assert sorted(set(ROWS["subject"][csub["train"]])) == train + more
+    assert len(set(ROWS["subject"][csub["test"]])) == 53
+    cset = get_protocol("ntu120/cset").split(ROWS, hold_out=False)
+    assert set(ROWS["setup"][cset["train"]]) == set(range(2, 33, 2))
+    assert set(ROWS["setup"][cset["test"]]) == set(range(1, 33, 2))
+
+
+def test_rows_may_be_an_arrow_table():
+    table = pa.table({name: pa.array(values, pa.int16()) for name, values in ROWS.items()})
+    for name, part in get_protocol("ntu60/cs").split(table).items():
+        np.testing.assert_array_equal(part, get_protocol("ntu60/cs").split(ROWS)[name])
+
+
+def test_an_unknown_name_is_answered_with_the_nearest():
+    with pytest.raises(InputError, match=r"no protocol 'ntu60/xsub' \(did you mean 'ntu"):
+        get_protocol("ntu60/xsub")
+
+
+def test_every_source_has_its_protocols():
+    for name, source in SOURCES.items():
+        assert source.default_protocol in {protocol.name for protocol in for_source(name)}
+    assert {protocol.source for protocol in PROTOCOLS.values()} == set(SOURCES)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+def test_bones_are_a_tree_that_a_mirror_keeps(layout):
+    joints = len(layout.joints)
+    assert [layout.mirror[layout.mirror[joint]] for joint in range(joints)] == list(range(joints))
+    assert layout.mirror[layout.centre] == layout.centre
+    for bones in (layout.bones, layout.official_bones):
+        assert len({child for child, _ in bones}) == len(bones) == joints - 1
+        mirrored = {(layout.mirror[child], layout.mirror[parent]) for child, parent in bones}
+        assert mirrored == set(bones)
+        parents = dict(bones)
+        (root,) = set(range(joints)) - parents.keys()
+        for joint in range(joints):
+            for _ in range(joints):
+                joint = parents.get(joint, joint)
+            assert joint == root
+
+
+def test_the_two_trees_of_ntu_differ_in_the_hands():
+    one_based = {(child + 1, parent + 1) for child, parent in KINECT_V2.bones}
+    assert {(22, 23), (23, 8), (24, 25), (25, 12)} <= one_based
+    official = {(child + 1, parent + 1) for child, parent in KINECT_V2.official_bones}
+    assert official - one_based == {(22, 8), (24, 12)}
+    assert KINECT_V1.official_bones == KINECT_V1.bones
+    assert KINECT_V2.joints[KINECT_V2.centre] == "middle of spine"
