@@ -64,6 +64,19 @@ def test_depth_channels_show_nearness_and_slope():
     assert (abs(down - 128) <= 1).all()
 
 
+def test_depth_is_rendered_as_if_the_whole_frame_were(tmp_path):
+    draw = np.random.default_rng(0)
+    depth = np.zeros((240, 320, 2), dtype=np.uint16)
+    depth[150:240, 90:150, 0] = draw.integers(2500, 3000, (90, 60))
+    depth[20:70, 200:215, 1] = draw.integers(2500, 3000, (50, 15))
+    video = UTD.read(write_utd(tmp_path, skeleton=np.ones((20, 3, 2)), depth=depth)).video
+    whole = depth[:, 40:280].astype(np.float32)
+    median = float(np.median(whole[whole > 0]))
+    np.testing.assert_array_equal(
+        list(video.frames()), [render_depth(whole[:, :, number], median) for number in range(2)]
+    )
+
+
 @pytest.mark.parametrize(
     ("matrices", "reason"),
     [

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 
 from coablate_platform.data.formats import SOURCES
+from coablate_platform.data.formats.ntu import missing_names
 from coablate_platform.data.joints import KINECT_V1, KINECT_V2, LAYOUTS
 from coablate_platform.data.protocols import PROTOCOLS, for_source, get_protocol
 from coablate_platform.study.errors import InputError
@@ -62,6 +63,60 @@ def test_published_rules():
     cset = get_protocol("ntu120/cset").split(ROWS, hold_out=False)
     assert set(ROWS["setup"][cset["train"]]) == set(range(2, 33, 2))
     assert set(ROWS["setup"][cset["test"]]) == set(range(1, 33, 2))
+
+
+PUBLISHED = {
+    "ntu60/cs": (40_091, 16_487),
+    "ntu60/cv": (37_646, 18_932),
+    "ntu120/csub": (63_026, 50_919),
+    "ntu120/cset": (54_468, 59_477),
+}
+# Performers a setup were recorded in blocks of 3 cameras, 2 replications and 60 actions. With the official lists of
+# missing samples, the published sizes come to whole numbers of blocks; those, by (first 17 setups, performer trains,
+# even setup). Their sums over either of the last two are facts; how they cross is not published, and does not matter.
+BLOCKS = {
+    (True, True, True): 56,
+    (True, True, False): 56,
+    (True, False, True): 20,
+    (True, False, False): 26,
+    (False, True, True): 30,
+    (False, True, False): 34,
+    (False, False, True): 46,
+    (False, False, False): 50,
+}
+
+
+def ntu_names():
+    """Generate the names of a whole data set, those of the missing samples among them."""
+    trains = set(ROWS["subject"][get_protocol("ntu120/csub").split(ROWS, hold_out=False)["train"]])
+    known = {(int(name[1:4]), int(name[9:12])) for name in missing_names()}
+    for (first, train, even), count in BLOCKS.items():
+        setups, performers = (range(1, 18), range(1, 41)) if first else (range(18, 33), range(1, 107))
+        blocks = [
+            (setup, performer)
+            for setup, performer in itertools.product(setups, performers)
+            if (performer in trains) == train and (setup % 2 == 0) == even
+        ]
+        blocks.sort(key=lambda block: block not in known)
+        assert not known & set(blocks[count:])
+        for (setup, performer), camera, replication, action in itertools.product(
+            blocks[:count], (1, 2, 3), (1, 2), range(1, 61)
+        ):
+            yield f"S{setup:03}C{camera:03}P{performer:03}R{replication:03}A{action + 60 * (not first):03}"
+
+
+def test_published_sizes_follow_from_names_and_missing_lists():
+    generated = set(ntu_names())
+    assert len(generated) == 114_480
+    assert set(missing_names()) < generated
+    names = np.array(sorted(generated - set(missing_names())))
+    rows = {
+        column: np.array([int(name[start : start + 3]) for name in names])
+        for column, start in {"setup": 1, "camera": 5, "subject": 9}.items()
+    }
+    for protocol, sizes in PUBLISHED.items():
+        parts = get_protocol(protocol).split(rows, hold_out=False)
+        assert (len(parts["train"]), len(parts["test"])) == sizes, protocol
 
 
 def test_rows_may_be_an_arrow_table():

@@ -56,8 +56,10 @@ class DepthVideo:
         if not depth.any():
             raise BadClip(str(self.file), "the depth video shows nobody")
         median = float(np.median(depth[depth > 0]))
+        box = _figure_box(depth)
         for number in range(depth.shape[2]):
-            picture = render_depth(depth[:, :, number], median)
+            picture = np.zeros((*self.size, 3), dtype=np.uint8)
+            picture[box] = render_depth(depth[(*box, number)], median)
             if size is not None and size != self.size:
                 picture = _scale(picture, size)
             yield picture
@@ -82,6 +84,16 @@ def render_depth(depth: NDArray[np.float32], median: float) -> NDArray[np.uint8]
     length = np.sqrt(down**2 + right**2 + 1)
     channels = np.stack([(median - depth) / _HALF_RANGE, -right / length, -down / length], axis=-1)
     return np.where(figure[..., None], np.clip(128 + 127 * channels, 1, 255), 0).astype(np.uint8)
+
+
+def _figure_box(depth: NDArray[np.float32]) -> tuple[slice, slice]:
+    """Return the rows and columns that a figure touches in any frame, and those that smoothing reaches from there."""
+    reach = _SMOOTH // 2 + 1
+    box = []
+    for axes in ((1, 2), (0, 2)):
+        touched = np.flatnonzero(depth.any(axis=axes))
+        box.append(slice(max(int(touched[0]) - reach, 0), int(touched[-1]) + reach + 1))
+    return box[0], box[1]
 
 
 def _scale(picture: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:

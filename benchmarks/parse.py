@@ -1,0 +1,75 @@
+"""Parsing NTU's skeleton text: this project's parser against one that reads a line at a time, in one run.
+
+``python benchmarks/parse.py`` makes its own input and prints one row of a Markdown table; rounds of the two alternate,
+seconds are those of the processor (both use one thread), and the fastest round of each counts: others on the machine
+disturb little.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from coablate_platform.data.formats.skeleton_text import parse_skeleton
+
+JOINTS = 25
+
+
+def make_text(frames: int, bodies: int, seed: int = 0) -> bytes:
+    """Write a file of ``frames`` frames with the digits that genuine files have."""
+    draw = np.random.default_rng(seed)
+    lines = [str(frames)]
+    for _ in range(frames):
+        lines.append(str(bodies))
+        for body in range(bodies):
+            lines += [f"{2**56 + body} 0 1 1 1 1 0 0.02764709 -0.05745083 2", str(JOINTS)]
+            lines += [" ".join(f"{value:.7g}" for value in draw.normal(size=11)) + " 2" for _ in range(JOINTS)]
+    return "\n".join(lines).encode()
+
+
+def parse_lines(text: bytes) -> dict[int, np.ndarray]:
+    """Parse a line at a time, as the public pipelines do: joints (T, J, 12) by body."""
+    lines = iter(text.decode().splitlines())
+    found: dict[int, list[list[list[float]]]] = {}
+    for _ in range(int(next(lines))):
+        for _ in range(int(next(lines))):
+            body = int(next(lines).split()[0])
+            joints = [[float(value) for value in next(lines).split()] for _ in range(int(next(lines)))]
+            found.setdefault(body, []).append(joints)
+    return {body: np.array(joints, dtype=np.float32) for body, joints in found.items()}
+
+
+def seconds(work: Callable[[], object]) -> float:
+    start = time.process_time()
+    work()
+    return time.process_time() - start
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--frames", type=int, default=100, help="frames a file")
+    arguments.add_argument("--rounds", type=int, default=30)
+    options = arguments.parse_args()
+    texts = [make_text(options.frames, bodies, seed) for seed, bodies in enumerate((1, 1, 1, 2))]
+    for text in texts:
+        fast, slow = parse_skeleton(text, "generated"), parse_lines(text)
+        for body, joints in slow.items():
+            np.testing.assert_array_equal(fast.joints[fast.body == body], joints)
+    rounds = [
+        (
+            seconds(lambda: [parse_skeleton(text, "generated") for text in texts]),
+            seconds(lambda: [parse_lines(text) for text in texts]),
+        )
+        for _ in range(options.rounds)
+    ]
+    megabytes = sum(map(len, texts)) / 1e6
+    fast_rate, slow_rate = (megabytes / min(times) for times in zip(*rounds, strict=True))
+    print(
+        f"| parse .skeleton text | {fast_rate:.0f} MB/s | a line at a time: {slow_rate:.0f} MB/s "
+        f"| {fast_rate / slow_rate:.1f}× |"
+    )
+
+
+if __name__ == "__main__":
+    main()
