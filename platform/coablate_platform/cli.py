@@ -120,13 +120,9 @@ def track(
     out: OutArgument = DEFAULT_OUT, study: KeyOption = None, tracking: TrackingOption = None
 ) -> None:
     """Bring MLflow up to what the journal says, for example after the server was down."""
-    from coablate_platform.results.journal import Journal
-    from coablate_platform.results.tracking import finish_follower, start_follower
+    from coablate_platform.results.tracking import track as catch_up
 
-    folder = str(out.resolve())
-    chosen = Journal(folder).plan(study)
-    if not finish_follower(start_follower(folder, chosen.key, tracking or chosen.command.get("tracking"))):
-        raise typer.Exit(1)
+    raise typer.Exit(catch_up(str(out.resolve()), study, tracking))
 
 
 @app.command()
@@ -234,5 +230,5 @@ def _finish(table: "Table", out: Path) -> Any:
 
     print(render(table, "md"))
     console.print(f"Journal, tables and MLflow: {out} (coablate ui {out})", highlight=False, soft_wrap=True)
-    if any(row.failures for row in table.rows):
+    if any(state.ended for row in table.rows for state in row.open):
         raise typer.Exit(1)

@@ -95,7 +95,8 @@ def run(command: Command, out: Path, console: Console, allow_mixed: bool = False
             _run_open(prepared, journal, out, command.address, console)
             table = conclude(plan, journal, allow_mixed)
         finally:
-            finish_follower(follower)
+            if finish_follower(follower):
+                console.print(f"MLflow is not up to date; catch up with: coablate track {out}", soft_wrap=True)
     return table
 
 

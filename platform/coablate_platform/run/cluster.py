@@ -1,7 +1,6 @@
 """Joins or starts Ray, and says what there is to work with."""
 
 import contextlib
-import os
 import socket
 import time
 from collections.abc import Iterator
@@ -53,7 +52,9 @@ class Cluster:
 
 @contextlib.contextmanager
 def joined(address: str | None, modules: list[str]) -> Iterator[Cluster]:
-    """Join the cluster at ``address``, or start a local one (loopback only) and stop it at the end.
+    """Join the cluster at ``address``, or start a local one and stop it at the end.
+
+    A local cluster's dashboard is on loopback; Ray binds its other servers to all interfaces, guarded by its token.
 
     Args:
         address: ``host:port`` of a running cluster; None starts a local one.
@@ -62,11 +63,9 @@ def joined(address: str | None, modules: list[str]) -> Iterator[Cluster]:
     Raises:
         InputError: nothing answers at the address, or its State API (which Train's clean-up needs) does not.
     """
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
-    os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
     if address is None:
-        local = {"include_dashboard": True, "dashboard_host": "127.0.0.1", "_node_ip_address": "127.0.0.1"}
+        local = {"include_dashboard": True, "dashboard_host": "127.0.0.1"}
         ray.init(address="local", object_store_memory=OBJECT_STORE_BYTES, **local, **quiet)
     else:
         _check_reachable(address)
@@ -103,9 +102,10 @@ def _check_reachable(address: str) -> None:
 
 def _check_state_api() -> None:
     deadline = time.monotonic() + STATE_API_WAIT_S
+    own = ray.get_runtime_context().gcs_address  # by name: another cluster may run on this machine
     while True:
         try:
-            list_nodes(limit=1)
+            list_nodes(address=own, limit=1)
             return
         except Exception as error:
             if time.monotonic() > deadline:

@@ -136,6 +136,19 @@ def _begin(task: Task, data: Clips, checkpoints: Checkpoints, device: torch.devi
     return state
 
 
+def check_precision(config: TrainingConfig, device: torch.device) -> None:
+    """Refuse autocast where the processor only imitates it: slower than fp32, and torch 2.13's gradients are wrong there.
+
+    Raises:
+        ValueError: ``precision`` is not fp32 and the CPU lacks AVX512-BF16 or AMX, or is not for fp16 at all.
+    """
+    if device.type != "cpu" or config.precision == "fp32":
+        return
+    capable = torch.cpu.get_capabilities()
+    if config.precision == "fp16" or not (capable.get("avx512_bf16") or capable.get("amx_bf16")):
+        raise ValueError(f"training.precision: this CPU has no {config.precision} instructions; use fp32")
+
+
 def fast_layout(model: nn.Module) -> nn.Module:
     """Lay 3-D convolutions out channels last; the numbers stay those of the contiguous layout, the steps are faster."""
     for module in model.modules():

@@ -100,8 +100,13 @@ def _fit_lane(lane: int, study: Study, places: Places, cluster: Cluster, dispatc
 
 
 class _Listener(tune.Callback):  # type: ignore[misc]  # ray is untyped
+    """Hands each result on. Tune pickles its callbacks for a restore that is never made, hence the empty state."""
+
     def __init__(self, on_result: Callable[[str, dict[str, Any]], None]) -> None:
         self._on_result = on_result
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
         self._on_result(trial.config["cell"]["run_id"], result)

@@ -1,0 +1,137 @@
+"""The contract of a study, held by every shipped one; and what a study refuses to be."""
+
+import dataclasses
+
+import pytest
+
+from coablate_model.cc_dfarm import CCDFARM
+from coablate_platform.study.config import ClipShape, DataConfig, ModelConfig, RunConfig, TrainingConfig
+from coablate_platform.study.designs import Component, add_one_in, full_factorial, leave_one_out, with_components
+from coablate_platform.study.errors import InputError
+from coablate_platform.study.load import load_study, shipped
+from coablate_platform.study.study import Arm, Study
+
+SHAPE = ClipShape(classes=5, channels=3, frames=8, size=32, skeleton_frames=16, joints=20, persons=1)
+BASE = RunConfig(model=CCDFARM(width=0.125), data=DataConfig(), training=TrainingConfig())
+COMPONENTS = (
+    Component(name="TIAM", on={"model.tiam": "st"}, off={"model.tiam": "none"}),
+    Component(name="MFFM", on={"model.mffm": True}, off={"model.mffm": False}),
+)
+
+
+def study(**changes):
+    values = {
+        "name": "s",
+        "title": "t",
+        "base": BASE,
+        "arms": (Arm(name="a", changes={}), Arm(name="b", changes={"model.tiam": "none"})),
+        "reference": "a",
+    }
+    return Study(**(values | changes))
+
+
+@pytest.mark.parametrize("name", shipped())
+class TestEveryShippedStudy:
+    def test_is_named_like_its_file_and_says_what_it_asks(self, name):
+        found = load_study(name)
+        assert found.name == name
+        assert len(found.title) > 5
+
+    def test_builds_every_arm(self, name):
+        found = load_study(name)
+        for arm in found.arms:
+            model = found.config(arm).model
+            assert isinstance(model, ModelConfig)
+            assert model.describe(SHAPE).parameters > 0
+            assert set(model.modalities) <= {"video", "skeleton"}
+
+    def test_only_the_reference_does_not_differ(self, name):
+        found = load_study(name)
+        assert [arm.name for arm in found.arms if not found.difference(arm)] == [found.reference]
+
+    def test_published_values_are_percentages_of_known_protocols(self, name):
+        from coablate_platform.data.protocols import PROTOCOLS
+
+        for arm in load_study(name).arms:
+            assert set(arm.published) <= set(PROTOCOLS)
+            assert all(1 < value <= 100 for value in arm.published.values())
+
+    def test_can_be_overridden_where_all_arms_share(self, name):
+        assert load_study(name).override({"training.epochs": 1}, seeds=1).base.training.epochs == 1
+
+
+def test_tables_4_and_5_share_their_full_model():
+    modules, count, streams = (load_study(name) for name in ("modules", "dsfm_count", "streams"))
+    full = modules.config(modules.arm("all"))
+    assert full == count.config(count.arm("both")) == streams.config(streams.arm("fused"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"arms": ()}, "it has no arms"),
+        ({"arms": (Arm(name="a", changes={}),) * 2}, "'a' stands twice"),
+        ({"reference": "aa"}, "reference 'aa' is no arm"),
+        ({"seeds": 0}, "seeds must be at least 1"),
+        ({"arms": (Arm(name="a", changes={}), Arm(name="b", changes={}))}, "are the same configuration"),
+        ({"arms": (Arm(name="a", changes={"model.tima": 1}),)}, "did you mean 'tiam'?"),
+        (
+            {"base": dataclasses.replace(
+                BASE, data=DataConfig(validation="none"), training=TrainingConfig(selection="best"))},
+            "selection 'best' needs data.validation='subjects'",
+        ),
+    ],
+)
+def test_an_invalid_study_is_refused(changes, said):
+    with pytest.raises(InputError, match=said.replace("(", r"\(")):
+        study(**changes)
+
+
+def test_a_factor_cannot_be_overridden():
+    with pytest.raises(InputError, match=r"model\.tiam: a factor of study s \(arm 'b'"):
+        study().override({"model.tiam": "channel"})
+    with pytest.raises(InputError, match="a factor"):
+        study().override({"model": CCDFARM()})
+
+
+def test_designs_cover_what_they_say():
+    assert [arm.name for arm in full_factorial(COMPONENTS)] == ["none", "MFFM", "TIAM", "TIAM+MFFM"]
+    assert [arm.name for arm in leave_one_out(COMPONENTS)] == ["all", "all −TIAM", "all −MFFM"]
+    assert [arm.name for arm in add_one_in(COMPONENTS)] == ["none", "+TIAM", "+MFFM"]
+    assert leave_one_out(COMPONENTS)[1].changes == {"model.tiam": "none", "model.mffm": True}
+    with pytest.raises(InputError, match="no component 'TIMA'"):
+        with_components(COMPONENTS, ["TIMA"])
+
+
+@pytest.mark.parametrize("design", [full_factorial, leave_one_out, add_one_in])
+def test_every_design_makes_a_valid_study(design):
+    arms = design(COMPONENTS)
+    assert study(arms=arms, reference=arms[0].name).arms == arms
+
+
+def test_a_study_is_found_by_name_module_or_file(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text("from coablate_search_spaces.modules import STUDY\n")
+    assert load_study("modules") == load_study("coablate_search_spaces.modules") == load_study(str(file))
+
+
+@pytest.mark.parametrize(
+    ("reference", "said"),
+    [
+        ("moduls", "no study named 'moduls' (did you mean 'modules'?)"),
+        ("nowhere.at_all", "no module named 'nowhere'"),
+        ("missing.py", "no such file"),
+        ("json.decoder", "defines no STUDY"),
+    ],
+)
+def test_a_study_that_is_not_there(reference, said):
+    with pytest.raises(InputError) as error:
+        load_study(reference)
+    assert said in str(error.value)
+
+
+def test_a_broken_study_file_is_named(tmp_path):
+    file = tmp_path / "broken.py"
+    file.write_text("STUDY = undefined\n")
+    with pytest.raises(InputError, match=r"broken\.py: NameError"):
+        load_study(str(file))
