@@ -1,12 +1,13 @@
 """TIAM, temporospatial interactive attention between two skeleton maps (CC-DFARM eq. 15-18).
 
-Shapes: N maps, C channels, D = max(⌊C/2⌋, 1) embedded channels, V places (joints), T frames, S = V·T.
+Shapes: N maps, C channels, D = max(⌊C/2⌋, 1) embedded channels, V places (joints), T frames, S = T·V.
 
 Source: CC-DFARM section 2.4. The paper leaves open which axes its products run over. Mode ``st`` is the only reading
 in which its (C, HW, T) maps, temporal Y1, spatial Y2 and Y1ᵀ⊗R⊗Y2 agree in dimension, and is the default; mode
 ``channel`` is the public ancestor's, with one Gram matrix over channels and one over all positions. Each softmax runs
 over the axis that is summed against R, hence anew for each direction. The last batch norm starts at 0 (our choice), so
-that a pretrained network is unchanged at the start.
+that a pretrained network is unchanged at the start. The paper writes a map as (C, places, frames); here frames come
+first, as HCN has them, which changes no number.
 """
 
 from typing import Literal
@@ -41,27 +42,27 @@ class TIAM(nn.Module):
         self.restore = nn.Sequential(nn.Conv2d(inner, channels, 1), ZeroBatchNorm2d(channels))
 
     def forward(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-        """Map two maps (N, C, V, T) to two of the same shape (eq. 15 and 18)."""
+        """Map two maps (N, C, T, V) to two of the same shape (eq. 15 and 18)."""
         attend = interact_st if self.mode == "st" else interact_channel
         to_a, to_b = attend(self.embed_a(a), self.embed_b(b), self.content(a), self.content(b))
         return a + self.restore(to_a), b + self.restore(to_b)
 
 
 def interact_st(embed_a: Tensor, embed_b: Tensor, content_a: Tensor, content_b: Tensor) -> tuple[Tensor, Tensor]:
-    """Exchange contents (N, D, V, T) through a Gram matrix over frames and one over places (eq. 16-17)."""
-    _, d, v, t = embed_a.shape
-    time_a, time_b = (e.permute(0, 3, 1, 2).flatten(2) for e in (embed_a, embed_b))  # (N, T, D·V)
-    place_a, place_b = (e.transpose(1, 2).flatten(2) for e in (embed_a, embed_b))  # (N, V, D·T)
-    temporal = time_a @ time_b.mT / (d * v) ** 0.5
-    spatial = place_a @ place_b.mT / (d * t) ** 0.5
-    return _exchange(spatial[:, None], temporal[:, None], content_a, content_b)
+    """Exchange contents (N, D, T, V) through a Gram matrix over frames and one over places (eq. 16-17)."""
+    _, d, t, v = embed_a.shape
+    frames_a, frames_b = (e.transpose(1, 2).flatten(2) for e in (embed_a, embed_b))  # (N, T, D·V)
+    places_a, places_b = (e.permute(0, 3, 1, 2).flatten(2) for e in (embed_a, embed_b))  # (N, V, D·T)
+    temporal = frames_a @ frames_b.mT / (d * v) ** 0.5
+    spatial = places_a @ places_b.mT / (d * t) ** 0.5
+    return _exchange(temporal[:, None], spatial[:, None], content_a, content_b)
 
 
 def interact_channel(embed_a: Tensor, embed_b: Tensor, content_a: Tensor, content_b: Tensor) -> tuple[Tensor, Tensor]:
-    """Exchange contents (N, D, V, T) through a Gram matrix over channels and one over positions (eq. 16-17)."""
+    """Exchange contents (N, D, T, V) through a Gram matrix over channels and one over positions (eq. 16-17)."""
     flat_a, flat_b = embed_a.flatten(2), embed_b.flatten(2)  # (N, D, S)
     to_a, to_b = _exchange(flat_a @ flat_b.mT, flat_a.mT @ flat_b, content_a.flatten(2), content_b.flatten(2))
-    return to_a.view_as(content_a), to_b.view_as(content_b)
+    return to_a.reshape(content_a.shape), to_b.reshape(content_b.shape)
 
 
 def _exchange(rows: Tensor, columns: Tensor, content_a: Tensor, content_b: Tensor) -> tuple[Tensor, Tensor]:

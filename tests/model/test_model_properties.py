@@ -104,9 +104,9 @@ def test_tiam_st_is_the_einsum_of_the_specification() -> None:
     g2 = torch.einsum("ncvt,ncwt->nvw", e1, e2) / (c * t) ** 0.5
     z1 = torch.einsum("nts,ncvt,nvw->ncws", g1.softmax(1), r1, g2.softmax(1))
     z2 = torch.einsum("nts,ncws,nvw->ncvt", g1.softmax(2), r2, g2.softmax(2))
-    found1, found2 = interact_st(e1, e2, r1, r2)
-    torch.testing.assert_close(found1, z1)
-    torch.testing.assert_close(found2, z2)
+    found1, found2 = interact_st(*(x.transpose(2, 3) for x in (e1, e2, r1, r2)))
+    torch.testing.assert_close(found1.transpose(2, 3), z1)
+    torch.testing.assert_close(found2.transpose(2, 3), z2)
 
 
 def test_mmtm_with_closed_excitation_is_the_identity_at_gain_two() -> None:
