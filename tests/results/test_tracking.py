@@ -60,8 +60,9 @@ def catch_up(directory: Path, *options: str) -> "subprocess.CompletedProcess[str
 
 
 def play(plan: StudyPlan, journal: Journal, train: Train) -> None:
-    """Two seed blocks: completed but for one that diverged; the third not begun."""
-    for run, accuracy in zip(plan.runs[:6], (0.90, 0.85, 0.88, 0.92, 0.88, None), strict=True):
+    """Two seed blocks: completed but for one that diverged; the third not begun. One run exceeds MLflow's batches."""
+    train(plan.runs[0], 0.90, epochs=tuple(range(1, 301)))
+    for run, accuracy in zip(plan.runs[1:6], (0.85, 0.88, 0.92, 0.88, None), strict=True):
         train(run, accuracy)
     journal.fail(plan.runs[5].run_id, 1, Failure(state=RunState.DIVERGED, reason="loss is NaN"))
 
@@ -104,6 +105,8 @@ def test_layout_and_idempotency(directory: Path, plan: StudyPlan, journal: Journ
     client = MlflowClient(tracking_uri=uri)
     history = client.get_metric_history(seed.info.run_id, "train/loss")
     assert [(point.step, point.value) for point in history] == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
+    long = client.get_metric_history(found["full", "0"].info.run_id, "epoch")
+    assert [point.step for point in long] == list(range(1, 301))
     assert Counter(run.info.status for run in found.values()) == {"FINISHED": 5, "FAILED": 1, "KILLED": 4}
     assert found["no gate", "1"].data.tags["coablate.state"] == "diverged"
     assert found["no gate", "1"].data.tags["coablate.reason"] == "loss is NaN"
