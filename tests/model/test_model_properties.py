@@ -192,3 +192,13 @@ def test_without_mffm_the_prediction_is_the_mean_of_the_streams() -> None:
     model = CCDFARM(width=0.25, mffm=False).build(SHAPE).eval()
     scores = model({"video": torch.randn(2, 3, 8, 32, 32), "skeleton": torch.randn(2, 3, 16, 20, 2)})
     torch.testing.assert_close(scores["fused"], (scores["rgb"] + scores["skeleton"]) / 2)
+
+
+@pytest.mark.parametrize("fusion", ["dsfm", "mmtm"])
+def test_an_absent_first_person_leaves_every_score_finite(fusion: str) -> None:
+    model = CCDFARM(width=0.25, fusion=fusion).build(SHAPE).eval()  # type: ignore[arg-type]
+    skeleton = torch.randn(3, 3, 16, 20, 2)
+    skeleton[0, ..., 0] = 0
+    skeleton[1] = 0
+    scores = model({"video": torch.randn(3, 3, 8, 32, 32), "skeleton": skeleton})
+    assert all(score.isfinite().all() for score in scores.values())

@@ -41,12 +41,13 @@ def test_drawing_parameters_anew_keeps_the_weights(
     published: dict[str, Tensor], tmp_path: Path, streams: tuple[str, ...]
 ) -> None:
     save_file(published, tmp_path / "w.safetensors")
+    key = "Mixed_4c.b1b.conv3d.weight"
     config = CCDFARM(streams=streams, weights=str(tmp_path / "w.safetensors"))
     model = config.build(SHAPE)
+    assert torch.equal(model.i3d.state_dict()[key], published[key])
     for _, module in model.named_modules():
         if hasattr(module, "reset_parameters"):
             module.reset_parameters()
-    key = "Mixed_4c.b1b.conv3d.weight"
     assert torch.equal(model.i3d.state_dict()[key], published[key])
     assert model.state_dict().keys() == replace(config, weights=None).build(SHAPE).state_dict().keys()
 
