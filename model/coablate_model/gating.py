@@ -1,4 +1,4 @@
-"""What MMTM and DSFM share: squeeze a map to a vector, scale a map by one.
+"""What MMTM, DSFM and MFFM share: squeeze a map to a vector, scale a map by one.
 
 Shapes: N clips, C channels; a map is (N, C, *spatial), and a vector is a map without spatial axes.
 """

@@ -10,6 +10,8 @@ norm to C channels, the skeleton vector is projected where its width is not C an
 import torch
 from torch import Tensor, nn
 
+from coablate_model.gating import scale, spatial_mean
+
 
 class MFFM(nn.Module):
     """Fuse two equal maps, weighted by channel and by place.
@@ -20,7 +22,7 @@ class MFFM(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.channel_gate = nn.Conv3d(2 * channels, 2 * channels, 1, bias=False)
+        self.channel_gate = nn.Linear(2 * channels, 2 * channels, bias=False)  # eq. 20's Conv1, on a vector
         self.reduce = nn.Conv3d(2 * channels, channels, 1, bias=False)
         self.place_a = nn.Conv3d(channels, 1, 1)
         self.place_b = nn.Conv3d(channels, 1, 1)
@@ -28,8 +30,8 @@ class MFFM(nn.Module):
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """Map two maps (N, C, D, H, W) to one of the same shape."""
         both = torch.cat([a, b], dim=1)
-        by_channel = torch.sigmoid(self.channel_gate(both.mean((2, 3, 4), keepdim=True)))
-        reduced: Tensor = self.reduce(by_channel * both)
+        by_channel = torch.sigmoid(self.channel_gate(spatial_mean(both)))
+        reduced: Tensor = self.reduce(scale(both, by_channel))
         return torch.sigmoid(self.place_a(a) + self.place_b(b)) * reduced
 
 
@@ -59,5 +61,5 @@ class FusionHead(nn.Module):
         """Map (N, C_rgb, D, H, W) and (N, C_skeleton) to scores (N, K)."""
         a = self.rgb(rgb)
         b = self.skeleton(skeleton)[:, :, None, None, None].expand_as(a)
-        scores: Tensor = self.logits(self.dropout(self.mffm(a, b).mean((2, 3, 4))))
+        scores: Tensor = self.logits(self.dropout(spatial_mean(self.mffm(a, b))))
         return scores

@@ -108,6 +108,7 @@ def test_tiam_over_channels_agrees_with_the_public_ancestor(name: str) -> None:
 def test_mffm_agrees_with_the_public_dynamic_feature_fusion() -> None:
     oracle = Oracle("mffm")
     module = MFFM(64)
+    oracle.weights["conv_atten.0.weight"] = oracle.weights["conv_atten.0.weight"].flatten(1)
     names = {"conv_atten.0": "channel_gate", "conv_redu": "reduce", "conv1": "place_a", "conv2": "place_b"}
     fill(module, oracle.weights, lambda key: names[key.rpartition(".")[0]] + "." + leaf(key))
     close(module(*oracle.inputs()), oracle.outputs()[0])
