@@ -61,15 +61,40 @@ def _pool(x: Tensor) -> Tensor:
     return F.max_pool2d(x, 2, ceil_mode=True)
 
 
+class Conv2d(nn.Conv2d):
+    """A convolution that starts as the public code's: Glorot-uniform weights, no bias.
+
+    torch's own start halves the signal layer by layer; without batch norm the network then hardly starts to learn.
+    """
+
+    def reset_parameters(self) -> None:
+        """Draw the weights anew."""
+        _glorot(self)
+
+
+class Linear(nn.Linear):
+    """A linear layer that starts like :class:`Conv2d`."""
+
+    def reset_parameters(self) -> None:
+        """Draw the weights anew."""
+        _glorot(self)
+
+
+def _glorot(layer: nn.Conv2d | nn.Linear) -> None:
+    nn.init.xavier_uniform_(layer.weight)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+
+
 class PointBranch(nn.Module):
     """conv1 to conv4 of one input (position or motion)."""
 
     def __init__(self, joints: int, features: int, dropout: float) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(3, 64, 1)
-        self.conv2 = nn.Conv2d(64, features, (3, 1), padding=(1, 0))
-        self.conv3 = nn.Conv2d(joints, 32, 3, padding=1)
-        self.conv4 = nn.Conv2d(32, 64, 3, padding=1)
+        self.conv1 = Conv2d(3, 64, 1)
+        self.conv2 = Conv2d(64, features, (3, 1), padding=(1, 0))
+        self.conv3 = Conv2d(joints, 32, 3, padding=1)
+        self.conv4 = Conv2d(32, 64, 3, padding=1)
         self.dropout = nn.Dropout2d(dropout)
 
     def points(self, x: Tensor) -> Tensor:
@@ -120,12 +145,12 @@ class HCN(nn.Module):
         self.motion = PointBranch(joints, features, dropout)
         self.tiam = tiam
         self.tiam_after = tiam_after
-        self.conv5 = nn.Conv2d(128, 128, 3, padding=1)
-        self.conv6 = nn.Conv2d(128, 256, 3, padding=1)
+        self.conv5 = Conv2d(128, 128, 3, padding=1)
+        self.conv6 = Conv2d(128, 256, 3, padding=1)
         self.dropout2d = nn.Dropout2d(dropout)
-        self.fc7 = nn.Linear(256 * -(-frames // 16) * -(-features // 16), 512)
+        self.fc7 = Linear(256 * -(-frames // 16) * -(-features // 16), 512)
         self.dropout = nn.Dropout(dropout)
-        self.fc8 = nn.Linear(512, classes)
+        self.fc8 = Linear(512, classes)
 
     def advance(self, x: Tensor, present: Tensor, after: str | None, upto: str) -> Tensor:
         """Run the layers behind ``after`` (None: from the skeleton) up to and with ``upto``.

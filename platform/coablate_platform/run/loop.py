@@ -125,6 +125,7 @@ def train(
 
 def _begin(task: Task, data: Clips, checkpoints: Checkpoints, device: torch.device) -> State:
     config = task.config.training
+    check_precision(config, device)
     model = task.config.model.build(data.shape)
     initialise(model, task.seed)
     model = fast_layout(model).to(device)

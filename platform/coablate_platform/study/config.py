@@ -100,7 +100,8 @@ class DataConfig:
         skeleton_frames: frames the skeleton is resampled to.
         crop_ratio: the shortest share of a clip that a training sample may span; 1 takes the whole clip.
         spatial_crop: the shortest side of a training crop as a share of the frame; 1 switches cropping off.
-        flip: probability that a training sample is mirrored, video and skeleton together.
+        flip: probability that a training sample is mirrored, video and skeleton together; only for classes that do
+            not tell left from right.
         colour: strength of brightness and contrast jitter (0 off).
         rotation: largest rotation of the skeleton about the vertical, in radians.
         tilt: largest rotation of the skeleton about the x axis, in radians.
@@ -115,7 +116,7 @@ class DataConfig:
     skeleton_frames: int = 32
     crop_ratio: float = 0.5
     spatial_crop: float = 0.8
-    flip: float = 0.5
+    flip: float = 0.0
     colour: float = 0.2
     rotation: float = 0.5
     tilt: float = 0.15
