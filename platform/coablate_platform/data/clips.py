@@ -142,20 +142,23 @@ class ClipData:
     def _batches(self, parts: list[NDArray[np.int64]], cut: Callable[[int], Sample]) -> Iterator[Batch]:
         """Cut the parts' samples on threads, a few batches ahead of the consumer, and yield them in order."""
         pool = ThreadPoolExecutor(self._threads, thread_name_prefix="coablate-clips")
-        under_way: deque[tuple[NDArray[np.int64], list[Future[Sample]]]] = deque()
+        under_way: deque[tuple[NDArray[np.int64], list[Future[list[Sample]]]]] = deque()
         following = iter(parts)
+
+        def cut_all(rows: NDArray[np.int64]) -> list[Sample]:
+            return [cut(row) for row in rows.tolist()]
 
         def submit() -> None:
             rows = next(following, None)
             if rows is not None:
-                under_way.append((rows, [pool.submit(cut, row) for row in rows.tolist()]))
+                under_way.append((rows, [pool.submit(cut_all, part) for part in np.array_split(rows, self._threads)]))
 
         try:
             for _ in range(_AHEAD + 1):
                 submit()
             while under_way:
                 rows, futures = under_way.popleft()
-                batch = self._collate(rows, [future.result() for future in futures])
+                batch = self._collate(rows, [sample for future in futures for sample in future.result()])
                 submit()
                 yield batch
         finally:

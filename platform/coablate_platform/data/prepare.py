@@ -175,6 +175,8 @@ def _write_shards(
             return {"clips": 0, "error": f"{place}: the shard cannot be written ({error.strerror or error})"}
         return {"clips": len(unit), "error": ""}
 
+    for leftover in folder.glob("*.tmp"):  # of a run that was killed
+        leftover.unlink(missing_ok=True)
     done = 0
     progress(done, len(refs))
     with _ray(cpus) as ray:

@@ -35,7 +35,7 @@ class PrepareOptions:
     short_side: int = 256
     resize: Literal["crop", "squash", "pad"] = "crop"
     gop: int = 12
-    quality: int = 3
+    quality: int = 2
     shard_clips: int = 128
 
     def recipe(self) -> dict[str, int | str]:

@@ -102,8 +102,10 @@ def encode(frames: Iterable[NDArray[np.uint8]], fit: Fit, *, gop: int, quality: 
     packets: list[bytes] = []
     try:
         codec = _encoder(fit.outer, gop, quality)
+        convert = VideoReformatter()
         for number, frame in enumerate(_placed(frames, fit)):
-            picture = av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(format="yuv420p")
+            source = av.VideoFrame.from_ndarray(frame, format="rgb24")
+            picture = convert.reformat(source, format="yuv420p", threads=1)
             picture.pts = number
             packets += [bytes(packet) for packet in codec.encode(picture)]
         packets += [bytes(packet) for packet in codec.encode(None)] if packets else []
@@ -126,8 +128,9 @@ def _encoder(size: tuple[int, int], gop: int, quality: int) -> Any:
     # A constant quantiser and no keyframes at scene changes: seeking counts on every gop-th frame alone. ``bitexact``
     # leaves the encoder's version out of the bytes, so that equal frames have equal digests.
     codec.options = {
-        "flags": "+qscale+bitexact",
-        "global_quality": str(quality * 118),  # FFmpeg's FF_QP2LAMBDA
+        "flags": "+bitexact",
+        "qmin": str(quality),
+        "qmax": str(quality),
         "sc_threshold": "1000000000",
     }
     return codec
@@ -171,7 +174,7 @@ def decode(data: Any, packets: NDArray[np.int32], wanted: Sequence[int]) -> list
     codec = av.CodecContext.create("mpeg4", "r")
     codec.thread_count = 1
     codec.options = {"flags": "+low_delay", "err_detect": "explode"}
-    to_rgb = VideoReformatter()
+    convert = VideoReformatter()
     found: list[NDArray[np.uint8]] = []
     following, previous = 0, -1
     for number, keyframe in zip(chosen.tolist(), keyframes[nearest].tolist(), strict=True):
@@ -179,15 +182,18 @@ def decode(data: Any, packets: NDArray[np.int32], wanted: Sequence[int]) -> list
             for position in range(max(following, keyframe), number + 1):
                 picture = _decode_one(codec, stream[starts[position] : ends[position]])
             following, previous = number + 1, number
-            found.append(to_rgb.reformat(picture, format="rgb24").to_ndarray())
+            # Small pictures: waking the scaler's own threads takes ten times as long as the work.
+            found.append(convert.reformat(picture, format="rgb24", threads=1).to_ndarray())
         else:
             found.append(found[-1])
     return found
 
 
-def _decode_one(codec: Any, packet: memoryview) -> Any:
+def _decode_one(codec: Any, content: memoryview) -> Any:
+    packet = av.Packet(len(content))  # FFmpeg reads past the end: a packet of its own memory has zeros there,
+    packet.update(content)  # one that only borrows the buffer has whatever lies behind it
     try:
-        pictures = codec.decode(av.Packet(packet))
+        pictures = codec.decode(packet)
     except av.error.FFmpegError as error:
         raise VideoError(f"is damaged: {error}") from error
     if len(pictures) != 1:

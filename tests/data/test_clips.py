@@ -1,0 +1,143 @@
+"""Batches follow from the seed alone: not from threads, workers or batch size."""
+
+import itertools
+import threading
+from dataclasses import replace
+
+import pytest
+import torch
+
+from coablate_platform.data.clips import ClipData
+from coablate_platform.data.protocols import get_protocol
+from coablate_platform.data.video import VideoError
+from coablate_platform.study.config import DataConfig
+from coablate_platform.study.errors import InputError
+
+CONFIG = DataConfig(frames=4, size=32, skeleton_frames=8)
+
+
+def _data(store, config: DataConfig = CONFIG, seed: tuple[int, ...] = (1, 2), **options) -> ClipData:
+    return ClipData(store, config, get_protocol("utd/cs"), seed, **options)
+
+
+def _same(one, two) -> bool:
+    return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_sizes_shape_and_keys(store):
+    data = _data(store)
+    assert data.sizes == {"train": 15, "validation": 5, "test": 20}
+    assert data.shape.classes == 3
+    assert (data.shape.joints, data.shape.persons, data.shape.skeleton_frames) == (20, 2, 8)
+    batch = next(data.train(0, 5))
+    assert {name: tuple(tensor.shape) for name, tensor in batch.items()} == {
+        "video": (5, 3, 4, 32, 32),
+        "skeleton": (5, 3, 8, 20, 2),
+        "label": (5,),
+        "index": (5,),
+    }
+    assert batch["label"].tolist() == [int(data.names[row][1:]) % 3 for row in batch["index"].tolist()]
+
+
+def test_validation_rows_can_train(store):
+    config = replace(CONFIG, validation="none")
+    assert _data(store, config).sizes == {"train": 20, "validation": 0, "test": 20}
+
+
+def test_an_epoch_is_a_permutation_of_its_own(store):
+    data = _data(store, modalities=("skeleton",))
+    orders = [torch.cat([batch["index"] for batch in data.train(epoch, 5)]).tolist() for epoch in (0, 0, 1)]
+    assert orders[0] == orders[1] != orders[2]
+    assert sorted(orders[0]) == sorted(orders[2])
+    other = torch.cat([batch["index"] for batch in _data(store, seed=(1, 3)).train(0, 5)]).tolist()
+    assert other != orders[0]
+
+
+def test_an_incomplete_batch_is_left_out_unless_it_is_alone(store):
+    data = _data(store, modalities=("skeleton",))
+    assert [len(batch["label"]) for batch in data.train(0, 4)] == [4, 4, 4]
+    assert [len(batch["label"]) for batch in data.train(0, 100)] == [15]
+    assert [len(batch["label"]) for batch in data.train(0, 100, 0, 2)] == [7]
+
+
+def test_workers_share_the_batches_of_one(store):
+    data = _data(store)
+    alone = list(data.train(3, 6))
+    shares = [list(data.train(3, 6, rank, 2)) for rank in (0, 1)]
+    assert len(alone) == len(shares[0]) == len(shares[1]) == 2
+    for whole, first, second in zip(alone, *shares, strict=True):
+        assert _same(whole, {name: torch.cat([first[name], second[name]]) for name in whole})
+
+
+def test_a_sample_does_not_depend_on_threads_or_batch_size(store):
+    one, many = _data(store, threads=1), _data(store, threads=3)
+    for first, second in zip(one.train(1, 5), many.train(1, 5), strict=True):
+        assert _same(first, second)
+    by_row: dict[int, torch.Tensor] = {}
+    for batch in one.train(1, 3):
+        by_row |= zip(batch["index"].tolist(), batch["video"], strict=True)
+    for batch in many.train(1, 5):
+        for row, video in zip(batch["index"].tolist(), batch["video"], strict=True):
+            assert torch.equal(by_row[row], video)
+
+
+def test_evaluation_is_plain_and_in_the_order_of_rows(store):
+    data = _data(store)
+    batches = list(data.evaluate("test", 8))
+    rows = torch.cat([batch["index"] for batch in batches]).tolist()
+    assert [len(batch["label"]) for batch in batches] == [8, 8, 4]
+    assert rows == sorted(rows)
+    assert all(_same(*pair) for pair in zip(batches, _data(store, seed=(9, 9)).evaluate("test", 8), strict=True))
+    shares = [torch.cat([batch["index"] for batch in data.evaluate("test", 8, rank, 3)]).tolist() for rank in range(3)]
+    assert [len(share) for share in shares] == [7, 7, 6]
+    assert list(itertools.chain(*shares)) == rows
+
+
+def test_modalities(store, skeleton_store):
+    assert "video" not in next(_data(store, modalities=("skeleton",)).train(0, 4))
+    assert "skeleton" not in next(_data(store, modalities=("video",)).train(0, 4))
+    assert set(next(_data(skeleton_store).evaluate("test", 4))) == {"skeleton", "label", "index"}
+    with pytest.raises(InputError, match="video alone"):
+        _data(skeleton_store, modalities=("video",))
+    with pytest.raises(InputError, match="sound"):
+        _data(store, modalities=("sound",))
+
+
+def _threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("coablate-clips")]
+
+
+def test_stopping_early_leaves_no_thread(store):
+    batches = _data(store).train(0, 2)
+    next(batches)
+    assert _threads()
+    batches.close()
+    assert not _threads()
+    list(_data(store).train(0, 5))
+    assert not _threads()
+
+
+def test_an_error_reaches_the_consumer(tmp_path, make_store, make_source, monkeypatch):
+    store = make_store(tmp_path / "s", make_source(clips=20))
+    intact = type(store).clip
+
+    def damaged(self, row):
+        clip = intact(self, row)
+        if row != 9:
+            return clip
+        return replace(clip, video=replace(clip.video, data=bytes(len(memoryview(clip.video.data)))))
+
+    monkeypatch.setattr(type(store), "clip", damaged)
+    with pytest.raises(VideoError, match="c009"):
+        list(_data(store).evaluate("test", 4))
+    assert not _threads()
+
+
+def test_what_does_not_fit_is_refused(store, tmp_path, make_store, make_source):
+    with pytest.raises(InputError, match="shared evenly by 2"):
+        _data(store).train(0, 5, 0, 2)
+    with pytest.raises(InputError, match="divides clips of 'nw_ucla'"):
+        ClipData(store, CONFIG, get_protocol("ucla/cv"), (1, 2))
+    few = make_store(tmp_path / "few", make_source(clips=1))
+    with pytest.raises(InputError, match="leaves none of 1 clips to test"):
+        _data(few)

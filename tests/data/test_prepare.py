@@ -1,0 +1,219 @@
+"""Genuine files become a store: resumable, nothing left out in silence, nothing done twice."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.io
+
+from coablate_platform.data.prepare import REPORT, prepare
+from coablate_platform.data.schema import METADATA, SHARDS
+from coablate_platform.data.shard import PrepareOptions
+from coablate_platform.data.store import Store
+from coablate_platform.study.errors import InputError
+
+# Ray 2.60 warns of its own defaults when its data context is made.
+pytestmark = pytest.mark.filterwarnings("ignore:.*is deprecated:DeprecationWarning")
+
+OPTIONS = PrepareOptions(short_side=48, shard_clips=2)
+
+
+def _write_clip(folder: Path, action: int, subject: int, frames: int = 6) -> Path:
+    generator = np.random.default_rng(action * 10 + subject)
+    depth = np.zeros((240, 320, frames), np.uint16)
+    for moment in range(frames):
+        depth[60:180, 100 + 4 * moment : 180 + 4 * moment, moment] = 2000 + 20 * moment
+    skeleton = generator.normal([[[0.0], [0.0], [2.5]]], 0.3, (20, 3, frames))
+    paths = (folder / "Skeleton" / f"a{action}_s{subject}_t1_skeleton.mat", folder / "Depth")
+    scipy.io.savemat(paths[0], {"d_skel": skeleton})
+    scipy.io.savemat(paths[1] / f"a{action}_s{subject}_t1_depth.mat", {"d_depth": depth}, do_compression=True)
+    return paths[0]
+
+
+@pytest.fixture
+def genuine(tmp_path: Path) -> Path:
+    folder = tmp_path / "utd"
+    (folder / "Skeleton").mkdir(parents=True)
+    (folder / "Depth").mkdir()
+    for subject in (1, 2, 7):
+        for action in (1, 2):
+            _write_clip(folder, action, subject)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    import ray
+
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    yield ray
+    ray.shutdown()
+
+
+def _state(folder: Path) -> dict[str, int]:
+    return {str(path): path.stat().st_mtime_ns for path in sorted(folder.rglob("*"))}
+
+
+def _shards(store: Path) -> set[str]:
+    return {path.name for path in (store / SHARDS).iterdir()}
+
+
+@pytest.mark.ray
+def test_a_store_is_made_and_a_second_run_does_nothing(tmp_path, genuine, cluster, monkeypatch):
+    seen = []
+    report = prepare("utd_mhad", genuine, tmp_path / "s", OPTIONS, progress=lambda *counts: seen.append(counts))
+    assert (report.done, report.skipped, report.bad, report.missing) == (6, 0, [], {})
+    assert seen[0] == (0, 6)
+    assert seen[-1] == (6, 6)
+    assert len(_shards(tmp_path / "s")) == 3
+    store = Store.open(str(tmp_path / "s"))
+    assert len(store) == 6
+    assert store.clip(0).video.size == (48, 48)
+    before = _state(tmp_path / "s")
+    monkeypatch.setitem(sys.modules, "ray.data", None)  # importing it would fail: Ray is not needed any more
+    again = prepare("utd_mhad", genuine, tmp_path / "s", OPTIONS)
+    assert (again.done, again.skipped) == (0, 6)
+    assert _state(tmp_path / "s") == before
+
+
+@pytest.mark.ray
+def test_a_partial_store_is_completed(tmp_path, genuine, cluster):
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    prepare("utd_mhad", genuine, whole, OPTIONS)
+    prepare("utd_mhad", genuine, resumed, OPTIONS)
+    lost = sorted((resumed / SHARDS).iterdir())[1]
+    kept = {path: path.stat().st_mtime_ns for path in (resumed / SHARDS).iterdir() if path != lost}
+    lost.unlink()
+    content = json.loads((resumed / METADATA).read_text())
+    (resumed / METADATA).write_text(json.dumps(content | {"fingerprint": None}))  # as while it is under way
+    (resumed / SHARDS / "0123456789abcdef.77.tmp").write_bytes(b"half a shard")
+    with pytest.raises(InputError, match="did not finish"):
+        Store.open(str(resumed))
+    report = prepare("utd_mhad", genuine, resumed, OPTIONS)
+    assert (report.done, report.skipped) == (2, 4)
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    assert Store.open(str(resumed)).fingerprint == Store.open(str(whole)).fingerprint
+    assert not list((resumed / SHARDS).glob("*.tmp"))
+
+
+@pytest.mark.ray
+def test_new_clips_are_added(tmp_path, genuine, cluster):
+    prepare("utd_mhad", genuine, tmp_path / "s", OPTIONS)
+    before, first = Store.open(str(tmp_path / "s")).fingerprint, _shards(tmp_path / "s")
+    _write_clip(genuine, 3, 1)
+    report = prepare("utd_mhad", genuine, tmp_path / "s", OPTIONS)
+    assert (report.done, report.skipped) == (1, 6)
+    assert first < _shards(tmp_path / "s")
+    store = Store.open(str(tmp_path / "s"))
+    assert len(store) == 7
+    assert store.fingerprint != before
+    assert {path.name for path in (tmp_path / "s" / ".mapped").iterdir()} == {store.fingerprint}
+
+
+@pytest.mark.ray
+def test_bad_clips_are_listed_and_tried_again_when_they_change(tmp_path, genuine, cluster):
+    damaged = genuine / "Skeleton" / "a2_s2_t1_skeleton.mat"
+    content = damaged.read_bytes()
+    damaged.write_bytes(content[:200])
+    report = prepare("utd_mhad", genuine, tmp_path / "s", OPTIONS)
+    assert report.done == 5
+    (bad,) = report.bad
+    assert bad.name == "a2_s2_t1"
+    assert bad.file == str(damaged)
+    assert bad.reason
+    written = json.loads((tmp_path / "s" / REPORT).read_text())
+    assert written["clips"] == 5
+    assert written["bad"] == [bad._asdict()]
+    before = _state(tmp_path / "s")
+    assert prepare("utd_mhad", genuine, tmp_path / "s", OPTIONS).bad == report.bad
+    assert _state(tmp_path / "s") == before
+    damaged.write_bytes(content)
+    report = prepare("utd_mhad", genuine, tmp_path / "s", OPTIONS)
+    assert (report.done, report.bad) == (1, [])
+    assert len(Store.open(str(tmp_path / "s"))) == 6
+
+
+@pytest.mark.ray
+def test_another_recipe_is_refused(tmp_path, genuine, cluster):
+    prepare("utd_mhad", genuine, tmp_path / "s", OPTIONS)
+    before = _state(tmp_path / "s")
+    with pytest.raises(InputError, match=r"short_side 48 in the store, 64 asked for"):
+        prepare("utd_mhad", genuine, tmp_path / "s", PrepareOptions(short_side=64, shard_clips=2))
+    assert _state(tmp_path / "s") == before
+    assert prepare("utd_mhad", genuine, tmp_path / "s", PrepareOptions(short_side=48, shard_clips=50)).done == 0
+
+
+@pytest.mark.ray
+def test_nothing_but_bad_clips_is_an_error(tmp_path, cluster):
+    for folder in ("Skeleton", "Depth"):
+        (tmp_path / "utd" / folder).mkdir(parents=True)
+    _write_clip(tmp_path / "utd", 1, 1).write_bytes(b"nonsense")
+    with pytest.raises(InputError, match=r"none of the clips could be prepared .*a1_s1_t1_skeleton.mat"):
+        prepare("utd_mhad", tmp_path / "utd", tmp_path / "s", OPTIONS)
+
+
+_SCRIPT = """
+import sys, ray
+from pathlib import Path
+from coablate_platform.data.prepare import prepare
+from coablate_platform.data.shard import PrepareOptions
+options = PrepareOptions(short_side=48, shard_clips=1)
+tell = lambda done, total: print(done, total, flush=True)
+prepare("utd_mhad", Path(sys.argv[1]), Path(sys.argv[2]), options, progress=tell, cpus=1)
+print("ray stopped:", not ray.is_initialized())
+"""
+
+
+@pytest.mark.ray
+def test_a_killed_run_is_taken_up_in_silence(tmp_path, genuine):
+    command = [sys.executable, "-c", _SCRIPT, str(genuine), str(tmp_path / "s")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        for line in process.stdout:
+            if line.startswith("2 "):
+                break
+        process.kill()
+    present = _state(tmp_path / "s" / SHARDS)
+    run = subprocess.run(command, capture_output=True, text=True, timeout=50, check=True)
+    first, *_, last, end = run.stdout.splitlines()
+    assert int(first.split()[1]) <= 4
+    assert len(set(last.split())) == 1
+    assert end == "ray stopped: True"
+    assert run.stderr == ""
+    whole = {path: time for path, time in present.items() if path.endswith(".parquet")}
+    assert whole.items() <= _state(tmp_path / "s" / SHARDS).items()
+    assert len(Store.open(str(tmp_path / "s"))) == 6
+
+
+def test_mistakes_are_said_before_anything_starts(tmp_path, genuine):
+    with pytest.raises(InputError, match="did you mean 'utd_mhad'"):
+        prepare("utdmhad", genuine, tmp_path / "s", OPTIONS)
+    with pytest.raises(InputError, match="no such folder"):
+        prepare("utd_mhad", tmp_path / "none", tmp_path / "s", OPTIONS)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="no UTD-MHAD clip"):
+        prepare("utd_mhad", tmp_path / "empty", tmp_path / "s", OPTIONS)
+    assert not (tmp_path / "s").exists()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be written"):
+        prepare("utd_mhad", genuine, tmp_path / "file" / "s", OPTIONS)
+
+
+def test_two_preparations_of_one_store_do_not_mix(tmp_path, genuine):
+    import fcntl
+
+    (tmp_path / "s").mkdir()
+    with (tmp_path / "s" / ".lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(InputError, match="another"):
+            prepare("utd_mhad", genuine, tmp_path / "s", OPTIONS)
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root writes everywhere")
+def test_a_read_only_folder_is_refused(tmp_path, genuine):
+    (tmp_path / "closed").mkdir(mode=0o500)
+    with pytest.raises(InputError, match="cannot be written"):
+        prepare("utd_mhad", genuine, tmp_path / "closed" / "s", OPTIONS)

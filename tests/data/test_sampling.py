@@ -1,0 +1,157 @@
+"""Samples are pure functions of clip and generator; what is absent stays zero; a mirror is a mirror of both."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from coablate_platform.data.augment import Cut, draw, whole
+from coablate_platform.data.joints import KINECT_V1, LAYOUTS
+from coablate_platform.data.sampling import cut_sample, cut_skeleton, cut_video, frame_numbers
+from coablate_platform.study.config import DataConfig
+from coablate_platform.study.seeding import stream, stream_seed
+
+CONFIG = DataConfig(frames=6, size=40, skeleton_frames=16, flip=0.5)
+PLAIN = replace(whole(CONFIG), side=1.0)
+
+
+def _skeleton(xyz, cut: Cut = PLAIN, frames: int = 16, jitter: float = 0.0):
+    return cut_skeleton(np.asarray(xyz, np.float32), cut, frames, KINECT_V1, jitter)
+
+
+def _clip(frames: int = 24, persons: int = 2):
+    return np.random.default_rng(3).normal(1.0, 1.0, (frames, persons, 20, 3)).astype(np.float32)
+
+
+def test_streams_are_their_keys():
+    assert stream(1, 2, "order", 3).integers(2**60) == stream(1, 2, "order", 3).integers(2**60)
+    seeds = {stream_seed(1, 2), stream_seed(12), stream_seed("1", 2), stream_seed(2, 1), stream_seed("1,2")}
+    assert len(seeds) == 5
+    assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+def test_equal_generators_give_equal_bytes(store):
+    clip = store.clip(30)
+    samples = [cut_sample(clip, draw(CONFIG, stream("a", key)), CONFIG, KINECT_V1, 2) for key in (1, 1, 2)]
+    for name in ("video", "skeleton"):
+        assert torch.equal(samples[0][name], samples[1][name])
+        assert not torch.equal(samples[0][name], samples[2][name])
+
+
+def test_modalities_do_not_change_each_other(store):
+    clip, cut = store.clip(30), draw(CONFIG, stream("a", 1))
+    both = cut_sample(clip, cut, CONFIG, KINECT_V1, 2)
+    for name in ("video", "skeleton"):
+        alone = cut_sample(clip, cut, CONFIG, KINECT_V1, 2, (name,))
+        assert list(alone) == [name]
+        assert torch.equal(alone[name], both[name])
+
+
+def test_shapes_and_ranges(store):
+    for cut in (whole(CONFIG), *(draw(CONFIG, stream(seed)) for seed in range(5))):
+        sample = cut_sample(store.clip(0), cut, CONFIG, KINECT_V1, 3)
+        assert sample["video"].shape == (3, 6, 40, 40)
+        assert sample["skeleton"].shape == (3, 16, 20, 3)
+        assert sample["video"].abs().max() <= 1
+        assert sample["skeleton"].isfinite().all()
+        assert {tensor.dtype for tensor in sample.values()} == {torch.float32}
+        assert all(tensor.is_contiguous() for tensor in sample.values())
+
+
+def test_absent_persons_stay_exactly_zero():
+    xyz = _clip()
+    xyz[:, 1] = 0
+    for seed in range(4):
+        out = _skeleton(xyz, draw(CONFIG, stream(seed)), jitter=0.01)
+        assert (out[:, 1] == 0).all()
+        assert (out[:, 0] != 0).any(-1).all()
+
+
+def test_a_gap_stays_a_gap_and_is_not_blended():
+    xyz = _clip(9, 1)
+    xyz[4:7] = 0
+    out = _skeleton(xyz, frames=17)  # every half frame
+    absent = (out == 0).all((1, 2, 3))
+    assert absent.nonzero()[0].tolist() == [8, 9, 10, 11, 12]
+    origin = xyz[0, 0, KINECT_V1.centre]
+    np.testing.assert_allclose(out[7], xyz[3] - origin, atol=1e-6)  # half way into the gap: the body as last seen
+    np.testing.assert_allclose(out[13], xyz[7] - origin, atol=1e-6)
+    np.testing.assert_allclose(out[1], (xyz[0] + xyz[1]) / 2 - origin, atol=1e-6)
+
+
+def test_the_centre_is_person_0_where_first_tracked():
+    xyz = _clip()
+    xyz[:3, 0] = 0
+    out = _skeleton(xyz, frames=24)
+    np.testing.assert_array_equal(out[3, 0, KINECT_V1.centre], [0, 0, 0])
+    np.testing.assert_allclose(out[0, 1], xyz[0, 1] - xyz[3, 0, KINECT_V1.centre], atol=1e-6)
+    assert (out[:3, 0] == 0).all()
+
+
+def test_an_empty_skeleton_stays_empty():
+    assert (_skeleton(np.zeros((5, 2, 20, 3)), draw(CONFIG, stream(0)), jitter=0.1) == 0).all()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+def test_mirroring_twice_is_nothing(layout):
+    xyz = np.random.default_rng(0).normal(size=(8, 2, len(layout.joints), 3)).astype(np.float32)
+    flip = replace(PLAIN, flip=True)
+    once = cut_skeleton(xyz, flip, 8, layout, 0.0)
+    twice = cut_skeleton(once + 5, flip, 8, layout, 0.0)  # away from zero, which means absent
+    np.testing.assert_allclose(twice, cut_skeleton(xyz, PLAIN, 8, layout, 0.0), atol=1e-5)
+    left = layout.joints.index("left hand")
+    right = layout.joints.index("right hand")
+    np.testing.assert_allclose(once[:, :, left, 1:], cut_skeleton(xyz, PLAIN, 8, layout, 0.0)[:, :, right, 1:])
+
+
+def test_a_flip_mirrors_the_video_about_the_same_axis(store):
+    video = store.clip(30).video
+    assert torch.equal(cut_video(video, replace(PLAIN, flip=True), 40), cut_video(video, PLAIN, 40).flip(3))
+
+
+def test_the_video_shows_where_the_joint_is(store):
+    clip = store.clip(10)  # its source paints a white square on joint 0
+    cut = replace(PLAIN, across=0.0)
+    out = cut_video(clip.video, cut, 48)  # a square of the whole height: no scaling
+    for place, number in enumerate(frame_numbers(len(clip.video.packets), cut)):
+        x, y = clip.pixels[number, 0, 0].astype(int)
+        assert out[:, place, y, x].min() > 0.8
+        assert out[:, place, y + 12, x].max() < 0.3
+
+
+def test_both_modalities_see_the_same_window():
+    cut = replace(PLAIN, start=0.5, length=0.25)
+    assert frame_numbers(100, cut) == [52, 56, 60, 64, 68, 72]
+    line = np.ones((101, 1, 20, 3), np.float32) * np.arange(1, 102)[:, None, None, None]
+    seen = _skeleton(line, cut)[:, 0, 0, 0]
+    np.testing.assert_allclose(seen, np.linspace(0, 25, 16), atol=1e-4)
+
+
+def test_short_clips_repeat_frames():
+    assert frame_numbers(1, PLAIN) == [0] * 6
+    assert frame_numbers(3, PLAIN) == [0, 0, 1, 1, 2, 2]
+    assert _skeleton(_clip(1)).shape == (16, 2, 20, 3)
+
+
+def test_rotation_keeps_lengths_and_the_vertical():
+    xyz = _clip()
+    plain = _skeleton(xyz)
+    turned = _skeleton(xyz, replace(PLAIN, rotation=0.4))
+    np.testing.assert_allclose(np.linalg.norm(turned, axis=-1), np.linalg.norm(plain, axis=-1), rtol=1e-4)
+    np.testing.assert_allclose(turned[..., 1], plain[..., 1], atol=1e-5)
+    assert not np.allclose(turned[..., 0], plain[..., 0], atol=0.1)
+    larger = _skeleton(xyz, replace(PLAIN, scale=1.1, tilt=0.2))
+    np.testing.assert_allclose(np.linalg.norm(larger, axis=-1), 1.1 * np.linalg.norm(plain, axis=-1), rtol=1e-4)
+
+
+def test_draws_stay_in_their_ranges():
+    cuts = [draw(CONFIG, stream("ranges", seed)) for seed in range(300)]
+    assert all(0.5 <= cut.length <= 1 and 0 <= cut.start <= 1 - cut.length for cut in cuts)
+    assert all(0.8 <= cut.side <= 1 and abs(cut.rotation) <= 0.5 and 0.85 <= cut.scale <= 1.15 for cut in cuts)
+    assert 100 < sum(cut.flip for cut in cuts) < 200
+    still = draw(
+        DataConfig(crop_ratio=1, spatial_crop=1, flip=0, colour=0, rotation=0, tilt=0, scale=0, jitter=0), stream(0)
+    )
+    assert (still.start, still.length, still.side, still.flip, still.noise) == (0, 1, 1, False, None)
+    assert (still.brightness, still.contrast, still.rotation, still.tilt, still.scale) == (0, 1, 0, 0, 1)

@@ -1,0 +1,172 @@
+"""What goes into a store comes out of it, whatever the sharding; what is wrong with one is said in a line."""
+
+import json
+import multiprocessing
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from coablate_platform.data.schema import METADATA, SHARDS
+from coablate_platform.data.shard import PrepareOptions, read_shard
+from coablate_platform.data.store import Store
+from coablate_platform.data.video import VideoError
+from coablate_platform.study.errors import InputError
+
+
+def test_clips_come_back_as_they_were(store, make_source):
+    source = make_source(clips=40)
+    for row in (0, 17, 39):
+        clip, raw = store.clip(row), source.read(source.refs()[row])
+        assert (clip.name, clip.label) == (raw.name, raw.label)
+        np.testing.assert_array_equal(clip.xyz, raw.xyz)
+        np.testing.assert_array_equal(clip.pixels, raw.pixels)
+        np.testing.assert_array_equal(clip.valid, raw.valid)
+        assert clip.video.size == raw.video.size
+        assert len(clip.video.packets) == raw.video.count
+        frames, stored = list(raw.video.frames()), clip.video.decode([0, 11, 12, 19])
+        for frame, number in zip(stored, [0, 11, 12, 19], strict=True):
+            luma = np.abs(frame.mean(-1) - frames[number].mean(-1))
+            assert luma.mean() < 3
+
+
+def test_index_is_in_the_order_of_names(store):
+    assert store.names == [f"c{number:03}" for number in range(40)]
+    assert store.index["frames"].to_pylist() == [20 + number for number in range(40)]
+    assert store.classes == ("wave", "clap", "sit")
+
+
+def test_arrays_are_views_of_mapped_pages(store):
+    clip = store.clip(3)
+    assert not clip.xyz.flags.owndata
+    assert not clip.xyz.flags.writeable
+
+
+def test_fingerprint_does_not_depend_on_sharding_or_order(tmp_path, make_store, make_source):
+    source = make_source(clips=7)
+    one = make_store(tmp_path / "a", source, PrepareOptions(shard_clips=3))
+    two = make_store(tmp_path / "b", source, PrepareOptions(shard_clips=7), reverse=True)
+    fewer = make_store(tmp_path / "c", make_source(clips=6), PrepareOptions(shard_clips=3))
+    coarser = make_store(tmp_path / "d", source, PrepareOptions(shard_clips=3, quality=9))
+    assert one.fingerprint == two.fingerprint
+    assert len({one.fingerprint, fewer.fingerprint, coarser.fingerprint}) == 3
+    np.testing.assert_array_equal(one.clip(5).xyz, two.clip(5).xyz)
+
+
+def test_bad_clips_stand_in_the_shard(tmp_path, make_store, make_source):
+    store = make_store(tmp_path / "s", make_source(clips=5, bad=frozenset({1, 3})))
+    assert store.names == ["c000", "c002", "c004"]
+    (shard,) = (tmp_path / "s" / SHARDS).iterdir()
+    assert [(clip.name, clip.file, clip.reason) for clip in read_shard(shard).bad] == [
+        ("c001", "/nowhere/1:7", "is truncated"),
+        ("c003", "/nowhere/3:7", "is truncated"),
+    ]
+
+
+def test_a_store_without_video(skeleton_store):
+    clip = skeleton_store.clip(2)
+    assert not skeleton_store.has_video
+    assert clip.video is None
+    assert clip.pixels is None
+
+
+def test_floats_are_packed_by_byte_planes(store):
+    shard = next((Path(store.uri) / SHARDS).iterdir())
+    group = pq.ParquetFile(shard).metadata.row_group(0)
+    columns = {group.column(number).path_in_schema: group.column(number) for number in range(group.num_columns)}
+    assert "BYTE_STREAM_SPLIT" in columns["xyz.list.element"].encodings
+    assert columns["xyz.list.element"].compression == "ZSTD"
+    assert columns["video"].compression == "UNCOMPRESSED"
+
+
+def _open(uri: str) -> str:
+    return Store.open(uri).clip(4).name
+
+
+def test_processes_that_open_a_store_at_once_agree(tmp_path, make_store, make_source):
+    store = make_store(tmp_path / "s", make_source(clips=6))
+    for mapped in (tmp_path / "s" / ".mapped" / store.fingerprint).iterdir():
+        mapped.unlink()
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        assert pool.map(_open, [store.uri] * 2, chunksize=1) == ["c004"] * 2
+
+
+def test_a_store_that_cannot_be_written_is_mapped_elsewhere(tmp_path, make_store, make_source, monkeypatch):
+    uri = make_store(tmp_path / "s", make_source(clips=3)).uri
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    assert Store.open(uri).clip(2).name == "c002"
+    assert list((tmp_path / "temporary").glob("coablate-*/*/*.arrow"))
+
+
+def test_a_store_opens_by_uri(store):
+    assert Store.open(f"file://{store.uri}").fingerprint == store.fingerprint
+
+
+def _fresh(tmp_path, make_store, make_source) -> Path:
+    return Path(make_store(tmp_path / "s", make_source(clips=6)).uri)
+
+
+def _edit(folder: Path, **values: object) -> None:
+    content = json.loads((folder / METADATA).read_text())
+    (folder / METADATA).write_text(json.dumps(content | values))
+
+
+def test_another_format_is_refused_with_both_versions(tmp_path, make_store, make_source):
+    folder = _fresh(tmp_path, make_store, make_source)
+    _edit(folder, format=7)
+    with pytest.raises(InputError, match=r"has format 7, this version reads 1") as error:
+        Store.open(str(folder))
+    assert "\n" not in str(error.value)
+
+
+def test_an_unfinished_store_is_refused(tmp_path, make_store, make_source):
+    folder = _fresh(tmp_path, make_store, make_source)
+    _edit(folder, fingerprint=None)
+    with pytest.raises(InputError, match="did not finish"):
+        Store.open(str(folder))
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"format": 1}', '{"format": 1, "colour": "blue"}'])
+def test_damaged_metadata_is_refused(tmp_path, content):
+    (tmp_path / METADATA).write_text(content)
+    with pytest.raises(InputError, match="damaged"):
+        Store.open(str(tmp_path))
+
+
+def test_what_is_no_store_is_refused(tmp_path):
+    with pytest.raises(InputError, match="no such folder"):
+        Store.open(str(tmp_path / "none"))
+    with pytest.raises(InputError, match="not a prepared store"):
+        Store.open(str(tmp_path))
+    with pytest.raises(InputError, match="not a place"):
+        Store.open("ftq://host/store")
+
+
+def test_a_damaged_shard_is_named(tmp_path, make_store, make_source):
+    folder = _fresh(tmp_path, make_store, make_source)
+    shard = sorted((folder / SHARDS).iterdir())[0]
+    content = bytearray(shard.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 8] = b"\0" * 8
+    shard.write_bytes(content)
+    (next((folder / ".mapped").iterdir()) / "complete.json").unlink()
+    with pytest.raises(InputError, match=shard.name):
+        Store.open(str(folder))
+
+
+def test_a_lost_shard_is_noticed(tmp_path, make_store, make_source):
+    folder = _fresh(tmp_path, make_store, make_source)
+    sorted((folder / SHARDS).iterdir())[0].unlink()
+    (next((folder / ".mapped").iterdir()) / "complete.json").unlink()
+    with pytest.raises(InputError, match="are not those"):
+        Store.open(str(folder))
+
+
+def test_a_damaged_video_names_its_clip(store):
+    video = store.clip(8).video
+    content = bytearray(memoryview(video.data))
+    content[40:400] = bytes(360)
+    with pytest.raises(VideoError, match="c008"):
+        type(video)(name=video.name, data=bytes(content), packets=video.packets, size=video.size).decode([0, 5])
