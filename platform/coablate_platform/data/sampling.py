@@ -120,7 +120,7 @@ def cut_skeleton(
     last = xyz.shape[0] - 1
     positions = np.linspace(cut.start * last, (cut.start + cut.length) * last, frames)
     moved, present = _resample(xyz, positions)
-    moved = (moved - _origin(moved, present, layout.centre)) @ _turn(cut)
+    moved = np.asarray((moved - _origin(moved, present, layout.centre)) @ _turn(cut), dtype=np.float32)
     if cut.flip:
         mirror = list(layout.mirror)
         moved, present = moved[:, :, mirror], present[:, :, mirror]
@@ -152,8 +152,8 @@ def _origin(xyz: NDArray[np.float32], present: NDArray[np.bool_], centre: int) -
     """Return the centre joint of person 0 where it is first tracked, else of all that is there, else zero."""
     tracked = present[:, 0, centre]
     if tracked.any():
-        return xyz[int(tracked.argmax()), 0, centre]
-    return xyz[present].mean(0) if present.any() else np.zeros(3, dtype=np.float32)
+        return np.asarray(xyz[int(tracked.argmax()), 0, centre])
+    return np.asarray(xyz[present].mean(0) if present.any() else np.zeros(3), dtype=np.float32)
 
 
 def _turn(cut: Cut) -> NDArray[np.float32]:

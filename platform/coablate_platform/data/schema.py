@@ -87,7 +87,7 @@ def make_row(clip: RawClip, video: EncodedVideo | None, pixels: NDArray[np.float
     }
     digest = hashlib.sha256(json.dumps(row, sort_keys=True).encode())
     for name, array in arrays.items():
-        content = b"" if array is None else memoryview(array).cast("B")
+        content = b"" if array is None else np.frombuffer(array, np.uint8).data
         digest.update(f"\n{name} {'-' if array is None else len(content)}\n".encode())
         digest.update(content)
     return row | {"digest": digest.hexdigest()} | arrays

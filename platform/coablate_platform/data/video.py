@@ -46,7 +46,7 @@ class Fit:
 
     def pixels(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         """Carry positions (…, 2), x then y, of source pixels over; an absent joint stays exactly (0, 0)."""
-        moved = pixels * np.float32(self.scale) + np.float32(self.offset[::-1])
+        moved = pixels * np.array(self.scale, np.float32) + np.array(self.offset[::-1], np.float32)
         return np.where((pixels == 0).all(-1, keepdims=True), np.float32(0), moved)
 
 
@@ -183,15 +183,19 @@ def decode(data: Any, packets: NDArray[np.int32], wanted: Sequence[int]) -> list
                 picture = _decode_one(codec, stream[starts[position] : ends[position]])
             following, previous = number + 1, number
             # Small pictures: waking the scaler's own threads takes ten times as long as the work.
-            found.append(convert.reformat(picture, format="rgb24", threads=1).to_ndarray())
+            found.append(_pixels(convert.reformat(picture, format="rgb24", threads=1)))
         else:
             found.append(found[-1])
     return found
 
 
+def _pixels(picture: Any) -> NDArray[np.uint8]:
+    return picture.to_ndarray()  # type: ignore[no-any-return]
+
+
 def _decode_one(codec: Any, content: memoryview) -> Any:
     packet = av.Packet(len(content))  # FFmpeg reads past the end: a packet of its own memory has zeros there,
-    packet.update(content)  # one that only borrows the buffer has whatever lies behind it
+    packet.update(bytes(content))  # one that only borrows the buffer has whatever lies behind it
     try:
         pictures = codec.decode(packet)
     except av.error.FFmpegError as error:
