@@ -182,11 +182,9 @@ def info(store: Annotated[str, typer.Argument(help="A prepared store.")]) -> Non
 def main() -> None:
     """Run the command line; a user's mistake is one line on stderr and exit code 2."""
     try:
-        app(standalone_mode=False)
+        sys.exit(app(standalone_mode=False) or 0)  # an Exit comes back as its code
     except InputError as error:
         _stop(str(error), 2)
-    except typer.Exit as stop:
-        sys.exit(stop.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         _stop("interrupted; what was recorded is kept, go on with: coablate resume", 1)
     except Exception as error:

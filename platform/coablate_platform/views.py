@@ -67,13 +67,26 @@ def prepare_view(report: PrepareReport, store: Path) -> RenderableType:
     return Text("\n".join(lines))
 
 
-def store_view(description: StoreDescription) -> RenderableType:
+def store_view(store: StoreDescription) -> RenderableType:
     """A store's splits and facts."""
-    splits = [(p.name, *(str(n) for n in (p.train, p.validation, p.test)), p.rule) for p in description.protocols]
-    facts = [(name, str(value)) for name, value in description.facts.items()]
+    splits = [
+        (p.name + (" (default)" if p.default else ""), str(p.train), str(p.validation), str(p.test), p.rule)
+        for p in store.protocols
+    ]
+    low, median, high = store.frames
+    video = ", ".join(f"{h}×{w} ({count} clips)" for (h, w), count in store.video_sizes.items()) or "none"
+    facts = [
+        ("clips", f"{store.clips} of {len(store.classes)} classes, {min(store.clips_per_class)} to "
+                  f"{max(store.clips_per_class)} a class"),
+        ("skeleton", f"{store.joints} joints, up to {store.persons} person(s), {low} to {high} frames, median {median:g}"),
+        ("video", video),
+        ("recipe", ", ".join(f"{name}={value}" for name, value in store.recipe.items())),
+        ("made with", ", ".join(f"{name} {version}" for name, version in store.versions.items())),
+        ("fingerprint", store.fingerprint),
+    ]
     return Group(
-        _table("Protocols", ("protocol", "train", "validation", "test", "validation rule"), splits),
-        _table("Store", ("", ""), facts),
+        _table("Protocols", ("protocol", "train", "validation", "test", "held out for validation"), splits),
+        _table(f"{store.uri} ({store.source})", ("", ""), facts),
     )
 
 

@@ -26,7 +26,7 @@ SKELETON = dataclasses.replace(SMALL, streams=("skeleton",), tiam="none")
 def task_of(model=SKELETON, **training) -> Task:
     settings = {"epochs": 4, "batch_size": 6, "schedule": "constant", "learning_rate": 1e-3}
     config = RunConfig(model=model, data=DataConfig(), training=TrainingConfig(**(settings | training)))
-    return Task(run_id="r" * 64, config=config, seed=(0, 1))
+    return Task(run_id="r" * 64, config=config, seed=(0, 1), model_code="")
 
 
 def run(task: Task, folder, clips=None, stop_after: int | None = None, record=None) -> list:

@@ -17,6 +17,7 @@ from coablate_platform.study.study import Resources, Study
 SHARE = 0.95  # of its cores that a lane's worker claims; what remains is for Tune's proxies (0.001 each)
 OBJECT_STORE_BYTES = 128 * 2**20  # nothing large travels: data is memory-mapped, results are files
 STATE_API_WAIT_S = 30.0
+STARTED_AT_ONCE = 8  # processes; Ray warns of a lane's handful of them where cores are few
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +66,14 @@ def joined(address: str | None, modules: list[str]) -> Iterator[Cluster]:
     """
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
     if address is None:
-        local = {"include_dashboard": True, "dashboard_host": "127.0.0.1"}
-        ray.init(address="local", object_store_memory=OBJECT_STORE_BYTES, **local, **quiet)
+        ray.init(
+            address="local",
+            include_dashboard=True,
+            dashboard_host="127.0.0.1",
+            object_store_memory=OBJECT_STORE_BYTES,
+            _system_config={"worker_maximum_startup_concurrency": STARTED_AT_ONCE},
+            **quiet,
+        )
     else:
         _check_reachable(address)
         try:

@@ -90,7 +90,8 @@ def _events(
     task: Task = ray.cloudpickle.loads(order.payload)
     store = _open(config.store)
     if distributed.rank() == 0:
-        config.recorder.begin(order.run_id, attempt, context(task.config, store.fingerprint, task.seed, device))
+        said = context(task.config, task.model_code, store.fingerprint, task.seed, device)
+        config.recorder.begin(order.run_id, attempt, said)
     data = ClipData(
         store,
         config=task.config.data,

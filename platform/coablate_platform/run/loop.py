@@ -31,11 +31,12 @@ PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """One run: its identity, its configuration, and (study seed, run seed)."""
+    """One run: its identity, its configuration, (study seed, run seed), and a digest of the model's sources."""
 
     run_id: str
     config: RunConfig
     seed: tuple[int, int]
+    model_code: str
 
 
 class Clips(Protocol):

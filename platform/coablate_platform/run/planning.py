@@ -10,6 +10,7 @@ from coablate_platform.data.clips import ClipData
 from coablate_platform.data.protocols import get_protocol
 from coablate_platform.data.store import Store
 from coablate_platform.run.loop import Task, fast_layout
+from coablate_platform.run.provenance import code_of
 from coablate_platform.run.seeding import initialise
 from coablate_platform.study.config import ClipShape, RunConfig
 from coablate_platform.study.errors import InputError
@@ -87,11 +88,15 @@ def tasks(study: Study, store: Store) -> list[tuple[Arm, Task]]:
     """Return every run in the order of work: seed block by seed block, so that a partial table is balanced."""
     configs = {arm.name: study.config(arm) for arm in study.arms}
     return [
-        (arm, Task(run_id=run_id(configs[arm.name], store.fingerprint, (study.seed, seed)),
-                   config=configs[arm.name], seed=(study.seed, seed)))
+        (arm, _task(configs[arm.name], store.fingerprint, (study.seed, seed)))
         for seed in range(study.seeds)
         for arm in study.arms
     ]
+
+
+def _task(config: RunConfig, fingerprint: str, seed: tuple[int, int]) -> Task:
+    identity = run_id(config, fingerprint, seed)
+    return Task(run_id=identity, config=config, seed=seed, model_code=code_of(config.model))
 
 
 def seconds_a_run(config: RunConfig, clips: ClipData) -> float:

@@ -31,7 +31,7 @@ class Progress:
         self._epochs_left = {run.run_id: epochs for run in plan.runs if run.run_id not in done}
         self._epochs_planned = sum(self._epochs_left.values())
         self._names = {run.run_id: f"{run.arm}, seed {run.seed}" for run in plan.runs}
-        self._started = time.monotonic()
+        self._started: float | None = None  # with the first epoch, so that starting up does not count
         self._live = Live(console=console, get_renderable=self._render, refresh_per_second=2) if console.is_terminal else None
 
     def __enter__(self) -> "Progress":
@@ -45,6 +45,8 @@ class Progress:
 
     def update(self, run_id: str, result: dict[str, Any]) -> None:
         """Take in one result of a run: an epoch's, a conclusion or a failure."""
+        if self._started is None:
+            self._started = time.monotonic() - result.get("seconds", 0.0)
         state, metric = RunState(result["state"]), self._plan.metric
         line = None
         if state is RunState.COMPLETED:
@@ -64,7 +66,7 @@ class Progress:
             if epoch % max(self._epochs // PLAIN_LINES_A_RUN, 1) == 0:
                 line = f"epoch {epoch}/{self._epochs}  {shown}  {result['seconds']:.1f} s/epoch"
         if line and not self._live:
-            self._console.print(f"{self._names[run_id]}: {line}  [{self._pace()}]", markup=False, highlight=False)
+            self._console.print(f"{self._names[run_id]}: {line}  [{self._pace()}]", markup=False, highlight=False, soft_wrap=True)
 
     def _render(self) -> Table:
         seeds = sorted({run.seed for run in self._plan.runs})
@@ -83,9 +85,9 @@ class Progress:
     def _pace(self) -> str:
         left = sum(self._epochs_left.values())
         done = self._epochs_planned - left
-        elapsed = time.monotonic() - self._started
-        if not done:
+        if self._started is None or not done:
             return "starting"
+        elapsed = time.monotonic() - self._started
         if not left:
             return f"done in {_clock(elapsed)}"
         return f"{done / elapsed * 60:.1f} epochs/min, {_clock(elapsed)} gone, about {_clock(elapsed / done * left)} left"

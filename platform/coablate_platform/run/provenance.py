@@ -4,7 +4,9 @@ import hashlib
 import importlib
 import importlib.metadata
 import platform
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -16,13 +18,15 @@ PACKAGES = ("coablate", "torch", "numpy", "av", "pyarrow", "ray")
 COMPUTING = ("coablate_platform.data", "coablate_platform.run")  # rooms whose code a result depends on
 
 
-def context(config: RunConfig, fingerprint: str, seed: tuple[int, int], device: torch.device) -> dict[str, Any]:
-    """Return what is recorded beside a run's results."""
+def context(
+    config: RunConfig, model_code: str, fingerprint: str, seed: tuple[int, int], device: torch.device
+) -> dict[str, Any]:
+    """Return what is recorded beside a run's results. ``model_code`` is the driver's digest of the model's sources."""
     return {
         "config": canonical(config),
         "data": fingerprint,
         "seed": list(seed),
-        "code": code_digest(type(config.model)),
+        "code": f"{model_code}-{_digest(*(importlib.import_module(name) for name in COMPUTING))}",
         "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
         "host": platform.node(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu ({platform.machine()})",
@@ -30,13 +34,17 @@ def context(config: RunConfig, fingerprint: str, seed: tuple[int, int], device: 
     }
 
 
-def code_digest(model: type) -> str:
-    """Return a digest (12 hex digits) of the sources of the model's package and of the rooms that compute."""
+def code_of(model: object) -> str:
+    """Return a digest (8 hex digits) of the package, or the lone file, that a model's configuration comes from."""
+    module = sys.modules[type(model).__module__]
+    return _digest(sys.modules[module.__name__.partition(".")[0]])
+
+
+def _digest(*modules: ModuleType) -> str:
     hasher = hashlib.sha256()
-    for name in sorted({*COMPUTING, model.__module__.partition(".")[0]}):
-        module = importlib.import_module(name)
+    for module in modules:
         roots = [Path(path) for path in getattr(module, "__path__", [])] or [Path(str(module.__file__))]
         for root in roots:
             for file in sorted(root.rglob("*.py")) if root.is_dir() else [root]:
-                hasher.update(f"{name}/{file.name}\n".encode() + file.read_bytes())
-    return hasher.hexdigest()[:12]
+                hasher.update(f"{file.relative_to(root.parent)}\n".encode() + file.read_bytes())
+    return hasher.hexdigest()[:8]

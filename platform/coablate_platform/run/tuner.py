@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
@@ -21,6 +22,7 @@ from coablate_platform.run.lane import LaneConfig, serve
 from coablate_platform.run.loop import Task
 from coablate_platform.run.records import Recorder
 from coablate_platform.run.trial import Trial
+from coablate_platform.study.load import LONE_FILE
 from coablate_platform.study.study import Study
 
 LANE_END_S = 30.0
@@ -60,6 +62,7 @@ def run_all(
     """
     scratch = tempfile.mkdtemp(prefix="coablate-")
     lanes = min(cluster.lanes(study), len(work))
+    _carry_lone_files(work)
     orders = {item.task.run_id: ray.cloudpickle.dumps(item.task) for item in work}
     dispatcher = ray.remote(num_cpus=0)(Dispatcher).options(name=NAME).remote(orders)
     threads = [
@@ -75,6 +78,13 @@ def run_all(
     finally:
         ray.kill(dispatcher)
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _carry_lone_files(work: Sequence[Work]) -> None:
+    """Let models that a study's own ``.py`` file defines travel by value; no other process could import them."""
+    for name in {type(item.task.config.model).__module__ for item in work}:
+        if name.startswith(LONE_FILE):
+            ray.cloudpickle.register_pickle_by_value(sys.modules[name])
 
 
 def _fit_lane(lane: int, study: Study, places: Places, cluster: Cluster, dispatcher: Any, scratch: str) -> None:
@@ -113,7 +123,7 @@ class _Listener(tune.Callback):  # type: ignore[misc]  # ray is untyped
 
 
 def _tune(work: Sequence[Work], lanes: int, scratch: str, on_result: Callable[[str, dict[str, Any]], None]) -> None:
-    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+    os.environ |= {"TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "RAY_AIR_NEW_OUTPUT": "0"}  # the journal and Progress do
     cells = [{"run_id": item.task.run_id, "arm": item.arm, "seed": item.task.seed[1]} for item in work]
     tune.Tuner(
         tune.with_resources(Trial, {"CPU": 0.001}),

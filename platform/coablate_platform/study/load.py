@@ -11,6 +11,7 @@ from coablate_platform.study.errors import InputError, did_you_mean
 from coablate_platform.study.study import Study
 
 SHIPPED = "coablate_search_spaces"
+LONE_FILE = "coablate_study_"  # in front of the module name of a study that is a file
 
 
 def shipped() -> list[str]:
@@ -48,7 +49,7 @@ def _module(reference: str) -> ModuleType:
 def _from_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise InputError(f"study {path}: no such file")
-    name = f"coablate_study_{path.stem}"
+    name = f"{LONE_FILE}{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path.resolve())
     if spec is None or spec.loader is None:
         raise InputError(f"study {path}: not a Python file")

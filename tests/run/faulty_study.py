@@ -1,0 +1,101 @@
+"""A study of fast models that fail on purpose: one trains, others diverge, raise, run out of memory or die.
+
+Read as ``coablate run tests/run/faulty_study.py``; tests override ``model.folder`` (where a model leaves its marks),
+``model.pause`` (seconds a step) and the arms through the environment.
+"""
+
+import os
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from coablate_model.objective import CrossEntropy
+from coablate_platform.study.config import DataConfig, RunConfig, TrainingConfig
+from coablate_platform.study.study import Arm, Study
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    parameters: int
+    flops: int
+    activation_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Faulty:
+    """Two linear layers on the skeleton; ``fault`` says what happens in the second epoch."""
+
+    hidden: int = 16
+    fault: str = "none"
+    folder: str = ""
+    pause: float = 0.0
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        return ("skeleton",)
+
+    def build(self, shape) -> nn.Module:
+        return Net(self, shape)
+
+    def objective(self) -> CrossEntropy:
+        return CrossEntropy(heads=("fused",), mode="joint", label_smoothing=0.0)
+
+    def describe(self, shape) -> Cost:
+        parameters = sum(p.numel() for p in self.build(shape).parameters())
+        return Cost(parameters=parameters, flops=2 * parameters, activation_bytes=4 * self.hidden)
+
+
+class Net(nn.Module):
+    """Counts the training steps it has made in the process it lives in."""
+
+    def __init__(self, config: Faulty, shape) -> None:
+        super().__init__()
+        features = 3 * shape.skeleton_frames * shape.joints * shape.persons
+        self.layers = nn.Sequential(nn.Linear(features, config.hidden), nn.ReLU(), nn.Dropout(0.2))
+        self.out = nn.Linear(config.hidden, shape.classes)
+        self.config, self.steps = config, 0
+
+    def forward(self, batch):
+        logits = self.out(self.layers(batch["skeleton"].flatten(1)))
+        if self.training:
+            self.steps += 1
+            time.sleep(self.config.pause)
+            if self.steps == 3:  # the first step of the second epoch
+                logits = self.fail(logits)
+        return {"fused": logits}
+
+    def fail(self, logits):
+        fault, mark = self.config.fault, Path(self.config.folder) / "died-once"
+        if fault == "diverge":
+            return logits * float("nan")
+        if fault == "raise":
+            raise RuntimeError("the model is broken on purpose")
+        if fault == "memory":
+            raise torch.OutOfMemoryError("asked for more than there is")
+        if fault == "die" or (fault == "die once" and not mark.exists()):
+            if fault == "die once":
+                mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return logits
+
+
+FAULTS = os.environ.get("FAULTS", "none,diverge,raise,memory,none again").split(",")
+STUDY = Study(
+    name="faulty",
+    title="Arms that fail on purpose",
+    base=RunConfig(
+        model=Faulty(),
+        data=DataConfig(skeleton_frames=8),
+        training=TrainingConfig(epochs=4, batch_size=7, learning_rate=1e-2),
+    ),
+    arms=tuple(
+        Arm(name=fault, changes={"model.fault": fault.removesuffix(" again"), "model.hidden": 16 + number})
+        for number, fault in enumerate(FAULTS)
+    ),
+    reference=FAULTS[0],
+    seeds=1,
+)

@@ -1,0 +1,138 @@
+"""Whole studies on real Ray, Tune, Train and MLflow: what is promised about failures, kills and resumption."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import mlflow
+import pytest
+
+from coablate_platform.results.journal import Journal
+from coablate_platform.results.table import build_table
+from coablate_platform.run.records import RunState
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
+STUDY = str(Path(__file__).parent / "faulty_study.py")
+
+
+def coablate(*arguments: object, faults: str | None = None, **options) -> subprocess.Popen:
+    environment = os.environ | ({"FAULTS": faults} if faults else {})
+    command = [sys.executable, "-m", "coablate_platform", *map(str, arguments)]
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options
+    )
+
+
+def finished(process: subprocess.Popen, code: int = 0) -> str:
+    said = process.communicate(timeout=200)[0]
+    assert process.returncode == code, said
+    return said
+
+
+def run(store, out, *more: object, faults: str, code: int = 0) -> str:
+    return finished(coablate("run", STUDY, "--data", store.uri, "--out", out, *more, faults=faults), code)
+
+
+def outcome(out) -> dict:
+    """What the table says and what every test sample got, without times."""
+    journal = Journal(str(out))
+    plan = journal.plan()
+    rows = {row.arm: row.values for row in build_table(plan, journal, allow_mixed=True).rows}
+    scores = {cell.arm: journal.predictions(cell.run_id).scores.tolist() for cell in plan.runs}
+    return {"rows": rows, "scores": scores}
+
+
+def tracked(out) -> list[mlflow.entities.Run]:
+    client = mlflow.MlflowClient(f"sqlite:///{out}/mlflow.db")
+    return [run for experiment in client.search_experiments() for run in client.search_runs([experiment.experiment_id])]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(store, tmp_path_factory):
+    """What two arms come to when nothing happens to them."""
+    out = tmp_path_factory.mktemp("undisturbed")
+    said = run(store, out, "--set", "model.pause=0.01", faults="none,none again")
+    assert "accuracy" in said
+    return outcome(out)
+
+
+def test_failures_are_told_apart_counted_and_do_not_stop_the_others(store, tmp_path):
+    said = run(store, tmp_path, faults="none,diverge,raise,memory,none again", code=1)
+    journal = Journal(str(tmp_path))
+    plan = journal.plan()
+    states = {cell.arm: journal.state(cell.run_id) for cell in plan.runs}
+    assert states == {
+        "none": RunState.COMPLETED,
+        "diverge": RunState.DIVERGED,
+        "raise": RunState.CRASHED,
+        "memory": RunState.OUT_OF_MEMORY,
+        "none again": RunState.COMPLETED,
+    }
+    broken = next(cell for cell in plan.runs if cell.arm == "raise")
+    failure = journal.record(broken.run_id).failure
+    assert failure is not None
+    assert "broken on purpose" in failure.reason
+    assert "faulty_study.py" in failure.traceback or "in fail" in failure.traceback
+    assert "0/1 (1 diverged)" in said
+    statuses = {run.data.tags["coablate.arm"]: run.info.status for run in tracked(tmp_path)
+                if "coablate.seed" in run.data.tags}
+    assert statuses["raise"] == "FAILED"
+    assert statuses["none"] == "FINISHED"
+
+
+def test_running_again_repeats_nothing(store, tmp_path):
+    run(store, tmp_path, faults="none")
+    journal = Journal(str(tmp_path))
+    before = journal.stamp(journal.plan().runs[0].run_id)
+    said = run(store, tmp_path, faults="none")
+    assert "in the journal already" in said
+    assert journal.stamp(journal.plan().runs[0].run_id) == before
+
+
+def test_a_killed_worker_changes_nothing_but_the_time(store, tmp_path, undisturbed):
+    folder = tmp_path / "marks"
+    folder.mkdir()
+    run(store, tmp_path / "out", "--set", "model.pause=0.01", "--set", f"model.folder={folder}",
+        faults="die once,none again")
+    assert (folder / "died-once").exists()
+    journal = Journal(str(tmp_path / "out"))
+    assert journal.attempts(journal.plan().runs[0].run_id) == 2
+    assert list(outcome(tmp_path / "out")["scores"].values()) == list(undisturbed["scores"].values())
+
+
+def test_a_run_that_keeps_killing_its_lane_is_given_up(store, tmp_path):
+    said = run(store, tmp_path, faults="none,die,none again", code=1)
+    assert "0/1 (1 lost)" in said
+    journal = Journal(str(tmp_path))
+    lost = next(cell for cell in journal.plan().runs if cell.arm == "die")
+    assert "died 3 times" in journal.record(lost.run_id).failure.reason
+
+
+def test_a_killed_driver_is_resumed_to_the_same_table(store, tmp_path, undisturbed):
+    process = coablate("run", STUDY, "--data", store.uri, "--out", tmp_path, "--set", "model.pause=0.01",
+                       faults="none,none again", start_new_session=True)
+    journal = Journal(str(tmp_path))
+    deadline = time.monotonic() + 120
+    while not (journal.plans() and any(journal.record(r.run_id).epochs for r in journal.plan().runs)):
+        assert time.monotonic() < deadline, "no epoch was recorded in time"
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    said = finished(coablate("resume", tmp_path, faults="none,none again"))
+    assert "accuracy" in said
+    assert outcome(tmp_path) == undisturbed
+    runs = tracked(tmp_path)
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert len(runs) == 1 + 2 + 2  # study, arms, seeds: none twice
+
+
+def test_lanes_of_two_workers_share_a_batch(store, tmp_path):
+    run(store, tmp_path, "--set", "training.workers=2", "--set", "training.batch_size=6", faults="none")
+    journal = Journal(str(tmp_path))
+    record = journal.record(journal.plan().runs[0].run_id)
+    assert record.state is RunState.COMPLETED
+    assert len(journal.predictions(record.run_id).names) == 20
