@@ -1,12 +1,127 @@
-"""What all tests share: where the genuine data lies, and the helpers beside the tests."""
+"""What all tests share: where the genuine data lies, and clips made up in memory with stores of them."""
 
 import os
 import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
+
+from coablate_platform.data.formats.clip import BadClip, ClipRef, FileRef, RawClip
+from coablate_platform.data.joints import KINECT_V1, JointLayout
+from coablate_platform.data.mapping import write_whole
+from coablate_platform.data.prepare import finish, read_shards
+from coablate_platform.data.schema import METADATA, SHARDS, StoreMetadata
+from coablate_platform.data.shard import PrepareOptions, write_shard
+from coablate_platform.data.store import Store
 
 sys.path.insert(0, str(Path(__file__).parent / "run"))  # clips.py, the in-memory set
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArrayVideo:
+    """Frames of grey noise that moves, with a white square on joint 0."""
+
+    number: int
+    count: int
+    size: tuple[int, int] = (48, 64)
+
+    def frames(self, size: tuple[int, int] | None = None) -> Iterator[NDArray[np.uint8]]:
+        height, width = size or self.size
+        ground = np.random.default_rng(self.number).integers(0, 120, (height, width, 1), dtype=np.uint8).repeat(3, 2)
+        for moment in range(self.count):
+            frame = np.roll(ground // 16 * 16, moment, axis=1)
+            x, y = 10 + moment, 20
+            frame[y - 4 : y + 4, x - 4 : x + 4] = 255
+            yield frame
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemorySource:
+    """Clips by number; those in ``bad`` cannot be read."""
+
+    clips: int = 12
+    has_video: bool = True
+    bad: frozenset[int] = field(default_factory=frozenset)
+    name: str = "utd_mhad"
+    layout: JointLayout = KINECT_V1
+    persons: int = 2
+    classes: tuple[str, ...] = ("wave", "clap", "sit")
+    default_protocol: str = "utd/cs"
+
+    def refs(self) -> list[ClipRef]:
+        return [
+            ClipRef(name=f"c{number:03}", skeleton=FileRef(uri=f"/nowhere/{number}")) for number in range(self.clips)
+        ]
+
+    def read(self, ref: ClipRef) -> RawClip:
+        number = int(ref.name[1:])
+        if number in self.bad:
+            raise BadClip(f"/nowhere/{number}", "is truncated", line=7)
+        frames = 20 + number
+        generator = np.random.default_rng(number)
+        xyz = generator.normal(size=(frames, 2, 20, 3)).cumsum(0).astype(np.float32)
+        xyz[:, 1] = 0  # nobody there
+        xyz[5] = 0  # a frame without a body
+        pixels = np.zeros((frames, 2, 20, 2), np.float32)
+        pixels[:, 0, 0] = np.stack([10 + np.arange(frames), np.full(frames, 20)], axis=1)
+        return RawClip(
+            name=ref.name,
+            label=number % 3,
+            subject=number % 8 + 1,
+            camera=1,
+            setup=1,
+            replication=number // 8 + 1,
+            xyz=xyz,
+            pixels=pixels if self.has_video else None,
+            valid=xyz.any((2, 3)),
+            video=ArrayVideo(number=number, count=frames) if self.has_video else None,
+        )
+
+
+def build(folder: Path, source: MemorySource, options: PrepareOptions | None = None, *, reverse: bool = False) -> Store:
+    """Make a store as ``prepare`` does, without Ray."""
+    options = options or PrepareOptions(short_side=48, shard_clips=5)
+    refs = source.refs()[::-1] if reverse else source.refs()
+    (folder / SHARDS).mkdir(parents=True)
+    for start in range(0, len(refs), options.shard_clips):
+        write_shard(source, refs[start : start + options.shard_clips], folder / SHARDS, options)
+    metadata = StoreMetadata(
+        source=source.name,
+        layout=source.layout.name,
+        persons=source.persons,
+        classes=source.classes,
+        default_protocol=source.default_protocol,
+        has_video=source.has_video,
+        recipe=options.recipe(),
+        versions={},
+    )
+    write_whole(folder / METADATA, metadata.to_json().encode())
+    finish(folder, metadata, read_shards(folder), {})
+    return Store.open(str(folder))
+
+
+@pytest.fixture(scope="session")
+def make_store() -> Callable[..., Store]:
+    return build
+
+
+@pytest.fixture(scope="session")
+def make_source() -> type[MemorySource]:
+    return MemorySource
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return build(tmp_path_factory.mktemp("store") / "s", MemorySource(clips=40))
+
+
+@pytest.fixture(scope="session")
+def skeleton_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return build(tmp_path_factory.mktemp("store") / "k", MemorySource(has_video=False))
 
 
 @pytest.fixture(scope="session")
