@@ -169,6 +169,7 @@ print("ray stopped:", not ray.is_initialized())
 
 
 @pytest.mark.ray
+@pytest.mark.timeout(120)  # starts Ray twice
 def test_a_killed_run_is_taken_up_in_silence(tmp_path, genuine):
     command = [sys.executable, "-c", _SCRIPT, str(genuine), str(tmp_path / "s")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
@@ -177,7 +178,7 @@ def test_a_killed_run_is_taken_up_in_silence(tmp_path, genuine):
                 break
         process.kill()
     present = _state(tmp_path / "s" / SHARDS)
-    run = subprocess.run(command, capture_output=True, text=True, timeout=50, check=True)
+    run = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True)
     first, *_, last, end = run.stdout.splitlines()
     assert int(first.split()[1]) <= 4
     assert len(set(last.split())) == 1

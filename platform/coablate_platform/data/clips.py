@@ -32,7 +32,8 @@ class ClipData:
         protocol: the resolved one of ``config.protocol``.
         seed: first keys of the run's random streams: study seed and run seed.
         modalities: which to read; a run on the skeleton alone decodes no video.
-        threads: threads that cut samples; decoding and scaling release the interpreter's lock.
+        threads: threads that cut samples where there is video: decoding and scaling release the interpreter's lock.
+            Skeletons alone are cut on one, since more would only wait for each other (measured: half the rate on two).
 
     Raises:
         InputError: the protocol is for another source or leaves nothing to train or test on; or a modality is unknown
@@ -53,7 +54,7 @@ class ClipData:
         self._config = config
         self._seed = seed
         self._modalities = modalities
-        self._threads = threads
+        self._threads = threads if store.has_video and "video" in modalities else 1
         self._rows = protocol.split(store.index, hold_out=config.validation == "subjects")
         self._classes = protocol.classes or len(store.classes)
         for split in ("train", "test"):
