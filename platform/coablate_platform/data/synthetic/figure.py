@@ -140,7 +140,7 @@ def set_hand(joints: Array, script: Script, side: int) -> None:
     inward = np.array([1.0 - 2.0 * side, 0, 0])
     joints[:, hand] = joints[:, wrist] + 0.08 * forward
     flex, thumb = script.flex[:, side, None], script.thumb[:, side, None]
-    joints[:, tip] = joints[:, hand] + 0.11 * (np.cos(flex) * forward + np.sin(flex) * down)
+    joints[:, tip] = joints[:, hand] + 0.12 * (np.cos(flex) * forward + np.sin(flex) * down)
     joints[:, tip + 1] = joints[:, hand] + 0.10 * (np.cos(thumb) * inward + np.sin(thumb) * np.array([0, 1.0, 0]))
 
 

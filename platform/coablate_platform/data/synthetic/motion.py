@@ -13,12 +13,12 @@ import numpy as np
 from coablate_platform.data.synthetic.figure import Array, Build, Script, pose, turn
 
 FPS = 30
-CAMERA_ANGLES = {1: 0.45, 2: 0.0, 3: -0.45}
+CAMERA_ANGLES = {1: 0.35, 2: 0.0, 3: -0.35}
 """Angle of each camera to the stage's front, radians."""
 
 Gesture = Literal["hold", "raise", "meet", "push", "hug"]
 Fingers = Literal["rest", "tap", "thumb up", "thumb down"]
-Held = Literal["nothing", "cup", "phone", "book", "parcel"]
+Held = Literal["nothing", "cup", "tablet", "book", "parcel"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +34,8 @@ class Action:
 ACTIONS = (
     Action(name="hold a cup", gesture="hold", held="cup"),
     Action(name="tap on a cup", gesture="hold", fingers="tap", held="cup"),
-    Action(name="hold a phone", gesture="hold", held="phone"),
-    Action(name="tap on a phone", gesture="hold", fingers="tap", held="phone"),
+    Action(name="hold a tablet", gesture="hold", held="tablet"),
+    Action(name="tap on a tablet", gesture="hold", fingers="tap", held="tablet"),
     Action(name="hold a book", gesture="hold", held="book"),
     Action(name="tap on a book", gesture="hold", fingers="tap", held="book"),
     Action(name="thumb up", gesture="raise", fingers="thumb up"),
@@ -78,18 +78,19 @@ def drift(rng: np.random.Generator, time: Array, size: float, axes: int) -> Arra
     """Wander slowly: (T, axes), amplitude ``size``, two sines an axis of 0.3 to 1 Hz."""
     rate, phase = rng.uniform(0.3, 1.0, (2, axes)), rng.uniform(0, 2 * np.pi, (2, axes))
     waves: Array = np.sin(2 * np.pi * rate * time[:, None, None] + phase)
-    return size * waves.mean(axis=1)
+    mean: Array = size * waves.mean(axis=1)
+    return mean
 
 
 def idle(rng: np.random.Generator, time: Array, style: Style) -> Script:
-    """Stand with hanging arms and relaxed fingers."""
+    """Stand with hanging arms and curled fingers."""
     frames = len(time)
     wrists = np.array([[-0.24, -0.52, -0.06], [0.24, -0.52, -0.06]]) + drift(rng, time, 0.03, 6).reshape(frames, 2, 3)
     return Script(
         wrists=wrists,
         step=drift(rng, time, 0.03, 2),
         lean=style.lean + drift(rng, time, 0.04, 1)[:, 0],
-        flex=np.full((frames, 2), 0.4),
+        flex=np.full((frames, 2), 1.5),
         thumb=np.full((frames, 2), 0.3),
     )
 
@@ -171,7 +172,7 @@ GESTURES: dict[Gesture, Callable[[np.random.Generator, Array, Style], list[Scrip
 
 
 def move_fingers(script: Script, fingers: Fingers, rng: np.random.Generator, time: Array) -> Script:
-    """Give a script its fingers; no other joint changes."""
+    """Give a script its fingers, curled but where they tap; no other joint changes."""
     if fingers == "rest":
         return replace(
             script, flex=script.flex + drift(rng, time, 0.1, 2), thumb=script.thumb + drift(rng, time, 0.1, 2)
@@ -179,10 +180,10 @@ def move_fingers(script: Script, fingers: Fingers, rng: np.random.Generator, tim
     if fingers == "tap":
         phase = 2 * np.pi * rng.uniform(2.4, 3.4) * time + rng.uniform(0, 2 * np.pi)
         both = np.stack([phase, phase + np.pi * rng.integers(2)], axis=1)
-        return replace(script, flex=0.3 + rng.uniform(0.8, 1.0) * np.sin(both), thumb=script.thumb)
+        return replace(script, flex=rng.uniform(0.7, 0.9) * np.sin(both), thumb=script.thumb)
     sign = 1.0 if fingers == "thumb up" else -1.0
     elevation = sign * (np.pi / 2 - rng.uniform(0, 0.3)) + drift(rng, time, 0.15, 2)
-    return replace(script, flex=np.full_like(script.flex, 1.5), thumb=elevation)
+    return replace(script, thumb=elevation)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,7 +209,7 @@ def perform(action: Action, builds: list[Build], style: Style, time: Array, take
     """
     scripts = GESTURES[action.gesture](take.gesture, time, style)
     bodies = []
-    facing = take.gesture.uniform(-0.25, 0.25)
+    facing = take.gesture.uniform(-0.15, 0.15)
     apart = take.gesture.uniform(0.94, 1.04)
     sign = take.gesture.choice([-1.0, 1.0])
     for build, script in zip(builds, scripts, strict=False):
@@ -224,5 +225,5 @@ def perform(action: Action, builds: list[Build], style: Style, time: Array, take
 def film(bodies: list[Array], camera: int, take: np.random.Generator) -> list[Array]:
     """See the stage from a camera: joints in its frame, x and y across, z away from it, metres."""
     angle = CAMERA_ANGLES[camera] + take.uniform(-0.06, 0.06)
-    away = np.array([take.uniform(-0.08, 0.08), -take.uniform(0.90, 0.98), take.uniform(2.25, 2.5)])
+    away = np.array([take.uniform(-0.08, 0.08), -take.uniform(0.90, 0.98), take.uniform(2.05, 2.2)])
     return [turn(body, angle) + away for body in bodies]

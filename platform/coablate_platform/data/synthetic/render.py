@@ -175,14 +175,14 @@ def limbs(body: Array, pixels: Array, look: Look, size: int) -> list[tuple[float
 
 OUTLINES: dict[Held, tuple[tuple[float, float, float, float, str], ...]] = {
     "nothing": (),
-    "cup": ((0.0, 0.0, 0.17, 0.21, "strong"), (0.0, 0.075, 0.17, 0.05, "white")),
-    "phone": ((0.0, 0.0, 0.16, 0.28, "black"), (0.0, 0.0, 0.11, 0.21, "strong")),
-    "book": ((0.0, 0.0, 0.44, 0.28, "strong"), (0.0, 0.0, 0.05, 0.28, "white")),
-    "parcel": ((0.0, 0.0, 0.26, 0.22, "strong"), (0.0, 0.0, 0.05, 0.22, "white")),
+    "cup": ((0.0, 0.0, 0.21, 0.26, "strong"), (0.0, 0.09, 0.21, 0.07, "white")),
+    "tablet": ((0.0, 0.0, 0.22, 0.36, "black"), (0.0, 0.0, 0.16, 0.28, "strong")),
+    "book": ((0.0, 0.0, 0.50, 0.32, "strong"), (0.0, 0.0, 0.06, 0.32, "white")),
+    "parcel": ((0.0, 0.0, 0.32, 0.28, "strong"), (0.0, 0.0, 0.06, 0.28, "white")),
 }
 """Parts of a thing: centre right and up, width, height in metres, colour."""
 
-HUES: dict[Held, float] = {"nothing": 0.0, "cup": 0.0, "phone": 0.52, "book": 0.30, "parcel": 0.83}
+HUES: dict[Held, float] = {"nothing": 0.0, "cup": 0.0, "tablet": 0.52, "book": 0.30, "parcel": 0.83}
 
 
 def faces(thing: Thing, frame: int, size: int) -> list[tuple[float, Quad]]:
@@ -203,14 +203,14 @@ def faces(thing: Thing, frame: int, size: int) -> list[tuple[float, Quad]]:
 
 
 def background(rng: np.random.Generator, size: int, clutter: float) -> Image:
-    """Paint a room (size, size, 3): wall, floor, and ``clutter`` times eight muted boxes and discs."""
+    """Paint a room (size, size, 3): wall, floor, and ``clutter`` times six muted boxes and discs."""
     rows = np.linspace(0, 1, size, dtype=np.float32)[:, None, None]
     wall = np.array(hsv(rng.random(), rng.uniform(0, 0.25), rng.uniform(0.4, 0.9)), np.float32)
     floor = np.array(hsv(rng.uniform(0, 0.15), rng.uniform(0, 0.3), rng.uniform(0.25, 0.7)), np.float32)
     horizon = rng.uniform(0.65, 0.8)
     image = np.where(rows < horizon, wall * (1.05 - 0.2 * rows), floor * (0.6 + 0.5 * rows))
     image = np.broadcast_to(image, (size, size, 3)).astype(np.float32)
-    for _ in range(rng.poisson(8 * clutter)):
+    for _ in range(rng.poisson(6 * clutter)):
         place = rng.uniform(0, 1, 2) * size
         colour = hsv(rng.random(), rng.uniform(0.05, 0.5), rng.uniform(0.2, 0.9))
         half = rng.uniform(0.03, 0.14, 2) * size
