@@ -137,7 +137,7 @@ def main() -> None:
         kinds = [("skeleton",)] + [("video", "skeleton")] * store.has_video
         for modalities in kinds:
             plain = rate(lambda kind=modalities: plain_clips(store, rows, kind))  # type: ignore[misc]
-            for threads in (1, 2):
+            for threads in (1, 2) if "video" in modalities else (1,):
                 data = ClipData(store, CONFIG, protocol, (0, 0), modalities, threads=threads)
                 found = rate(lambda data=data: sum(len(batch["label"]) for batch in data.train(0, 32)))  # type: ignore[misc]
                 label = " + ".join(modalities)
