@@ -17,6 +17,7 @@ from coablate_platform.study.study import Resources, Study
 SHARE = 0.95  # of its cores that a lane's worker claims; what remains is for Tune's proxies (0.001 each)
 OBJECT_STORE_BYTES = 128 * 2**20  # nothing large travels: data is memory-mapped, results are files
 STATE_API_WAIT_S = 30.0
+MAX_PORT = 65535
 STARTED_AT_ONCE = 8  # processes; Ray warns of a lane's handful of them where cores are few
 
 
@@ -62,7 +63,7 @@ def joined(address: str | None, modules: list[str]) -> Iterator[Cluster]:
         modules: folders of packages that workers elsewhere need (their ``py_modules``).
 
     Raises:
-        InputError: nothing answers at the address, or its State API (which Train's clean-up needs) does not.
+        InputError: no Ray answers at the address, or its State API (which Train's clean-up needs) does not.
     """
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
     if address is None:
@@ -75,7 +76,6 @@ def joined(address: str | None, modules: list[str]) -> Iterator[Cluster]:
             **quiet,
         )
     else:
-        _check_reachable(address)
         try:
             ray.init(address=address, runtime_env={"py_modules": modules}, **quiet)
         except Exception as error:
@@ -97,9 +97,14 @@ def package_folders() -> list[str]:
     return [str(Path(package.__path__[0])) for package in (coablate_platform, coablate_model, coablate_search_spaces)]
 
 
-def _check_reachable(address: str) -> None:
+def check_reachable(address: str) -> None:
+    """Say early that a cluster cannot be joined; Ray itself would try for minutes.
+
+    Raises:
+        InputError: the address is not ``host:port``, or nothing listens there.
+    """
     host, _, port = address.removeprefix("ray://").partition(":")
-    if not port.isdigit():
+    if not host or not port.isdigit() or int(port) > MAX_PORT:
         raise InputError(f"--address {address}: expected host:port, for example 10.0.0.1:6379")
     try:
         socket.create_connection((host, int(port)), timeout=5).close()

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 
 from coablate_platform.data.clips import ClipData
-from coablate_platform.data.protocols import get_protocol
+from coablate_platform.data.protocols import for_source, get_protocol
 from coablate_platform.data.store import Store
+from coablate_platform.run.checks import check
 from coablate_platform.run.loop import Task, fast_layout
 from coablate_platform.run.provenance import code_of
 from coablate_platform.run.seeding import initialise
@@ -30,7 +31,10 @@ def resolve(study: Study, store: Store) -> Study:
     name = study.base.data.protocol or store.default_protocol
     protocol = get_protocol(name)
     if protocol.source != store.source:
-        raise InputError(f"protocol {name} divides {protocol.source} data; the store holds {store.source}")
+        known = ", ".join(other.name for other in for_source(store.source))
+        raise InputError(
+            f"protocol {name} divides {protocol.source} data; {store.uri} holds {store.source} (its protocols: {known})"
+        )
     resolved = dataclasses.replace(
         study, base=dataclasses.replace(study.base, data=dataclasses.replace(study.base.data, protocol=name))
     )
@@ -64,7 +68,7 @@ def plan_of(study: Study, store: Store, command: dict[str, Any]) -> StudyPlan:
         InputError: an arm cannot be built; it is named with the reason.
     """
     clips = clips_of(study.base, store, (study.seed, 0))
-    arms = tuple(_planned(study, arm, clips.shape) for arm in study.arms)
+    arms = tuple(_planned(study, arm, store) for arm in study.arms)
     training = study.base.training
     declared = [[(arm.name, arm.config) for arm in arms], store.fingerprint, study.seed]
     return StudyPlan(
@@ -115,11 +119,16 @@ def seconds_a_run(config: RunConfig, clips: ClipData) -> float:
     return a_clip * (config.training.epochs * (clips.sizes["train"] + evaluated) + clips.sizes["test"] / 3)
 
 
-def _planned(study: Study, arm: Arm, shape: ClipShape) -> PlannedArm:
+def _planned(study: Study, arm: Arm, store: Store) -> PlannedArm:
     config = study.config(arm)
     try:
+        if "video" in config.model.modalities and not store.has_video:
+            raise InputError(f"the model reads video and {store.uri} has none")
+        shape = clips_of(config, store, (study.seed, 0)).shape
+        check(config, shape)
         cost = config.model.describe(shape)
-    except ValueError as error:
+        config.model.build(shape)  # what describing leaves out: pretrained weights that are not there or do not fit
+    except (InputError, ValueError, RuntimeError) as error:
         raise InputError(f"arm {arm.name!r}: {error}") from None
     return PlannedArm(
         name=arm.name,

@@ -1,0 +1,64 @@
+"""Refuses what the types of a configuration allow and no run can mean, before anything is started."""
+
+from collections.abc import Callable
+from operator import attrgetter
+
+import torch
+
+from coablate_platform.study.config import ClipShape, RunConfig
+from coablate_platform.study.errors import InputError, did_you_mean
+
+_RANGES: tuple[tuple[str, Callable[[float], bool], tuple[str, ...]], ...] = (
+    (
+        "at least 1",
+        lambda value: value >= 1,
+        (
+            *("training.epochs", "training.batch_size", "training.accumulate", "training.workers"),
+            *("data.frames", "data.size", "data.skeleton_frames"),
+        ),
+    ),
+    (
+        "a number above 0",
+        lambda value: value > 0,
+        ("training.learning_rate", "training.clip_norm", "training.step_factor"),
+    ),
+    ("a share above 0 and at most 1", lambda value: 0 < value <= 1, ("data.crop_ratio", "data.spatial_crop")),
+    ("a number from 0 to 1", lambda value: 0 <= value <= 1, ("data.flip",)),
+    (
+        "at least 0",
+        lambda value: value >= 0,
+        (
+            *("training.weight_decay", "training.warmup_epochs"),
+            *("data.colour", "data.rotation", "data.tilt", "data.scale", "data.jitter"),
+        ),
+    ),
+)
+
+
+def check(config: RunConfig, shape: ClipShape) -> None:
+    """Check one arm's training and data settings; a model checks its own.
+
+    Args:
+        config: the arm's.
+        shape: of the clips it will see.
+
+    Raises:
+        InputError: a value is out of its range, or two of them contradict each other.
+    """
+    for expected, holds, paths in _RANGES:
+        for path in paths:
+            value = attrgetter(path)(config)
+            if value is not None and not holds(value):
+                raise InputError(f"{path}={value!r}: expected {expected}")
+    training = config.training
+    if isinstance(training.selection, int) and not 1 <= training.selection <= training.epochs:
+        raise InputError(
+            f"training.selection={training.selection}: expected 'last', 'best' or an epoch from 1 to {training.epochs}"
+        )
+    if training.batch_size % training.workers:
+        raise InputError(
+            f"training.batch_size={training.batch_size}: cannot be shared evenly by {training.workers} workers"
+        )
+    known = config.model.objective().metrics(torch.eye(shape.classes), torch.arange(shape.classes))
+    if training.metric not in known:
+        raise InputError(f"training.metric: no metric {training.metric!r}{did_you_mean(training.metric, known)}")
