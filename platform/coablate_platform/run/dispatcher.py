@@ -64,7 +64,7 @@ class Dispatcher:
     # the lanes' side
 
     async def take(self, lane: int, patience: float) -> Order | Idle | None:
-        """Return the run this lane held when its workers died, or the next; None when there is none left to wait for."""
+        """Return the run this lane held when its workers died, or the next; None when none is left to wait for."""
         if lane in self._held:
             run_id = self._held[lane]
             self._losses[run_id] += 1

@@ -139,7 +139,7 @@ def _begin(task: Task, data: Clips, checkpoints: Checkpoints, device: torch.devi
 
 
 def check_precision(config: TrainingConfig, device: torch.device) -> None:
-    """Refuse autocast where the processor only imitates it: slower than fp32, and torch 2.13's gradients are wrong there.
+    """Refuse autocast where the CPU only imitates it: slower than fp32, and torch 2.13's gradients are wrong there.
 
     Raises:
         ValueError: ``precision`` is not fp32 and the CPU lacks AVX512-BF16 or AMX, or is not for fp16 at all.

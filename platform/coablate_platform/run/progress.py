@@ -32,7 +32,9 @@ class Progress:
         self._epochs_planned = sum(self._epochs_left.values())
         self._names = {run.run_id: f"{run.arm}, seed {run.seed}" for run in plan.runs}
         self._started: float | None = None  # with the first epoch, so that starting up does not count
-        self._live = Live(console=console, get_renderable=self._render, refresh_per_second=2) if console.is_terminal else None
+        self._live = (
+            Live(console=console, get_renderable=self._render, refresh_per_second=2) if console.is_terminal else None
+        )
 
     def __enter__(self) -> "Progress":
         if self._live:
@@ -60,13 +62,18 @@ class Progress:
         else:
             epoch = int(result["epoch"])
             self._epochs_left[run_id] = self._epochs - epoch
-            shown = next(f"{split} {result[name]:.1%}" for split in ("validation", "train")
-                         if (name := f"{split}/{metric}") in result)
+            shown = next(
+                f"{split} {result[name]:.1%}"
+                for split in ("validation", "train")
+                if (name := f"{split}/{metric}") in result
+            )
             self._cells[run_id] = f"{epoch}/{self._epochs}  {shown}"
             if epoch % max(self._epochs // PLAIN_LINES_A_RUN, 1) == 0:
                 line = f"epoch {epoch}/{self._epochs}  {shown}  {result['seconds']:.1f} s/epoch"
         if line and not self._live:
-            self._console.print(f"{self._names[run_id]}: {line}  [{self._pace()}]", markup=False, highlight=False, soft_wrap=True)
+            self._console.print(
+                f"{self._names[run_id]}: {line}  [{self._pace()}]", markup=False, highlight=False, soft_wrap=True
+            )
 
     def _render(self) -> Table:
         seeds = sorted({run.seed for run in self._plan.runs})
@@ -90,7 +97,9 @@ class Progress:
         elapsed = time.monotonic() - self._started
         if not left:
             return f"done in {_clock(elapsed)}"
-        return f"{done / elapsed * 60:.1f} epochs/min, {_clock(elapsed)} gone, about {_clock(elapsed / done * left)} left"
+        return (
+            f"{done / elapsed * 60:.1f} epochs/min, {_clock(elapsed)} gone, about {_clock(elapsed / done * left)} left"
+        )
 
 
 def _clock(seconds: float) -> str:

@@ -46,7 +46,11 @@ class Places:
 
 
 def run_all(
-    study: Study, work: Sequence[Work], places: Places, cluster: Cluster, on_result: Callable[[str, dict[str, Any]], None]
+    study: Study,
+    work: Sequence[Work],
+    places: Places,
+    cluster: Cluster,
+    on_result: Callable[[str, dict[str, Any]], None],
 ) -> None:
     """Run every open run to its end, in the order given, as many at a time as lanes fit.
 
@@ -60,8 +64,8 @@ def run_all(
     Raises:
         KeyboardInterrupt: the user stopped the study; what was recorded stays.
     """
-    scratch = tempfile.mkdtemp(prefix="coablate-")
     lanes = min(cluster.lanes(study), len(work))
+    scratch = tempfile.mkdtemp(prefix="coablate-")
     _carry_lone_files(work)
     orders = {item.task.run_id: ray.cloudpickle.dumps(item.task) for item in work}
     dispatcher = ray.remote(num_cpus=0)(Dispatcher).options(name=NAME).remote(orders)
@@ -118,7 +122,9 @@ class _Listener(tune.Callback):  # type: ignore[misc]  # ray is untyped
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
-    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any) -> None:
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
         self._on_result(trial.config["cell"]["run_id"], result)
 
 

@@ -56,6 +56,4 @@ def full_factorial(components: Sequence[Component]) -> tuple[Arm, ...]:
     """Every combination, from none to all: 2^n arms."""
     names = [component.name for component in components]
     masks = sorted(product((False, True), repeat=len(names)), key=sum)
-    return tuple(
-        with_components(components, [n for n, on in zip(names, mask, strict=True) if on]) for mask in masks
-    )
+    return tuple(with_components(components, [n for n, on in zip(names, mask, strict=True) if on]) for mask in masks)

@@ -67,8 +67,9 @@ class Study:
         if twice := {name for name in names if names.count(name) > 1}:
             raise InputError(f"study {self.name}: arm names must differ, {sorted(twice)[0]!r} stands twice")
         if self.reference not in names:
-            raise InputError(f"study {self.name}: reference {self.reference!r} is no arm"
-                             f"{did_you_mean(self.reference, names)}")
+            raise InputError(
+                f"study {self.name}: reference {self.reference!r} is no arm{did_you_mean(self.reference, names)}"
+            )
         if self.seeds < 1:
             raise InputError(f"study {self.name}: seeds must be at least 1, got {self.seeds}")
         if self.base.training.selection == "best" and self.base.data.validation == "none":
@@ -100,6 +101,8 @@ class Study:
         for path in changes:
             for arm in self.arms:
                 if clash := [own for own in arm.changes if own == path or own.startswith(path + ".")]:
-                    raise InputError(f"{path}: a factor of study {self.name} (arm {arm.name!r} sets {clash[0]}); "
-                                     "only what all arms share can be set")
+                    raise InputError(
+                        f"{path}: a factor of study {self.name} (arm {arm.name!r} sets {clash[0]}); "
+                        "only what all arms share can be set"
+                    )
         return dataclasses.replace(self, base=apply(self.base, changes), seeds=seeds or self.seeds)
