@@ -87,7 +87,7 @@ def plan(
 def table(
     out: OutArgument = DEFAULT_OUT,
     study: KeyOption = None,
-    format: Annotated[str, typer.Option("--format", help="md, csv, tex, json or html.")] = "md",
+    form: Annotated[str, typer.Option("--format", help="md, csv, tex, json or html.")] = "md",
     mixed: MixedOption = False,
 ) -> None:
     """Print a study's table from the journal."""
@@ -96,7 +96,7 @@ def table(
     from coablate_platform.results.table import build_table
 
     journal = Journal(str(out.resolve()))
-    print(render(build_table(journal.plan(study), journal, allow_mixed=mixed), format))
+    print(render(build_table(journal.plan(study), journal, allow_mixed=mixed), form))
 
 
 @app.command()
@@ -116,9 +116,7 @@ def models() -> None:
 
 
 @app.command()
-def track(
-    out: OutArgument = DEFAULT_OUT, study: KeyOption = None, tracking: TrackingOption = None
-) -> None:
+def track(out: OutArgument = DEFAULT_OUT, study: KeyOption = None, tracking: TrackingOption = None) -> None:
     """Bring MLflow up to what the journal says, for example after the server was down."""
     from coablate_platform.results.tracking import track as catch_up
 
@@ -130,7 +128,7 @@ def ui(
     out: OutArgument = DEFAULT_OUT,
     tracking: TrackingOption = None,
     host: Annotated[str, typer.Option(help="Interface to serve on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to serve on.")] = 5000,
+    port: Annotated[int, typer.Option(help="Port to serve on.", min=1, max=65535)] = 5000,
 ) -> None:
     """Open MLflow on a results folder, on loopback unless told otherwise."""
     from coablate_platform.results.tracking import run_ui
@@ -141,30 +139,33 @@ def ui(
 @data_app.command("generate")
 def generate(
     folder: Annotated[Path, typer.Argument(help="Where to write the synthetic set.")],
-    seed: Annotated[int, typer.Option(help="Seed of everything in the set.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of everything in the set.", min=0)] = 0,
 ) -> None:
     """Write the synthetic set in NTU's own file formats; needs no download and no licence."""
     from coablate_platform.data.synthetic import SyntheticConfig
     from coablate_platform.data.synthetic import generate as write
 
-    write(folder, SyntheticConfig(seed=seed))
+    try:
+        write(folder, SyntheticConfig(seed=seed))
+    except OSError as error:
+        raise InputError(f"{folder}: the set cannot be written here ({error.strerror})") from None
     console.print(f"Wrote the synthetic set to {folder}", highlight=False)
 
 
 @data_app.command("prepare")
 def prepare(
     source: Annotated[str, typer.Argument(help="ntu, utd_mhad or nw_ucla (the synthetic set is read as ntu).")],
-    input: Annotated[Path, typer.Argument(help="Folder (or, for ntu, zip file) of the set as published.")],
+    raw: Annotated[Path, typer.Argument(help="Folder (or, for ntu, zip file) of the set as published.")],
     store: Annotated[Path, typer.Argument(help="Where to write the store.")],
-    short_side: Annotated[int, typer.Option(help="Shorter side of the stored video, in pixels.")] = 256,
+    short_side: Annotated[int, typer.Option(help="Shorter side of the stored video, in pixels.", min=16)] = 256,
 ) -> None:
     """Read a data set once into one store; goes on where it stopped, and does nothing when all is there."""
     from coablate_platform.data.prepare import PrepareOptions
     from coablate_platform.data.prepare import prepare as run_prepare
     from coablate_platform.views import prepare_view
 
-    report = run_prepare(source, input, store, PrepareOptions(short_side=short_side))
-    console.print(prepare_view(report, store))
+    report = run_prepare(source, raw, store, PrepareOptions(short_side=short_side))
+    console.print(prepare_view(report, store), soft_wrap=True)
     if report.bad:
         raise typer.Exit(1)
 
@@ -189,12 +190,14 @@ def main() -> None:
         _stop("interrupted; what was recorded is kept, go on with: coablate resume", 1)
     except Exception as error:
         if hasattr(error, "format_message"):  # click's own errors: unknown option, missing argument
-            _stop(error.format_message(), 2)
+            _stop(error.format_message(), 2)  # empty where the help was shown already, for want of a command
         raise
 
 
-def _stop(line: str, code: int) -> None:
-    Console(stderr=True).print(f"coablate: {line}", markup=False, highlight=False, soft_wrap=True)
+def _stop(message: str, code: int) -> None:
+    if message:
+        line = " ".join(message.splitlines())
+        Console(stderr=True).print(f"coablate: {line}", markup=False, highlight=False, soft_wrap=True)
     sys.exit(code)
 
 

@@ -4,11 +4,9 @@ The one place where study, data, run and results meet; the command line is a thi
 """
 
 import contextlib
-import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 from rich.console import Console
@@ -17,8 +15,8 @@ from coablate_platform.data.store import Store
 from coablate_platform.results.journal import Journal
 from coablate_platform.results.render import save
 from coablate_platform.results.table import Table, build_table
-from coablate_platform.results.tracking import finish_follower, start_follower
-from coablate_platform.run.cluster import joined, package_folders
+from coablate_platform.results.tracking import finish_follower, start_follower, tracking_uri
+from coablate_platform.run.cluster import check_reachable, joined, package_folders
 from coablate_platform.run.planning import plan_of, resolve, tasks
 from coablate_platform.run.policy import to_run
 from coablate_platform.run.progress import Progress
@@ -83,10 +81,14 @@ def run(command: Command, out: Path, console: Console, allow_mixed: bool = False
     """Run what is open of a study and conclude it with its table.
 
     Raises:
-        InputError: the input is wrong, the folder cannot be written, or another process runs this study.
+        InputError: the input is wrong, the folder cannot be written, the cluster does not answer, or another process
+            runs this study.
         KeyboardInterrupt: the user stopped it; ``resume`` goes on from there.
     """
     prepared = prepare(command)
+    tracking_uri(str(out.resolve()), command.tracking)
+    if command.address is not None:
+        check_reachable(command.address)
     plan, journal = prepared.plan, Journal(str(out.resolve()))
     with _only_one(out, plan.key):
         journal.write_plan(plan)
@@ -110,8 +112,10 @@ def resume(out: Path, key: str | None, console: Console, allow_mixed: bool = Fal
     command = Command(**(plan.command | {"overrides": tuple(plan.command["overrides"])}))
     now = prepare(command).plan
     if now.key != plan.key:
-        raise InputError(f"study {plan.key}: its declaration has changed since it was started (it would now be "
-                         f"{now.key}); run it anew with: coablate run {command.study} --data {command.data}")
+        raise InputError(
+            f"study {plan.key}: its declaration has changed since it was started (it would now be "
+            f"{now.key}); run it anew with: coablate run {command.study} --data {command.data}"
+        )
     return run(command, out, console, allow_mixed)
 
 
@@ -149,12 +153,15 @@ def _run_open(prepared: Prepared, journal: Journal, out: Path, address: str | No
 @contextlib.contextmanager
 def _only_one(out: Path, key: str) -> Iterator[None]:
     """Hold the study's lock, so that two processes never write the same runs."""
+    lock = FileLock(out / f".{key}.lock", timeout=0)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(out / f".{key}.lock", timeout=0)
-        with lock:
-            yield
+        lock.acquire()
     except Timeout:
         raise InputError(f"study {key} in {out} is being run by another process") from None
-    except PermissionError as error:
+    except OSError as error:
         raise InputError(f"results folder {out}: cannot be written ({error.strerror})") from None
+    try:
+        yield
+    finally:
+        lock.release()

@@ -57,8 +57,10 @@ def models_view() -> RenderableType:
 
 def prepare_view(report: PrepareReport, store: Path) -> RenderableType:
     """What was done, and every file that was left out, with its reason."""
-    lines = [f"{store}: {report.done} clips written, {report.skipped} there already, {len(report.bad)} bad, "
-             f"{len(report.missing)} left out by the set's own list"]
+    lines = [
+        f"{store}: {report.done} clips written, {report.skipped} there already, {len(report.bad)} bad, "
+        f"{len(report.missing)} left out by the set's own list"
+    ]
     lines += [f"  {bad.name}: {bad.file}: {bad.reason}" for bad in report.bad[:LISTED]]
     if len(report.bad) > LISTED:
         lines.append(f"  … and {len(report.bad) - LISTED} more")
@@ -76,9 +78,13 @@ def store_view(store: StoreDescription) -> RenderableType:
     low, median, high = store.frames
     video = ", ".join(f"{h}×{w} ({count} clips)" for (h, w), count in store.video_sizes.items()) or "none"
     facts = [
-        ("clips", f"{store.clips} of {len(store.classes)} classes, {min(store.clips_per_class)} to "
-                  f"{max(store.clips_per_class)} a class"),
-        ("skeleton", f"{store.joints} joints, up to {store.persons} person(s), {low} to {high} frames, median {median:g}"),
+        (
+            "clips",
+            f"{store.clips} of {len(store.classes)} classes, {min(store.clips_per_class)} to "
+            f"{max(store.clips_per_class)} a class",
+        ),
+        ("skeleton", f"{store.joints} joints, up to {store.persons} person(s)"),
+        ("skeleton frames", f"{low} to {high} a clip, median {median:g}"),
         ("video", video),
         ("recipe", ", ".join(f"{name}={value}" for name, value in store.recipe.items())),
         ("made with", ", ".join(f"{name} {version}" for name, version in store.versions.items())),

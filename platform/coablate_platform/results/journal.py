@@ -158,7 +158,7 @@ class Journal:
         content = self.folder.read(_path(run_id, concluded[0], "predictions")) if concluded else None
         if content is None:
             raise InputError(f"run {run_id[:12]} in {self.folder.uri} has no predictions: it is not completed")
-        table = pa.ipc.open_file(content).read_all()
+        table = self._table(run_id, concluded[0], "predictions", content)
         scores = table["scores"].combine_chunks()
         flat = scores.flatten().to_numpy(zero_copy_only=False)
         return Predictions(
@@ -178,8 +178,8 @@ class Journal:
     def plans(self) -> list[StudyPlan]:
         """Return every study in the folder, by key."""
         names = sorted(name for name in self.folder.stamps("studies") if name.endswith("/study.json"))
-        contents = [self.folder.read(f"studies/{name}") for name in names]
-        return [StudyPlan.from_json(content.decode()) for content in contents if content is not None]
+        contents = {name: self.folder.read(f"studies/{name}") for name in names}
+        return [self._plan(name, content) for name, content in contents.items() if content is not None]
 
     def plan(self, name: str | None = None) -> StudyPlan:
         """Find a study by its key or its name; None where the folder holds just one.
@@ -201,6 +201,15 @@ class Journal:
             raise InputError(f"results folder {self.folder.uri} holds more than one such study, name one of: {keys}")
         return found[0]
 
+    def _plan(self, name: str, content: bytes) -> StudyPlan:
+        try:
+            return StudyPlan.from_json(content.decode())
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f"{self.folder.uri}/studies/{name} is damaged or of another version ({error}); "
+                "delete it and run the study again, completed runs are not repeated"
+            ) from None
+
     def _files(self, run_id: str) -> dict[int, set[str]]:
         """Return attempt -> the stems of its files."""
         attempts: dict[int, set[str]] = {}
@@ -211,7 +220,14 @@ class Journal:
 
     def _rows(self, run_id: str, attempt: int, name: str) -> list[dict[str, Any]] | None:
         content = self.folder.read(_path(run_id, attempt, name))
-        return None if content is None else list(pa.ipc.open_file(content).read_all().to_pylist())
+        return None if content is None else list(self._table(run_id, attempt, name, content).to_pylist())
+
+    def _table(self, run_id: str, attempt: int, name: str, content: bytes) -> Any:
+        try:
+            return pa.ipc.open_file(content).read_all()
+        except (pa.ArrowException, OSError) as error:
+            path = f"{self.folder.uri}/{_path(run_id, attempt, name)}"
+            raise InputError(f"{path} is damaged ({error}); delete the run's folder and run the study again") from None
 
     def _row(self, run_id: str, attempt: int, name: str) -> dict[str, Any]:
         return next(iter(self._rows(run_id, attempt, name) or []), {})

@@ -83,6 +83,9 @@ def _checked(config: Any, name: str, value: Any, path: str) -> Any:
     hint = get_type_hints(type(config))[name]
     if dataclasses.is_dataclass(value):  # a whole part (a model, a preset) stands in as it is
         checked = value
+    elif dataclasses.is_dataclass(part := getattr(config, name)):
+        first = dataclasses.fields(part)[0].name
+        raise InputError(f"{path}={value!r}: {name} is set field by field, for example {path}.{first}=…")
     else:
         try:
             strict = ConfigDict(arbitrary_types_allowed=True)

@@ -1,0 +1,77 @@
+"""The command line, called in this process: what a user types, and what comes back."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from coablate_platform.cli import main
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """An exit code, and what was printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def coablate(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
+    """Type a command; wide, so that tables do not fold."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def call(*words: object) -> Answer:
+        monkeypatch.setattr(sys, "argv", ["coablate", *map(str, words)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main()
+        said = capsys.readouterr()
+        return Answer(code=int(end.value.code or 0), out=said.out, err=said.err)
+
+    return call
+
+
+@pytest.fixture
+def refused(coablate: Callable[..., Answer]) -> Callable[..., None]:
+    """Type a command that is a user's mistake: one line that says all of ``says``, exit code 2, nothing else."""
+
+    def call(*words: object, says: tuple[str, ...]) -> None:
+        answer = coablate(*words)
+        assert answer.code == 2, answer
+        assert answer.out == ""
+        assert answer.err.startswith("coablate: ")
+        assert answer.err.count("\n") == 1
+        assert answer.err.endswith("\n")
+        assert "Traceback" not in answer.err
+        assert [text for text in says if text not in answer.err] == [], answer.err
+
+    return call
+
+
+@pytest.fixture
+def write_ntu() -> Callable[[Path, str], None]:
+    """Write one clip as NTU does: someone who walks for 20 frames, filmed."""
+
+    def write(folder: Path, name: str, frames: int = 20) -> None:
+        lines = [str(frames)]
+        for frame in range(frames):
+            lines += ["1", "72057594037927936 0 1 1 1 1 0 0 0 2", "25"]
+            for joint in range(25):
+                x, y = 0.4 * joint / 24 + 0.01 * frame, 1.7 * (24 - joint) / 24
+                lines.append(f"{x:.5f} {y:.5f} 3 1 2 {1000 * x:.3f} {500 * y:.3f} 0 0 0 1 2")
+        (folder / f"{name}.skeleton").write_text("\n".join(lines) + "\n")
+        with av.open(str(folder / f"{name}_rgb.avi"), "w", format="avi") as container:
+            stream = container.add_stream("mpeg4", rate=30)
+            stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+            for frame in range(frames):
+                picture = np.full((48, 64, 3), 10 * frame, dtype=np.uint8)
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            container.mux(stream.encode())
+
+    return write
