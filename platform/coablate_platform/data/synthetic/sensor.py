@@ -68,7 +68,7 @@ def record(bodies: list[Array], rng: np.random.Generator, difficulty: float) -> 
     for slot, body in enumerate(bodies):
         joints, state = body.copy(), np.full((frames, 25), 2)
         noise = np.full(25, 0.006)
-        noise[list(FINGERS)] = 0.012
+        noise[list(FINGERS)] = 0.010
         joints += rng.normal(0, difficulty, joints.shape) * noise[:, None]
         occlude(joints, state, rng, difficulty)
         spine = unit(joints[:, 20] - joints[:, 0])

@@ -46,7 +46,7 @@ class SyntheticConfig:
 
     Args:
         seed: everything is drawn from it.
-        replications: how often each of 8 performers does each of 12 actions; 3 cameras film each time.
+        replications: how often each of 8 performers does each of 12 actions for each of 3 cameras.
         size: side of the square video in pixels, even.
         frames: fewest and most frames a clip, at 30 a second.
         difficulty: scales sensor noise, occlusions and clutter; 1 is the default, 0 a clean set.
@@ -136,10 +136,9 @@ def hold_things(action: Action, bodies: list[Array], rng: np.random.Generator) -
 
 
 def make_clip(config: SyntheticConfig, key: ClipKey) -> Clip:
-    """Perform, film and record one clip; the three cameras see the same performance."""
+    """Perform, film and record one clip; each camera films a performance of its own, which makes a small set varied."""
     action = ACTIONS[key.action - 1]
-    take = (key.performer, key.replication, key.action)
-    view = (*take, key.camera)
+    take = (key.performer, key.replication, key.action, key.camera)
     frames = int(stream(config, "length", *take).integers(config.frames[0], config.frames[1] + 1))
     builds, looks = cast(config, key)
     stage = perform(
@@ -149,11 +148,11 @@ def make_clip(config: SyntheticConfig, key: ClipKey) -> Clip:
         np.arange(frames) / FPS,
         Take(gesture=stream(config, "gesture", *take), fingers=stream(config, "fingers", *take)),
     )
-    bodies = film(stage, key.camera, stream(config, "view", *view))
+    bodies = film(stage, key.camera, stream(config, "view", *take))
     things = hold_things(action, bodies, stream(config, "thing", *take))
-    room = background(stream(config, "room", *view), config.size, config.difficulty)
-    video = render(bodies, looks[: len(bodies)], things, room, stream(config, "grain", *view))
-    sensor = stream(config, "sensor", *view)
+    room = background(stream(config, "room", *take), config.size, config.difficulty)
+    video = render(bodies, looks[: len(bodies)], things, room, stream(config, "grain", *take))
+    sensor = stream(config, "sensor", *take)
     newline = "\r\n" if sensor.random() < 0.3 else "\n"
     recordings = record(bodies, sensor, config.difficulty)
     return Clip(video=video, skeleton=skeleton_text(recordings, config.size, newline, sensor))
