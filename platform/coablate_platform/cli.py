@@ -160,8 +160,8 @@ def prepare(
     short_side: Annotated[int, typer.Option(help="Shorter side of the stored video, in pixels.", min=16)] = 256,
 ) -> None:
     """Read a data set once into one store; goes on where it stopped, and does nothing when all is there."""
-    from coablate_platform.data.prepare import PrepareOptions
     from coablate_platform.data.prepare import prepare as run_prepare
+    from coablate_platform.data.shard import PrepareOptions
     from coablate_platform.views import prepare_view
 
     report = run_prepare(source, raw, store, PrepareOptions(short_side=short_side))

@@ -71,8 +71,8 @@ def test_a_text_without_a_value_is_refused():
 
 
 def test_difference_lists_what_departs_and_applying_it_leads_back():
-    other = apply(BASE, {"model.tiam": "none", "training.epochs": 3, "data.flip": 0.0})
+    other = apply(BASE, {"model.tiam": "none", "training.epochs": 3, "data.flip": 0.5})
     found = difference(other, BASE)
-    assert found == {"model.tiam": "none", "training.epochs": 3, "data.flip": 0.0}
+    assert found == {"model.tiam": "none", "training.epochs": 3, "data.flip": 0.5}
     assert apply(BASE, found) == other
     assert difference(BASE, BASE) == {}

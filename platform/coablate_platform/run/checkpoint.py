@@ -25,7 +25,8 @@ class Checkpoints:
     """
 
     def __init__(self, uri: str) -> None:
-        self._fs, self._folder = fs.FileSystem.from_uri(uri) if "://" in uri else (fs.LocalFileSystem(), uri)
+        place: tuple[Any, str] = fs.FileSystem.from_uri(uri) if "://" in uri else (fs.LocalFileSystem(), uri)
+        self._fs, self._folder = place
         self._fs.create_dir(self._folder, recursive=True)
 
     def save(self, state: dict[str, Any]) -> None:
@@ -42,7 +43,7 @@ class Checkpoints:
     def load(self) -> dict[str, Any] | None:
         """Return the newest checkpoint that is whole, or None where there is none."""
         for name in ("last.pt", "previous.pt"):
-            state = self._read(name)
+            state: dict[str, Any] | None = self._read(name)
             if state is not None:
                 return state
         return None
@@ -52,7 +53,9 @@ class Checkpoints:
         self._fs.move(self._write_aside("selected.pt", weights), self._path("selected.pt"))
 
     def load_selected(self) -> dict[str, Tensor] | None:
-        return self._read("selected.pt")
+        """Return the weights that :meth:`save_selected` kept, or None where there are none."""
+        weights: dict[str, Tensor] | None = self._read("selected.pt")
+        return weights
 
     def conclude(self, weights: dict[str, Tensor]) -> None:
         """Leave ``weights.safetensors`` for people, and nothing that only a resumption would need."""

@@ -207,7 +207,7 @@ def _backward(
             with _autocast(config, piece["label"].device):
                 outputs = network(piece)
                 losses = objective.loss(outputs, piece, step)
-            state.scaler.scale(losses["loss"] * share).backward()  # type: ignore[no-untyped-call]
+            state.scaler.scale(losses["loss"] * share).backward()
         yield outputs, losses, share
 
 
