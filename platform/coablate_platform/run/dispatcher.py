@@ -1,12 +1,15 @@
 """The mailboxes between Tune's trials and the lanes. It holds nothing that the journal does not have.
 
-Orders are opaque bytes here, so that this process and the trials' import neither torch nor a model.
+Orders are opaque bytes here, so that this process and the trials' import neither torch nor a model. A process that dies
+may leave a call open here; mailboxes are renewed when its successor comes, so that no word goes to the dead.
 """
 
 import asyncio
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
+
+from coablate_platform.run.records import RunState
 
 NAME = "coablate-dispatcher"
 
@@ -33,25 +36,35 @@ class Dispatcher:
 
     def __init__(self, orders: dict[str, bytes]) -> None:
         self._orders = orders
-        self._untaken = len(orders)
+        self._untaken = set(orders)
         self._waiting: asyncio.Queue[str] = asyncio.Queue()
         self._commands: dict[str, asyncio.Queue[str]] = {}
         self._answers: dict[str, asyncio.Queue[dict[str, Any]]] = {}
         self._held: dict[int, str] = {}
         self._owed: set[str] = set()
+        self._stopped: set[str] = set()
+        self._ended: dict[str, dict[str, Any]] = {}
+        self._asked: Counter[int] = Counter()
         self._losses: Counter[str] = Counter()
 
     # Tune's side
 
     async def submit(self, run_id: str) -> None:
-        """Queue a run. One that a lane holds already (its trial was restarted) stays where it is."""
-        if run_id in self._held.values():
+        """Queue a run. One that is known and not let go (its trial was restarted) stays where it is."""
+        if run_id in self._commands and run_id in self._untaken | set(self._held.values()) | self._ended.keys():
+            former, self._answers[run_id] = self._answers[run_id], asyncio.Queue()
+            while not former.empty():
+                self._answers[run_id].put_nowait(former.get_nowait())
             return
+        self._stopped.discard(run_id)
+        self._untaken.add(run_id)
         self._commands[run_id], self._answers[run_id] = asyncio.Queue(), asyncio.Queue()
         await self._waiting.put(run_id)
 
     async def step(self, run_id: str) -> dict[str, Any]:
-        """Ask the run for its next report and wait for it."""
+        """Ask the run for its next report and wait for it; asked again after its last, it gives the last again."""
+        if run_id in self._ended and self._answers[run_id].empty():
+            return self._ended[run_id]
         if run_id not in self._owed:
             self._owed.add(run_id)
             await self._commands[run_id].put("step")
@@ -59,26 +72,31 @@ class Dispatcher:
 
     async def stop(self, run_id: str) -> None:
         """Let the run go; its lane takes the next."""
+        self._stopped.add(run_id)
         await self._commands[run_id].put("stop")
 
     # the lanes' side
 
     async def take(self, lane: int, patience: float) -> Order | Idle | None:
         """Return the run this lane held when its workers died, or the next; None when none is left to wait for."""
+        self._asked[lane] += 1
+        asked = self._asked[lane]
         if lane in self._held:
             run_id = self._held[lane]
             self._losses[run_id] += 1
-            if run_id in self._owed:
-                await self._commands[run_id].put("step")
-        elif self._untaken == 0:
+            await self._repeat(run_id)
+        elif not self._untaken:
             return None
         else:
             try:
                 run_id = await asyncio.wait_for(self._waiting.get(), patience)
             except TimeoutError:
                 return Idle()
+            if asked != self._asked[lane]:  # who asked is dead, its successor waits too
+                await self._waiting.put(run_id)
+                return Idle()
             self._held[lane] = run_id
-            self._untaken -= 1
+            self._untaken.discard(run_id)
         return Order(run_id=run_id, payload=self._orders[run_id], losses=self._losses[run_id])
 
     async def command(self, run_id: str, patience: float) -> str | Idle:
@@ -89,10 +107,21 @@ class Dispatcher:
             return Idle()
 
     async def answer(self, run_id: str, result: dict[str, Any]) -> None:
+        """Hand Tune a report; the last one (its state has ended) is kept."""
         self._owed.discard(run_id)
+        if RunState(result["state"]).ended:
+            self._ended[run_id] = result
         await self._answers[run_id].put(result)
 
     async def release(self, lane: int, run_id: str) -> None:
         """Say that the lane is through with the run, well or badly; saying it twice does no harm."""
         if self._held.get(lane) == run_id:
             del self._held[lane]
+
+    async def _repeat(self, run_id: str) -> None:
+        """Say anew, in a new mailbox, what Tune asked for and has no answer to."""
+        self._commands[run_id] = asyncio.Queue()
+        if run_id in self._owed:
+            await self._commands[run_id].put("step")
+        if run_id in self._stopped:
+            await self._commands[run_id].put("stop")

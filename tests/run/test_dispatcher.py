@@ -1,0 +1,213 @@
+"""The mailboxes, without Ray: whoever dies, no run is lost, done twice, or waited for in vain."""
+
+import asyncio
+
+import pytest
+
+from coablate_platform.run.dispatcher import Dispatcher, Idle, Order
+
+SOON = 0.02
+RUNNING = {"state": "running", "epoch": 1}
+DONE = {"state": "completed"}
+
+
+def made(*run_ids: str) -> Dispatcher:
+    return Dispatcher({run_id: run_id.encode() for run_id in run_ids})
+
+
+def play(scene) -> None:
+    """Run a scene with a limit: what would wait for ever fails."""
+    asyncio.run(asyncio.wait_for(scene, 5))
+
+
+async def asked(dispatcher: Dispatcher, run_id: str) -> asyncio.Task:
+    """Let Tune ask for a step, and wait until the question has arrived."""
+    task = asyncio.create_task(dispatcher.step(run_id))
+    await asyncio.sleep(SOON / 2)
+    return task
+
+
+def test_runs_are_taken_in_the_order_in_which_they_were_submitted():
+    async def scene():
+        dispatcher = made("a", "b", "c")
+        for run_id in ("b", "a", "c"):
+            await dispatcher.submit(run_id)
+        taken = [await dispatcher.take(lane, SOON) for lane in (0, 1, 2)]
+        assert taken == [Order(run_id=name, payload=name.encode(), losses=0) for name in ("b", "a", "c")]
+
+    play(scene())
+
+
+def test_a_step_is_asked_and_answered():
+    async def scene():
+        dispatcher = made("a")
+        await dispatcher.submit("a")
+        await dispatcher.take(0, SOON)
+        step = await asked(dispatcher, "a")
+        assert await dispatcher.command("a", SOON) == "step"
+        assert not step.done()
+        await dispatcher.answer("a", RUNNING)
+        assert await step == RUNNING
+        assert isinstance(await dispatcher.command("a", SOON), Idle)
+
+    play(scene())
+
+
+def test_a_stopped_run_leaves_its_lane_which_takes_the_next():
+    async def scene():
+        dispatcher = made("a", "b")
+        await dispatcher.submit("a")
+        await dispatcher.take(0, SOON)
+        await dispatcher.stop("a")
+        assert await dispatcher.command("a", SOON) == "stop"
+        await dispatcher.release(0, "a")
+        await dispatcher.release(0, "a")
+        await dispatcher.submit("b")
+        assert (await dispatcher.take(0, SOON)).run_id == "b"
+        await dispatcher.release(0, "a")  # late, of a run it no longer holds
+        assert (await dispatcher.take(0, SOON)).run_id == "b"
+
+    play(scene())
+
+
+def test_nothing_to_take_is_idle_and_nothing_left_is_the_end():
+    async def scene():
+        dispatcher = made("a")
+        assert isinstance(await dispatcher.take(0, SOON), Idle)
+        await dispatcher.submit("a")
+        await dispatcher.take(0, SOON)
+        assert await dispatcher.take(1, SOON) is None
+        await dispatcher.release(0, "a")
+        assert await dispatcher.take(0, SOON) is None
+
+    play(scene())
+
+
+@pytest.mark.parametrize("heard", [True, False], ids=["after it heard the step", "before it heard the step"])
+def test_a_restarted_lane_gets_its_run_and_the_owed_step_once(heard):
+    async def scene():
+        dispatcher = made("a", "b")
+        await dispatcher.submit("a")
+        await dispatcher.take(0, SOON)
+        step = await asked(dispatcher, "a")
+        if heard:
+            await dispatcher.command("a", SOON)
+        for losses in (1, 2):  # it dies twice
+            assert await dispatcher.take(0, SOON) == Order(run_id="a", payload=b"a", losses=losses)
+            assert await dispatcher.command("a", SOON) == "step"
+            assert isinstance(await dispatcher.command("a", SOON), Idle)
+        await dispatcher.answer("a", RUNNING)
+        assert await step == RUNNING
+        await dispatcher.take(0, SOON)
+        assert isinstance(await dispatcher.command("a", SOON), Idle)  # nothing is owed any more
+
+    play(scene())
+
+
+def test_a_word_is_not_given_to_a_dead_worker():
+    async def scene():
+        dispatcher = made("a")
+        await dispatcher.submit("a")
+        await dispatcher.take(0, SOON)
+        dead = asyncio.create_task(dispatcher.command("a", 60))
+        await asyncio.sleep(SOON / 2)
+        await dispatcher.take(0, SOON)  # its successor
+        await asked(dispatcher, "a")
+        assert await dispatcher.command("a", SOON) == "step"
+        dead.cancel()
+
+    play(scene())
+
+
+def test_a_stop_that_a_dead_worker_heard_is_said_again():
+    async def scene():
+        dispatcher = made("a")
+        await dispatcher.submit("a")
+        await dispatcher.take(0, SOON)
+        await dispatcher.stop("a")
+        assert await dispatcher.command("a", SOON) == "stop"
+        await dispatcher.take(0, SOON)
+        assert await dispatcher.command("a", SOON) == "stop"
+
+    play(scene())
+
+
+def test_a_run_is_not_given_to_a_dead_lane():
+    async def scene():
+        dispatcher = made("a", "b")
+        dead = asyncio.create_task(dispatcher.take(0, 60))
+        await asyncio.sleep(SOON / 2)
+        alive = asyncio.create_task(dispatcher.take(0, 60))
+        await asyncio.sleep(SOON / 2)
+        await dispatcher.submit("a")
+        assert (await alive).run_id == "a"
+        assert isinstance(await dead, Idle)
+
+    play(scene())
+
+
+def test_a_restarted_trial_finds_its_run_where_it_was():
+    async def scene():
+        dispatcher = made("a", "b")
+        await dispatcher.submit("a")
+        await dispatcher.submit("a")  # while it is queued
+        await dispatcher.take(0, SOON)
+        assert isinstance(await dispatcher.take(1, SOON), Idle)
+        dead = await asked(dispatcher, "a")
+        await dispatcher.submit("a")  # while a lane holds it
+        step = await asked(dispatcher, "a")
+        assert await dispatcher.command("a", SOON) == "step"
+        assert isinstance(await dispatcher.command("a", SOON), Idle)
+        await dispatcher.answer("a", RUNNING)
+        assert await step == RUNNING
+        dead.cancel()
+
+    play(scene())
+
+
+def test_a_restarted_trial_hears_the_last_word_again():
+    async def scene():
+        dispatcher = made("a")
+        await dispatcher.submit("a")
+        await dispatcher.take(0, SOON)
+        step = await asked(dispatcher, "a")
+        await dispatcher.answer("a", DONE)
+        assert await step == DONE
+        await dispatcher.submit("a")
+        assert await dispatcher.step("a") == DONE
+        await dispatcher.release(0, "a")
+        await dispatcher.submit("a")
+        assert await dispatcher.step("a") == DONE
+        assert await dispatcher.take(0, SOON) is None  # it is not run again
+
+    play(scene())
+
+
+def test_an_answer_nobody_has_fetched_survives_a_restarted_trial():
+    async def scene():
+        dispatcher = made("a")
+        await dispatcher.submit("a")
+        await dispatcher.take(0, SOON)
+        dead = await asked(dispatcher, "a")
+        dead.cancel()
+        await asyncio.gather(dead, return_exceptions=True)
+        await dispatcher.answer("a", RUNNING)
+        await dispatcher.submit("a")
+        assert await dispatcher.step("a") == RUNNING
+
+    play(scene())
+
+
+def test_a_run_that_was_let_go_can_be_submitted_again():
+    async def scene():
+        dispatcher = made("a")
+        await dispatcher.submit("a")
+        await dispatcher.take(0, SOON)
+        await dispatcher.stop("a")
+        await dispatcher.command("a", SOON)
+        await dispatcher.release(0, "a")
+        await dispatcher.submit("a")
+        assert (await dispatcher.take(1, SOON)).run_id == "a"
+        assert isinstance(await dispatcher.command("a", SOON), Idle)
+
+    play(scene())
