@@ -7,10 +7,12 @@ import torch.distributed as dist
 
 
 def rank() -> int:
+    """Return this worker's number, 0 where it is alone."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def world() -> int:
+    """Return the number of workers."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 

@@ -31,6 +31,7 @@ def start_streams(seed: tuple[int, int], rank: int) -> None:
 
 
 def generator_states() -> dict[str, Any]:
+    """Return the states of the global generators, for a checkpoint."""
     states: dict[str, Any] = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         states["cuda"] = torch.cuda.get_rng_state()
@@ -38,6 +39,7 @@ def generator_states() -> dict[str, Any]:
 
 
 def restore_generators(states: dict[str, Any]) -> None:
+    """Put the global generators where :func:`generator_states` found them."""
     torch.set_rng_state(states["cpu"])
     if "cuda" in states and torch.cuda.is_available():
         torch.cuda.set_rng_state(states["cuda"])

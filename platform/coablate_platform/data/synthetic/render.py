@@ -86,6 +86,7 @@ class Quad:
 
 
 def hsv(hue: float, saturation: float, value: float) -> Colour:
+    """Return the colour of a hue (any number; its fraction counts), a saturation and a value, both from 0 to 1."""
     return colorsys.hsv_to_rgb(hue % 1.0, saturation, value)
 
 
