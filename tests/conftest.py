@@ -21,6 +21,10 @@ from coablate_platform.data.store import Store
 sys.path.insert(0, str(Path(__file__).parent / "run"))  # clips.py, the in-memory set
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--rewrite-golden", action="store_true", help="rewrite the golden curves from this machine")
+
+
 @dataclass(frozen=True, kw_only=True)
 class ArrayVideo:
     """Frames of grey noise that moves, with a white square on joint 0."""

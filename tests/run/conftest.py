@@ -5,10 +5,6 @@ import socket
 import pytest
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--rewrite-golden", action="store_true", help="rewrite the golden curves from this machine")
-
-
 @pytest.fixture
 def free_port() -> int:
     """A port on loopback that nothing listens on."""

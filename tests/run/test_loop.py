@@ -135,8 +135,9 @@ def test_autocast_trains_on_a_capable_cpu(tmp_path):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_every_precision_trains_on_a_gpu(tmp_path, precision):
-    source = train(task_of(SMALL, precision=precision), MemoryClips(), Checkpoints(str(tmp_path)), [].append,
-                   torch.device("cuda"))
+    source = train(
+        task_of(SMALL, precision=precision), MemoryClips(), Checkpoints(str(tmp_path)), [].append, torch.device("cuda")
+    )
     assert all(torch.isfinite(torch.tensor(list(event.metrics.values()))).all() for event in source)
 
 
