@@ -1,15 +1,13 @@
 """Parsing NTU's skeleton text: this project's parser against one that reads a line at a time, in one run.
 
-``python benchmarks/parse.py`` makes its own input and prints one row of a Markdown table; rounds of the two alternate,
-seconds are those of the processor (both use one thread), and the fastest round of each counts: others on the machine
-disturb little.
+``python benchmarks/parse.py`` makes its own input. Both use one thread, so seconds are those of the processor.
 """
 
 import argparse
 import time
-from collections.abc import Callable
 
 import numpy as np
+from measure import in_turns, row
 
 from coablate_platform.data.formats.skeleton_text import parse_skeleton
 
@@ -40,35 +38,23 @@ def parse_lines(text: bytes) -> dict[int, np.ndarray]:
     return {body: np.array(joints, dtype=np.float32) for body, joints in found.items()}
 
 
-def seconds(work: Callable[[], object]) -> float:
-    start = time.process_time()
-    work()
-    return time.process_time() - start
-
-
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--frames", type=int, default=100, help="frames a file")
-    arguments.add_argument("--rounds", type=int, default=30)
-    options = arguments.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--frames", type=int, default=100, help="frames a file")
+    parser.add_argument("--rounds", type=int, default=30)
+    options = parser.parse_args()
     texts = [make_text(options.frames, bodies, seed) for seed, bodies in enumerate((1, 1, 1, 2))]
     for text in texts:
         fast, slow = parse_skeleton(text, "generated"), parse_lines(text)
         for body, joints in slow.items():
             np.testing.assert_array_equal(fast.joints[fast.body == body], joints)
-    rounds = [
-        (
-            seconds(lambda: [parse_skeleton(text, "generated") for text in texts]),
-            seconds(lambda: [parse_lines(text) for text in texts]),
-        )
-        for _ in range(options.rounds)
+    works = [
+        lambda: [parse_skeleton(text, "generated") for text in texts],
+        lambda: [parse_lines(text) for text in texts],
     ]
     megabytes = sum(map(len, texts)) / 1e6
-    fast_rate, slow_rate = (megabytes / min(times) for times in zip(*rounds, strict=True))
-    print(
-        f"| parse .skeleton text | {fast_rate:.0f} MB/s | a line at a time: {slow_rate:.0f} MB/s "
-        f"| {fast_rate / slow_rate:.1f}× |"
-    )
+    fast_rate, slow_rate = (megabytes / spent for spent in in_turns(works, options.rounds, time.process_time))
+    row("parse skeleton text", f"{fast_rate:.0f} MB/s", f"{slow_rate:.0f} MB/s", fast_rate / slow_rate)
 
 
 if __name__ == "__main__":

@@ -50,6 +50,8 @@ class CCDFARM:
         mffm: fuse both streams by MFFM; otherwise average their scores.
         mffm_channels: C of MFFM; None takes the skeleton vector's own width (512), whatever the I3D's width.
         i3d_dropout: in front of I3D's class layer.
+        i3d_norm_momentum: weight of a batch in the running statistics of I3D's batch norm; the published 0.01 lags
+            behind a training of only some hundred steps.
         hcn_dropout: after HCN's conv4, conv5, conv6 and fc7.
         mffm_dropout: in front of the fused class layer.
         training: the heads' losses added, or a head a step.
@@ -76,6 +78,7 @@ class CCDFARM:
     mffm: bool = True
     mffm_channels: int | None = None
     i3d_dropout: float = 0.5
+    i3d_norm_momentum: float = 0.01
     hcn_dropout: float = 0.5
     mffm_dropout: float = 0.5
     training: Literal["joint", "alternating"] = "joint"
@@ -96,7 +99,7 @@ class CCDFARM:
         for name, options in _CHOICES.items():
             if getattr(self, name) not in options:
                 raise ValueError(f"{name} is {getattr(self, name)!r}, expected one of {', '.join(options)}")
-        for name in ("floor", "i3d_dropout", "hcn_dropout", "mffm_dropout", "label_smoothing"):
+        for name in ("floor", "i3d_dropout", "hcn_dropout", "mffm_dropout", "label_smoothing", "i3d_norm_momentum"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected a number from 0 to 1")
         for name in ("width", "hcn_features", "reduction", "mmtm_gain", "mmtm_ratio", "mffm_channels"):
@@ -226,6 +229,7 @@ def _build_i3d(config: CCDFARM, shape: Shape) -> I3D:
         channels=shape.channels,
         width=config.width,
         dropout=config.i3d_dropout,
+        norm_momentum=config.i3d_norm_momentum,
         checkpoint_activations=config.checkpoint_activations,
     )
 

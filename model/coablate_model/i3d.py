@@ -99,7 +99,7 @@ class Unit3D(nn.Module):
     def __init__(self, channels: int, out_channels: int, kernel: int = 1, stride: int = 1) -> None:
         super().__init__()
         self.conv3d = SameConv3d(channels, out_channels, kernel, stride, bias=False)
-        self.bn = nn.BatchNorm3d(out_channels, eps=1e-3, momentum=0.01)
+        self.bn = nn.BatchNorm3d(out_channels, eps=1e-3)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, T, H, W) to (N, C', ⌈T/s⌉, ⌈H/s⌉, ⌈W/s⌉), not negative."""
@@ -166,6 +166,7 @@ class I3D(nn.Module):
         channels: video channels.
         width: multiplier of every channel count.
         dropout: probability in front of the class layer.
+        norm_momentum: weight of a batch in the running statistics of batch norm.
         checkpoint_activations: keep only every endpoint's input for the backward pass and compute the rest again.
     """
 
@@ -176,6 +177,7 @@ class I3D(nn.Module):
         channels: int = 3,
         width: float = 1.0,
         dropout: float = 0.5,
+        norm_momentum: float = 0.01,
         checkpoint_activations: bool = False,
     ) -> None:
         super().__init__()
@@ -192,6 +194,9 @@ class I3D(nn.Module):
             entering = inception_channels(name, width)
         self.dropout = nn.Dropout(dropout)
         self.logits = ClassLayer(entering, classes)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm3d):
+                module.momentum = norm_momentum
 
     def advance(self, x: Tensor, after: str | None, upto: str) -> Tensor:
         """Run the trunk's endpoints behind ``after`` (None: from the clip) up to and with ``upto``.

@@ -4,7 +4,9 @@ from coablate_model.cc_dfarm import CCDFARM
 from coablate_platform.study.config import DataConfig, RunConfig, TrainingConfig
 
 BASE = RunConfig(
-    model=CCDFARM(width=0.25, i3d_dropout=0.2, hcn_dropout=0.2, mffm_dropout=0.2),
+    model=CCDFARM(
+        width=0.25, i3d_dropout=0.0, i3d_norm_momentum=0.1, hcn_dropout=0.0, mffm_dropout=0.0, label_smoothing=0.05
+    ),
     data=DataConfig(frames=8, size=56, skeleton_frames=16, crop_ratio=0.8, rotation=0.3),
     training=TrainingConfig(epochs=15, batch_size=8, optimiser="adamw", learning_rate=1.5e-3, schedule="one_cycle"),
 )
