@@ -1,4 +1,4 @@
-"""The command line. Exit codes: 0 done, 1 the study ran and something in it failed, 2 the input was wrong.
+"""The command line. Exit codes: 0 done, 1 it ran and something in it failed, 2 the input was wrong, 130 interrupted.
 
 Nothing heavy is imported before a command needs it, so that ``coablate --help`` answers at once.
 """
@@ -186,8 +186,6 @@ def main() -> None:
         sys.exit(app(standalone_mode=False) or 0)  # an Exit comes back as its code
     except InputError as error:
         _stop(str(error), 2)
-    except (KeyboardInterrupt, typer.Abort):
-        _stop("interrupted; what was recorded is kept, go on with: coablate resume", 1)
     except Exception as error:
         if hasattr(error, "format_message"):  # click's own errors: unknown option, missing argument
             _stop(error.format_message(), 2)  # empty where the help was shown already, for want of a command

@@ -96,6 +96,9 @@ def run(command: Command, out: Path, console: Console, allow_mixed: bool = False
         try:
             _run_open(prepared, journal, out, command.address, console)
             table = conclude(plan, journal, allow_mixed)
+        except KeyboardInterrupt:
+            console.print(f"Go on with: coablate resume {out} --study {plan.key}", soft_wrap=True, highlight=False)
+            raise
         finally:
             if finish_follower(follower):
                 console.print(f"MLflow is not up to date; catch up with: coablate track {out}", soft_wrap=True)

@@ -14,7 +14,11 @@ from coablate_platform.results.journal import Journal
 from coablate_platform.results.table import build_table
 from coablate_platform.run.records import RunState
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(240)]
+pytestmark = [
+    pytest.mark.ray,
+    pytest.mark.timeout(300),
+    pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated"),  # SQLAlchemy, within MLflow
+]
 STUDY = str(Path(__file__).parent / "faulty_study.py")
 
 
@@ -119,27 +123,34 @@ def test_a_run_that_keeps_killing_its_lane_is_given_up(store, tmp_path):
     assert "died 3 times" in journal.record(lost.run_id).failure.reason
 
 
-def test_a_killed_driver_is_resumed_to_the_same_table(store, tmp_path, undisturbed):
+def started(store, out, pause: float) -> subprocess.Popen:
+    """Start two arms in a process of their own and wait for the first recorded epoch."""
     process = coablate(
-        "run",
-        STUDY,
-        "--data",
-        store.uri,
-        "--out",
-        tmp_path,
-        "--set",
-        "model.pause=0.01",
+        *("run", STUDY, "--data", store.uri, "--out", out, "--set", f"model.pause={pause}"),
         faults="none,none again",
         start_new_session=True,
     )
-    journal = Journal(str(tmp_path))
-    deadline = time.monotonic() + 120
+    journal = Journal(str(out))
+    deadline = time.monotonic() + 150
     while not (journal.plans() and any(journal.record(r.run_id).epochs for r in journal.plan().runs)):
         assert time.monotonic() < deadline, "no epoch was recorded in time"
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.05)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    return process
+
+
+def test_an_interrupt_stops_in_good_order_and_says_how_to_go_on(store, tmp_path):
+    process = started(store, tmp_path, pause=1.0)
+    process.send_signal(signal.SIGINT)
+    said = finished(process, code=130)
+    assert "coablate resume" in said
+    assert "Traceback" not in said
+    assert {run.info.status for run in tracked(tmp_path)} <= {"KILLED", "FINISHED"}
+
+
+def test_a_killed_driver_is_resumed_to_the_same_table(store, tmp_path, undisturbed):
+    with started(store, tmp_path, pause=0.01) as process:
+        os.kill(process.pid, signal.SIGKILL)
     said = finished(coablate("resume", tmp_path, faults="none,none again"))
     assert "accuracy" in said
     assert outcome(tmp_path) == undisturbed

@@ -76,8 +76,11 @@ def test_tables_4_and_5_share_their_full_model():
         ({"arms": (Arm(name="a", changes={}), Arm(name="b", changes={}))}, "are the same configuration"),
         ({"arms": (Arm(name="a", changes={"model.tima": 1}),)}, "did you mean 'tiam'?"),
         (
-            {"base": dataclasses.replace(
-                BASE, data=DataConfig(validation="none"), training=TrainingConfig(selection="best"))},
+            {
+                "base": dataclasses.replace(
+                    BASE, data=DataConfig(validation="none"), training=TrainingConfig(selection="best")
+                )
+            },
             "selection 'best' needs data.validation='subjects'",
         ),
     ],

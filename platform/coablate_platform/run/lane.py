@@ -25,7 +25,7 @@ from coablate_platform.run.checkpoint import Checkpoints
 from coablate_platform.run.dispatcher import Idle, Order
 from coablate_platform.run.loop import Task, train
 from coablate_platform.run.policy import MAX_LOSSES, failure_of, must_restart_lane
-from coablate_platform.run.provenance import context
+from coablate_platform.run.provenance import computing_code, context
 from coablate_platform.run.records import Conclusion, EpochReport, Failure, Recorder, RunState
 
 PATIENCE_S = 60.0  # well below the collective timeout, so that waiting workers stay in touch
@@ -56,6 +56,7 @@ class LaneConfig:
 def serve(config: LaneConfig) -> None:
     """Take runs until the dispatcher has none left."""
     torch.set_num_threads(config.threads)
+    computing_code()  # now, before anybody edits a file
     device = ray.train.torch.get_device()
     while (order := _hear(lambda: config.dispatcher.take.remote(config.lane, PATIENCE_S))) is not None:
         try:

@@ -1,5 +1,6 @@
 """Where a result comes from: a digest of the code that computes it, package versions, host and device."""
 
+import functools
 import hashlib
 import importlib
 import importlib.metadata
@@ -26,12 +27,18 @@ def context(
         "config": canonical(config),
         "data": fingerprint,
         "seed": list(seed),
-        "code": f"{model_code}-{_digest(*(importlib.import_module(name) for name in COMPUTING))}",
+        "code": f"{model_code}-{computing_code()}",
         "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
         "host": platform.node(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu ({platform.machine()})",
         "threads": torch.get_num_threads(),
     }
+
+
+@functools.cache
+def computing_code() -> str:
+    """Return a digest (8 hex digits) of the rooms that compute, read once: a process runs what it has imported."""
+    return _digest(*(importlib.import_module(name) for name in COMPUTING))
 
 
 def code_of(model: object) -> str:

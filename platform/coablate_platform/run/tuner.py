@@ -20,7 +20,7 @@ from coablate_platform.run.cluster import Cluster
 from coablate_platform.run.dispatcher import NAME, Dispatcher
 from coablate_platform.run.lane import LaneConfig, serve
 from coablate_platform.run.loop import Task
-from coablate_platform.run.records import Recorder
+from coablate_platform.run.records import Recorder, RunState
 from coablate_platform.run.trial import Trial
 from coablate_platform.study.load import LONE_FILE
 from coablate_platform.study.study import Study
@@ -76,7 +76,8 @@ def run_all(
     try:
         for thread in threads:
             thread.start()
-        _tune(work, lanes, scratch, on_result)
+        if _tune(work, lanes, scratch, on_result) < len(work):
+            raise KeyboardInterrupt  # Tune takes the signal itself and returns early
         for thread in threads:
             thread.join(LANE_END_S)
     finally:
@@ -118,6 +119,7 @@ class _Listener(tune.Callback):  # type: ignore[misc]  # ray is untyped
 
     def __init__(self, on_result: Callable[[str, dict[str, Any]], None]) -> None:
         self._on_result = on_result
+        self.ended: set[str] = set()
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
@@ -125,12 +127,17 @@ class _Listener(tune.Callback):  # type: ignore[misc]  # ray is untyped
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        self._on_result(trial.config["cell"]["run_id"], result)
+        run_id = trial.config["cell"]["run_id"]
+        if RunState(result["state"]).ended:
+            self.ended.add(run_id)
+        self._on_result(run_id, result)
 
 
-def _tune(work: Sequence[Work], lanes: int, scratch: str, on_result: Callable[[str, dict[str, Any]], None]) -> None:
+def _tune(work: Sequence[Work], lanes: int, scratch: str, on_result: Callable[[str, dict[str, Any]], None]) -> int:
+    """Let Tune walk through the cells; return how many came to an end."""
     os.environ |= {"TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "RAY_AIR_NEW_OUTPUT": "0"}  # the journal and Progress do
     cells = [{"run_id": item.task.run_id, "arm": item.arm, "seed": item.task.seed[1]} for item in work]
+    listener = _Listener(on_result)
     tune.Tuner(
         tune.with_resources(Trial, {"CPU": 0.001}),
         param_space={"cell": tune.grid_search(cells)},
@@ -139,7 +146,8 @@ def _tune(work: Sequence[Work], lanes: int, scratch: str, on_result: Callable[[s
             storage_path=scratch,
             name="tune",
             verbose=0,
-            callbacks=[_Listener(on_result)],
+            callbacks=[listener],
             failure_config=tune.FailureConfig(max_failures=-1),
         ),
     ).fit()
+    return len(listener.ended)
