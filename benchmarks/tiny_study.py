@@ -1,0 +1,47 @@
+"""A study of runs so short that only what surrounds them takes time."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from coablate_model.objective import CrossEntropy
+from coablate_platform.study.config import ClipShape, DataConfig, RunConfig, TrainingConfig
+from coablate_platform.study.study import Arm, Study
+
+
+@dataclass(frozen=True, kw_only=True)
+class Linear:
+    """The least that can be trained on skeletons."""
+
+    modalities: tuple[str, ...] = ("skeleton",)
+
+    def build(self, shape: ClipShape) -> nn.Module:
+        return Net(3 * shape.skeleton_frames * shape.joints * shape.persons, shape.classes)
+
+    def objective(self) -> CrossEntropy:
+        return CrossEntropy(heads=("fused",), mode="joint", label_smoothing=0.0)
+
+
+class Net(nn.Module):
+    def __init__(self, features: int, classes: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(features, classes)
+
+    def forward(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {"fused": self.layer(batch["skeleton"].flatten(1))}
+
+
+RUNS = 12
+STUDY = Study(
+    name="lanes",
+    title="Runs so short that only their overhead is seen",
+    base=RunConfig(
+        model=Linear(),  # type: ignore[arg-type]  # no description: nothing asks what it costs
+        data=DataConfig(skeleton_frames=8, validation="none"),
+        training=TrainingConfig(epochs=2, batch_size=8),
+    ),
+    arms=(Arm(name="linear", changes={}),),
+    reference="linear",
+    seeds=RUNS,
+)
