@@ -1,5 +1,7 @@
 """Runs a study's open runs: Tune drives thin trials, lanes of Ray Train workers do the work."""
 
+import _thread
+import logging
 import os
 import shutil
 import sys
@@ -20,12 +22,14 @@ from coablate_platform.run.cluster import Cluster
 from coablate_platform.run.dispatcher import NAME, Dispatcher
 from coablate_platform.run.lane import LaneConfig, serve
 from coablate_platform.run.loop import Task
+from coablate_platform.run.policy import MAX_LOSSES
 from coablate_platform.run.records import Recorder, RunState
 from coablate_platform.run.trial import Trial
 from coablate_platform.study.load import LONE_FILE
 from coablate_platform.study.study import Study
 
 LANE_END_S = 30.0
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,10 +73,12 @@ def run_all(
     _carry_lone_files(work)
     orders = {item.task.run_id: ray.cloudpickle.dumps(item.task) for item in work}
     dispatcher = ray.remote(num_cpus=0)(Dispatcher).options(name=NAME).remote(orders)
-    threads = [
-        threading.Thread(target=_fit_lane, args=(lane, study, places, cluster, dispatcher, scratch), daemon=True)
-        for lane in range(lanes)
-    ]
+    over = threading.Event()
+
+    def keep(lane: int) -> None:
+        _keep_lane(lane, lambda: _fit_lane(lane, study, places, cluster, dispatcher, scratch), over)
+
+    threads = [threading.Thread(target=keep, args=(lane,), daemon=True) for lane in range(lanes)]
     try:
         for thread in threads:
             thread.start()
@@ -81,6 +87,7 @@ def run_all(
         for thread in threads:
             thread.join(LANE_END_S)
     finally:
+        over.set()
         ray.kill(dispatcher)
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -90,6 +97,19 @@ def _carry_lone_files(work: Sequence[Work]) -> None:
     for name in {type(item.task.config.model).__module__ for item in work}:
         if name.startswith(LONE_FILE):
             ray.cloudpickle.register_pickle_by_value(sys.modules[name])
+
+
+def _keep_lane(lane: int, fit: Callable[[], None], over: threading.Event) -> None:
+    """Run a lane to its end. Train restarts workers; a lane that is lost as a whole is started again, some times."""
+    for _ in range(MAX_LOSSES):
+        try:
+            return fit()
+        except Exception:
+            if over.is_set():  # Ray is being stopped under it
+                return None
+            log.exception("lane %d was lost", lane)
+    _thread.interrupt_main()  # it cannot be started: stop the study rather than wait for it
+    return None
 
 
 def _fit_lane(lane: int, study: Study, places: Places, cluster: Cluster, dispatcher: Any, scratch: str) -> None:
