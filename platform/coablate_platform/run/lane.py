@@ -17,13 +17,12 @@ import ray.cloudpickle
 import ray.train.torch
 import torch
 
-from coablate_platform.data.clips import ClipData
-from coablate_platform.data.protocols import get_protocol
 from coablate_platform.data.store import Store
 from coablate_platform.run import distributed
 from coablate_platform.run.checkpoint import Checkpoints
 from coablate_platform.run.dispatcher import Idle, Order
 from coablate_platform.run.loop import Task, train
+from coablate_platform.run.planning import clips_of
 from coablate_platform.run.policy import MAX_LOSSES, failure_of, must_restart_lane
 from coablate_platform.run.provenance import computing_code, context
 from coablate_platform.run.records import Conclusion, EpochReport, Failure, Recorder, RunState
@@ -93,13 +92,7 @@ def _events(
     if distributed.rank() == 0:
         said = context(task.config, task.model_code, store.fingerprint, task.seed, device)
         config.recorder.begin(order.run_id, attempt, said)
-    data = ClipData(
-        store,
-        config=task.config.data,
-        protocol=get_protocol(str(task.config.data.protocol)),
-        seed=task.seed,
-        modalities=task.config.model.modalities,
-    )
+    data = clips_of(task.config, store, task.seed)
     checkpoints = Checkpoints(f"{config.checkpoints}/{task.run_id}")
     yield from train(
         task, data, checkpoints, lambda report: config.recorder.epoch(task.run_id, attempt, report), device
