@@ -6,7 +6,6 @@ are measured before and after the stock way, since that takes minutes.
 """
 
 import argparse
-import dataclasses
 import itertools
 import statistics
 import tempfile
@@ -43,7 +42,7 @@ def train_alone(task: Task, store: Store, folder: str) -> None:
         raise RuntimeError("the run came to no conclusion")
 
 
-def through_lanes(work: list[Work], store: Store, folder: str, cluster: Cluster) -> list[float]:
+def through_lanes(work: list[Work], store: Store, folder: str) -> list[float]:
     """Return when each run ended."""
     ends = []
 
@@ -52,16 +51,16 @@ def through_lanes(work: list[Work], store: Store, folder: str, cluster: Cluster)
             ends.append(time.perf_counter())
 
     places = Places(store=store.uri, checkpoints=f"{folder}/checkpoints", recorder=Journal(folder))
-    run_all(STUDY, work, places, dataclasses.replace(cluster, cpus=1.0, gpus=0.0), note)  # one lane: a run at a time
+    run_all(STUDY, work, places, note, most_lanes=1)
     return ends
 
 
-def stock(work: list[Work], store: Store, folder: str, cluster: Cluster) -> list[float]:
+def stock(work: list[Work], store: Store, folder: str) -> list[float]:
     """Return when each run ended, where every trial starts a ``TorchTrainer``.
 
     Trial and worker hold CPUs of their own; were there more trials at a time than pairs, they would wait for ever.
     """
-    share = min(1.0, cluster.cpus / 2)
+    share = min(1.0, Cluster.now().cpus / 2)
 
     def worker(task: Task) -> None:
         torch.set_num_threads(1)
@@ -113,13 +112,13 @@ def gaps(ends: list[float], runs: int) -> list[float]:
 def main() -> None:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as folder, joined(None, []) as cluster:
+    with tempfile.TemporaryDirectory() as folder, joined(None, []):
         store = make_store(Path(folder) / "store", clips=40, has_video=False)
         work = [Work(task=task, arm=arm.name) for arm, task in tasks(resolve(STUDY, store), store)]
         (training,) = in_turns([lambda: train_alone(work[0].task, store, f"{folder}/alone")], 5)
-        ours = gaps(through_lanes(work, store, f"{folder}/before", cluster), RUNS)
-        plain = gaps(stock(work[:STOCK_RUNS], store, f"{folder}/stock", cluster), STOCK_RUNS)
-        ours += gaps(through_lanes(work, store, f"{folder}/after", cluster), RUNS)
+        ours = gaps(through_lanes(work, store, f"{folder}/before"), RUNS)
+        plain = gaps(stock(work[:STOCK_RUNS], store, f"{folder}/stock"), STOCK_RUNS)
+        ours += gaps(through_lanes(work, store, f"{folder}/after"), RUNS)
     lanes_s, stock_s = (statistics.median(seconds) - training for seconds in (ours, plain))
     what = f"overhead a run, beside {training:.2f} s of training"
     row(what, f"{lanes_s:.2f} s", f"{stock_s:.1f} s", stock_s / lanes_s)

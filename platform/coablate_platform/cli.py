@@ -5,7 +5,7 @@ Nothing heavy is imported before a command needs it, so that ``coablate --help``
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -13,6 +13,8 @@ from rich.console import Console
 from coablate_platform.study.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from coablate_platform.driver import Command
     from coablate_platform.results.table import Table
 
@@ -56,7 +58,7 @@ def run(
     from coablate_platform import driver
 
     command = _command(study, data, protocol, seeds, set_, address, tracking)
-    _finish(driver.run(command, out, console, allow_mixed=mixed), out)
+    _finish(lambda: driver.run(command, out, console, allow_mixed=mixed), out)
 
 
 @app.command()
@@ -64,7 +66,7 @@ def resume(out: OutArgument = DEFAULT_OUT, study: KeyOption = None, mixed: Mixed
     """Go on with an interrupted study, as it was first asked for."""
     from coablate_platform import driver
 
-    _finish(driver.resume(out, study, console, allow_mixed=mixed), out)
+    _finish(lambda: driver.resume(out, study, console, allow_mixed=mixed), out)
 
 
 @app.command()
@@ -192,7 +194,7 @@ def main() -> None:
         raise
 
 
-def _stop(message: str, code: int) -> None:
+def _stop(message: str, code: int) -> NoReturn:
     if message:
         line = " ".join(message.splitlines())
         Console(stderr=True).print(f"coablate: {line}", markup=False, highlight=False, soft_wrap=True)
@@ -224,9 +226,14 @@ def _command(
     )
 
 
-def _finish(table: "Table", out: Path) -> Any:
+def _finish(work: "Callable[[], Table]", out: Path) -> Any:
     from coablate_platform.results.render import render
+    from coablate_platform.run.policy import LaneLostError
 
+    try:
+        table = work()
+    except LaneLostError as error:
+        _stop(str(error), 1)
     print(render(table, "md"))
     console.print(f"Journal, tables and MLflow: {out} (coablate ui {out})", highlight=False, soft_wrap=True)
     if any(state.ended for row in table.rows for state in row.open):

@@ -18,7 +18,7 @@ from coablate_platform.results.table import Table, build_table
 from coablate_platform.results.tracking import finish_follower, start_follower, tracking_uri
 from coablate_platform.run.cluster import check_reachable, joined, package_folders
 from coablate_platform.run.planning import plan_of, resolve, tasks
-from coablate_platform.run.policy import to_run
+from coablate_platform.run.policy import LaneLostError, to_run
 from coablate_platform.run.progress import Progress
 from coablate_platform.run.records import RunState
 from coablate_platform.study.errors import InputError
@@ -83,7 +83,8 @@ def run(command: Command, out: Path, console: Console, allow_mixed: bool = False
     Raises:
         InputError: the input is wrong, the folder cannot be written, the cluster does not answer, or another process
             runs this study.
-        KeyboardInterrupt: the user stopped it; ``resume`` goes on from there.
+        KeyboardInterrupt, LaneLostError: the user stopped it, or workers could not be kept; ``resume`` goes on from
+            there.
     """
     prepared = prepare(command)
     tracking_uri(str(out.resolve()), command.tracking)
@@ -96,7 +97,7 @@ def run(command: Command, out: Path, console: Console, allow_mixed: bool = False
         try:
             _run_open(prepared, journal, out, command.address, console)
             table = conclude(plan, journal, allow_mixed)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, LaneLostError):
             console.print(f"Go on with: coablate resume {out} --study {plan.key}", soft_wrap=True, highlight=False)
             raise
         finally:
@@ -147,10 +148,10 @@ def _run_open(prepared: Prepared, journal: Journal, out: Path, address: str | No
     places = Places(store=prepared.store.uri, checkpoints=str(out.resolve() / "checkpoints"), recorder=journal)
     work = [Work(task=task, arm=arm.name) for arm, task in open_runs]
     with (
-        joined(address, package_folders()) as cluster,
+        joined(address, package_folders()),
         Progress(prepared.plan, prepared.study.base.training.epochs, done, console) as progress,
     ):
-        run_all(prepared.study, work, places, cluster, progress.update)
+        run_all(prepared.study, work, places, progress.update)
 
 
 @contextlib.contextmanager

@@ -184,6 +184,33 @@ def test_a_server_that_was_down_is_caught_up_with(
         assert len(stored) == 5
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_a_server_that_goes_away_in_the_middle_misses_nothing(
+    directory: Path, plan: StudyPlan, journal: Journal, train: Train, empty_database: Path, tmp_path: Path
+) -> None:
+    port = free_port()
+    with server(tmp_path, empty_database, port) as uri:
+        process = start_follower(str(directory), plan.key, uri)
+        train(plan.runs[0], 0.8)
+        train(plan.runs[1], None, epochs=(1,))
+        until(lambda: [run.info.status for run in runs(uri, seed="0", arm=plan.runs[1].arm)] == ["RUNNING"])
+    train(plan.runs[1], 0.8, epochs=(2, 3))
+    for run in plan.runs[2:-1]:
+        train(run, 0.8)
+    until(lambda: "tracking waits for" in (directory / "studies" / plan.key / "tracking.log").read_text())
+    with server(tmp_path, empty_database, port) as uri:
+        train(plan.runs[-1], 0.8)
+        assert finish_follower(process) == 0
+        assert Counter(run.info.status for run in runs(uri, key=plan.key)) == {"FINISHED": 13}
+        client = MlflowClient(tracking_uri=uri)
+        for run in plan.runs:
+            (tracked,) = runs(uri, run_id=run.run_id)
+            points = client.get_metric_history(tracked.info.run_id, "train/loss")
+            assert [point.step for point in points] == [1, 2, 3]
+            assert tracked.data.metrics["test/accuracy"] == 0.8
+
+
 def test_a_server_that_never_comes_back_is_given_up_with_advice(
     directory: Path, plan: StudyPlan, journal: Journal, train: Train
 ) -> None:
@@ -249,7 +276,9 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def server(folder: Path, database: Path, port: int) -> Iterator[str]:
-    shutil.copy(database, folder / "mlflow.db")
+    """Serve what the folder holds from an earlier time, or an empty database."""
+    if not (folder / "mlflow.db").exists():
+        shutil.copy(database, folder / "mlflow.db")
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
     command += ["--artifacts-destination", (folder / "artifacts").as_uri(), "--port", str(port), "--workers", "1"]
     with running(command, port, folder / "server.log") as uri:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import mlflow
 import pytest
+import ray.cluster_utils
 
 from coablate_platform.results.journal import Journal
 from coablate_platform.results.table import build_table
@@ -123,10 +124,10 @@ def test_a_run_that_keeps_killing_its_lane_is_given_up(store, tmp_path):
     assert "died 3 times" in journal.record(lost.run_id).failure.reason
 
 
-def started(store, out, pause: float) -> subprocess.Popen:
+def started(store, out, pause: float, *more: str) -> subprocess.Popen:
     """Start two arms in a process of their own and wait for the first recorded epoch."""
     process = coablate(
-        *("run", STUDY, "--data", store.uri, "--out", out, "--set", f"model.pause={pause}"),
+        *("run", STUDY, "--data", store.uri, "--out", out, "--set", f"model.pause={pause}", *more),
         faults="none,none again",
         start_new_session=True,
     )
@@ -165,3 +166,23 @@ def test_lanes_of_two_workers_share_a_batch(store, tmp_path):
     record = journal.record(journal.plan().runs[0].run_id)
     assert record.state is RunState.COMPLETED
     assert len(journal.predictions(record.run_id).names) == 20
+
+
+@pytest.mark.slow
+def test_a_node_that_joins_is_put_to_work(store, tmp_path):
+    cluster = ray.cluster_utils.Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": True, "dashboard_host": "127.0.0.1"}
+    )
+    try:
+        process = started(store, tmp_path, 8.0, "--address", cluster.address)
+        journal = Journal(str(tmp_path))
+        states = [journal.state(run.run_id) for run in journal.plan().runs]
+        assert states.count(RunState.RUNNING) == 1  # one CPU, one lane
+        cluster.add_node(num_cpus=1)
+        while [journal.state(run.run_id) for run in journal.plan().runs] != [RunState.RUNNING] * 2:
+            assert process.poll() is None, "the runs took turns to the end"
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        finished(process, code=130)
+    finally:
+        cluster.shutdown()

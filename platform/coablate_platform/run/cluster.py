@@ -23,28 +23,38 @@ STARTED_AT_ONCE = 8  # processes; Ray warns of a lane's handful of them where co
 
 @dataclass(frozen=True, kw_only=True)
 class Cluster:
-    """What the cluster has in all."""
+    """What the cluster has in all, at one moment."""
 
     cpus: float
     gpus: float
 
-    def lanes(self, study: Study) -> int:
-        """Return how many lanes of the study's size fit.
+    @classmethod
+    def now(cls) -> "Cluster":
+        """Return what the joined cluster has; nodes may come and go."""
+        total = ray.cluster_resources()
+        return cls(cpus=total.get("CPU", 0.0), gpus=total.get("GPU", 0.0))
 
-        Raises:
-            InputError: not even one fits.
-        """
+    def lanes(self, study: Study) -> int:
+        """Return how many lanes of the study's size fit."""
         workers = study.base.training.workers
         per_worker = self.worker_resources(study.resources)
         fit = int(self.cpus / (study.resources.cpus * workers) + 1e-6)
         if per_worker.get("GPU"):
             fit = min(fit, int(self.gpus / (per_worker["GPU"] * workers) + 1e-6))
-        if fit < 1:
-            raise InputError(
-                f"a lane needs {workers} worker(s) with {study.resources.cpus:g} CPU and "
-                f"{per_worker.get('GPU', 0):g} GPU each; the cluster has {self.cpus:g} CPU and {self.gpus:g} GPU"
-            )
         return fit
+
+    def check_fits(self, study: Study) -> None:
+        """Refuse a study of which not even one lane fits.
+
+        Raises:
+            InputError: it does not.
+        """
+        if self.lanes(study) < 1:
+            raise InputError(
+                f"a lane needs {study.base.training.workers} worker(s) with {study.resources.cpus:g} CPU and "
+                f"{self.worker_resources(study.resources).get('GPU', 0):g} GPU each; "
+                f"the cluster has {self.cpus:g} CPU and {self.gpus:g} GPU"
+            )
 
     def worker_resources(self, resources: Resources) -> dict[str, float]:
         """Return what one worker of a lane claims."""
@@ -53,7 +63,7 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def joined(address: str | None, modules: list[str]) -> Iterator[Cluster]:
+def joined(address: str | None, modules: list[str]) -> Iterator[None]:
     """Join the cluster at ``address``, or start a local one and stop it at the end.
 
     A local cluster's dashboard is on loopback; Ray binds its other servers to all interfaces, guarded by its token.
@@ -82,8 +92,7 @@ def joined(address: str | None, modules: list[str]) -> Iterator[Cluster]:
             raise InputError(f"Ray at {address}: {type(error).__name__}: {str(error).splitlines()[0]}") from None
     try:
         _check_state_api()
-        total = ray.cluster_resources()
-        yield Cluster(cpus=total.get("CPU", 0.0), gpus=total.get("GPU", 0.0))
+        yield
     finally:
         ray.shutdown()
 

@@ -14,6 +14,10 @@ class DivergedError(Exception):
     """The training loss is no longer finite."""
 
 
+class LaneLostError(Exception):
+    """A lane could not be started, or fell as a whole again and again; what was recorded stays."""
+
+
 def failure_of(error: BaseException) -> Failure:
     """Classify an error that ended an attempt."""
     text = "".join(traceback.format_exception(error))

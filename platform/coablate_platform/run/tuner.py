@@ -1,35 +1,30 @@
 """Runs a study's open runs: Tune drives thin trials, lanes of Ray Train workers do the work."""
 
-import _thread
-import logging
 import os
 import shutil
 import sys
 import tempfile
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import ray
 import ray.cloudpickle
-import ray.train
 from ray import tune
-from ray.train import RunConfig, ScalingConfig
-from ray.train.torch import TorchTrainer
+from ray.tune.search.basic_variant import BasicVariantGenerator
 
 from coablate_platform.run.cluster import Cluster
 from coablate_platform.run.dispatcher import NAME, Dispatcher
-from coablate_platform.run.lane import LaneConfig, serve
+from coablate_platform.run.keeper import Keeper, LaneSize, RayLanes
+from coablate_platform.run.lane import LaneConfig
 from coablate_platform.run.loop import Task
-from coablate_platform.run.policy import MAX_LOSSES
 from coablate_platform.run.records import Recorder, RunState
 from coablate_platform.run.trial import Trial
 from coablate_platform.study.load import LONE_FILE
 from coablate_platform.study.study import Study
 
 LANE_END_S = 30.0
-log = logging.getLogger(__name__)
+OnResult = Callable[[str, dict[str, Any]], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +48,8 @@ def run_all(
     study: Study,
     work: Sequence[Work],
     places: Places,
-    cluster: Cluster,
-    on_result: Callable[[str, dict[str, Any]], None],
+    on_result: OnResult,
+    most_lanes: int | None = None,
 ) -> None:
     """Run every open run to its end, in the order given, as many at a time as lanes fit.
 
@@ -62,32 +57,39 @@ def run_all(
         study: resources and workers come from it.
         work: open runs, seed block by seed block.
         places: store, checkpoints, recorder.
-        cluster: what was joined.
         on_result: called in this process with a run id and each of its results.
+        most_lanes: how many runs may train at a time; None: as many as the cluster holds.
 
     Raises:
+        InputError: not even one lane fits the cluster.
         KeyboardInterrupt: the user stopped the study; what was recorded stays.
+        LaneLostError: a lane was lost too often; what was recorded stays.
     """
-    lanes = min(cluster.lanes(study), len(work))
+    cluster = Cluster.now()
+    cluster.check_fits(study)
+    most = min(len(work), most_lanes or len(work))
     scratch = tempfile.mkdtemp(prefix="coablate-")
     _carry_lone_files(work)
     orders = {item.task.run_id: ray.cloudpickle.dumps(item.task) for item in work}
     dispatcher = ray.remote(num_cpus=0)(Dispatcher).options(name=NAME).remote(orders)
-    over = threading.Event()
-
-    def keep(lane: int) -> None:
-        _keep_lane(lane, lambda: _fit_lane(lane, study, places, cluster, dispatcher, scratch), over)
-
-    threads = [threading.Thread(target=keep, args=(lane,), daemon=True) for lane in range(lanes)]
+    config = LaneConfig(
+        lane=0,
+        dispatcher=dispatcher,
+        recorder=places.recorder,
+        checkpoints=places.checkpoints,
+        store=places.store,
+        threads=max(int(study.resources.cpus), 1),
+    )
+    size = LaneSize(workers=study.base.training.workers, resources=cluster.worker_resources(study.resources))
+    lanes = RayLanes(config, size, scratch, most)
+    keeper = Keeper(lanes, lambda: Cluster.now().lanes(study), most)
+    patience = 0.0
     try:
-        for thread in threads:
-            thread.start()
-        if _tune(work, lanes, scratch, on_result) < len(work):
+        if _tune(work, keeper, scratch, on_result) < len(work):
             raise KeyboardInterrupt  # Tune takes the signal itself and returns early
-        for thread in threads:
-            thread.join(LANE_END_S)
+        patience = LANE_END_S
     finally:
-        over.set()
+        lanes.close(patience)
         ray.kill(dispatcher)
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -99,50 +101,24 @@ def _carry_lone_files(work: Sequence[Work]) -> None:
             ray.cloudpickle.register_pickle_by_value(sys.modules[name])
 
 
-def _keep_lane(lane: int, fit: Callable[[], None], over: threading.Event) -> None:
-    """Run a lane to its end. Train restarts workers; a lane that is lost as a whole is started again, some times."""
-    for _ in range(MAX_LOSSES):
-        try:
-            return fit()
-        except Exception:
-            if over.is_set():  # Ray is being stopped under it
-                return None
-            log.exception("lane %d was lost", lane)
-    _thread.interrupt_main()  # it cannot be started: stop the study rather than wait for it
-    return None
-
-
-def _fit_lane(lane: int, study: Study, places: Places, cluster: Cluster, dispatcher: Any, scratch: str) -> None:
-    resources = cluster.worker_resources(study.resources)
-    config = LaneConfig(
-        lane=lane,
-        dispatcher=dispatcher,
-        recorder=places.recorder,
-        checkpoints=places.checkpoints,
-        store=places.store,
-        threads=max(int(study.resources.cpus), 1),
-    )
-    TorchTrainer(
-        serve,
-        train_loop_config=config,
-        scaling_config=ScalingConfig(
-            num_workers=study.base.training.workers, use_gpu="GPU" in resources, resources_per_worker=resources
-        ),
-        run_config=RunConfig(
-            storage_path=scratch, name=f"lane-{lane}", failure_config=ray.train.FailureConfig(max_failures=-1)
-        ),
-    ).fit()
-
-
 class _Listener(tune.Callback):  # type: ignore[misc]  # ray is untyped
-    """Hands each result on. Tune pickles its callbacks for a restore that is never made, hence the empty state."""
+    """Hands each result on, and tends the lanes meanwhile.
 
-    def __init__(self, on_result: Callable[[str, dict[str, Any]], None]) -> None:
+    Tune pickles its callbacks for a restore that is never made, hence the empty state.
+    """
+
+    def __init__(self, keeper: Keeper, searcher: BasicVariantGenerator, on_result: OnResult) -> None:
+        self._keeper = keeper
+        self._searcher = searcher
         self._on_result = on_result
         self.ended: set[str] = set()
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        self._keeper.tend()
+        self._searcher.max_concurrent = self._keeper.started
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
@@ -153,15 +129,17 @@ class _Listener(tune.Callback):  # type: ignore[misc]  # ray is untyped
         self._on_result(run_id, result)
 
 
-def _tune(work: Sequence[Work], lanes: int, scratch: str, on_result: Callable[[str, dict[str, Any]], None]) -> int:
-    """Let Tune walk through the cells; return how many came to an end."""
+def _tune(work: Sequence[Work], keeper: Keeper, scratch: str, on_result: OnResult) -> int:
+    """Let Tune walk through the cells, as many at a time as there are lanes; return how many came to an end."""
     os.environ |= {"TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "RAY_AIR_NEW_OUTPUT": "0"}  # the journal and Progress do
     cells = [{"run_id": item.task.run_id, "arm": item.arm, "seed": item.task.seed[1]} for item in work]
-    listener = _Listener(on_result)
-    tune.Tuner(
+    keeper.tend()
+    searcher = BasicVariantGenerator(max_concurrent=keeper.started)
+    listener = _Listener(keeper, searcher, on_result)
+    tuner = tune.Tuner(
         tune.with_resources(Trial, {"CPU": 0.001}),
         param_space={"cell": tune.grid_search(cells)},
-        tune_config=tune.TuneConfig(max_concurrent_trials=lanes, reuse_actors=True),
+        tune_config=tune.TuneConfig(search_alg=searcher, reuse_actors=True),
         run_config=tune.RunConfig(
             storage_path=scratch,
             name="tune",
@@ -169,5 +147,6 @@ def _tune(work: Sequence[Work], lanes: int, scratch: str, on_result: Callable[[s
             callbacks=[listener],
             failure_config=tune.FailureConfig(max_failures=-1),
         ),
-    ).fit()
+    )
+    tuner.fit()
     return len(listener.ended)
