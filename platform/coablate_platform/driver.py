@@ -14,7 +14,7 @@ from rich.console import Console
 from coablate_platform.data.store import Store
 from coablate_platform.results.journal import Journal
 from coablate_platform.results.render import save
-from coablate_platform.results.table import Table, build_table
+from coablate_platform.results.table import Table, tabulate
 from coablate_platform.results.tracking import finish_follower, start_follower, tracking_uri
 from coablate_platform.run.cluster import check_reachable, joined, package_folders
 from coablate_platform.run.planning import plan_of, resolve, tasks
@@ -124,9 +124,14 @@ def resume(out: Path, key: str | None, console: Console, allow_mixed: bool = Fal
 
 
 def conclude(plan: StudyPlan, journal: Journal, allow_mixed: bool) -> Table:
-    """Build the table from the journal and write it beside the study in every format."""
-    table = build_table(plan, journal, allow_mixed=allow_mixed)
+    """Build the table from the journal, and write it and the figures beside the study in every format."""
+    from coablate_platform.results.figures import draw  # matplotlib: only now
+
+    records = {run.run_id: journal.record(run.run_id) for run in plan.runs}
+    table = tabulate(plan, records, allow_mixed)
     save(table, journal)
+    for name, content in draw(table, records).items():
+        journal.write_study_file(plan.key, f"figures/{name}", content)
     return table
 
 

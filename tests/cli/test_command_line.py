@@ -10,6 +10,7 @@ import pytest
 
 from coablate_platform.data.formats.ntu import Ntu
 from coablate_platform.data.shard import PrepareOptions
+from coablate_search_spaces.smoke import STUDY as SMOKE
 
 FAULTY = Path(__file__).parents[1] / "run" / "faulty_study.py"
 CROSSING = json.dumps(
@@ -52,6 +53,21 @@ def test_an_unknown_study_is_named_with_the_nearest(refused, store, name, says):
 def test_a_study_file_that_cannot_be_read_is_named_with_the_reason(refused, store, tmp_path, text, says):
     (tmp_path / "broken.py").write_text(text)
     refused("plan", tmp_path / "broken.py", "--data", store.uri, says=(str(tmp_path / "broken.py"), *says))
+
+
+def test_a_model_that_cannot_be_built_is_named_with_the_place(refused, store, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from dataclasses import dataclass, replace\n"
+        "from coablate_model.cc_dfarm import CCDFARM\n"
+        "from coablate_search_spaces.smoke import STUDY as SMOKE\n"
+        "@dataclass(frozen=True, kw_only=True)\n"
+        "class Mine(CCDFARM):\n"
+        "    def build(self, shape):\n"
+        "        return {}['conv9']\n"
+        "STUDY = replace(SMOKE, base=replace(SMOKE.base, model=Mine()))\n"
+    )
+    says = (f"arm {SMOKE.arms[0].name!r}: KeyError: 'conv9'", f"({tmp_path / 'mine.py'}:7)")
+    refused("plan", tmp_path / "mine.py", "--data", store.uri, says=says)
 
 
 @pytest.mark.parametrize(

@@ -117,6 +117,9 @@ def test_layout_and_idempotency(directory: Path, plan: StudyPlan, journal: Journ
     assert {file.path for file in client.list_artifacts(study.info.run_id, "table")} == {
         f"table/table.{ending}" for ending in ("csv", "html", "json", "md", "tex")
     }
+    assert {file.path for file in client.list_artifacts(study.info.run_id, "figures")} == {
+        f"figures/{name}.{ending}" for name in ("curves", "effects") for ending in ("png", "svg")
+    }
     before = everything(uri)
     assert catch_up(directory).returncode == 0
     assert everything(uri) == before

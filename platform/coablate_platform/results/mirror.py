@@ -18,6 +18,7 @@ from mlflow import MlflowClient
 from mlflow.entities import LifecycleStage, Metric, Param, RunTag
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
+from coablate_platform.results.figures import draw
 from coablate_platform.results.journal import RunRecord
 from coablate_platform.results.render import FORMATS, render
 from coablate_platform.results.table import Table, tabulate
@@ -83,7 +84,7 @@ class Mirror:
             self._arm(arms[run.arm], records)
             self._run(run, arms[run.arm], records[run.run_id], closing)
             self._sent[run] = records[run.run_id]
-        self._conclude(records)
+        self._conclude(records, closing)
         for arm in self.plan.arms:
             if (arm.name, None) in self.logged:
                 states = [records[run.run_id].state for run in self.plan.runs if run.arm == arm.name]
@@ -164,9 +165,11 @@ class Mirror:
         logged.epoch = record.epochs[-1].epoch if record.epochs else 0
         self._status(logged, _run_status(record.state, closing), record.ended)
 
-    def _conclude(self, records: dict[str, RunRecord]) -> None:
-        """Compute table and summaries anew when a run ended, and send what has changed."""
-        signature = [(run.run_id, records[run.run_id].state, records[run.run_id].ended) for run in self.plan.runs]
+    def _conclude(self, records: dict[str, RunRecord], closing: bool) -> None:
+        """Compute table and summaries anew when a run ended, and send what has changed; the figures come last."""
+        done = closing or all(record.state.ended for record in records.values())
+        ends = [(run.run_id, records[run.run_id].state, records[run.run_id].ended) for run in self.plan.runs]
+        signature = [done, *ends]
         if signature == self._concluded:
             return
         ended = [record.ended for record in records.values() if record.ended is not None]
@@ -178,6 +181,8 @@ class Mirror:
         else:
             if any(row.summary.n for row in table.rows):
                 self._send_table(study, table, step, moment)
+            if done:
+                self._send_files(study, "figures", draw(table, records))
         self._concluded = signature
 
     def _send_table(self, study: _Logged, table: Table, step: int, moment: int) -> None:
@@ -193,14 +198,19 @@ class Mirror:
                 metric, summary = self.plan.metric, row.summary
                 own = {f"mean/{metric}": summary.mean, f"sd/{metric}": summary.sd, "n": float(summary.n)}
                 self._log(self.logged[row.arm, None], _changed(self.logged[row.arm, None], own, step, moment), {}, {})
-        texts = {f"table.{ending}": render(table, ending) for ending in FORMATS}
-        digest = hashlib.sha256("".join(texts.values()).encode()).hexdigest()
-        if study.tags.get("coablate.table") != digest:
-            with tempfile.TemporaryDirectory() as folder:
-                for name, text in texts.items():
-                    (Path(folder) / name).write_text(text, encoding="utf-8")
-                self.client.log_artifacts(study.id, folder, "table")
-        self._log(study, _changed(study, wanted, step, moment), {}, {"coablate.table": digest})
+        self._send_files(study, "table", {f"table.{ending}": render(table, ending).encode() for ending in FORMATS})
+        self._log(study, _changed(study, wanted, step, moment), {}, {})
+
+    def _send_files(self, study: _Logged, name: str, files: dict[str, bytes]) -> None:
+        """Put files into the study's artifact folder of this name, unless they lie there already."""
+        digest = hashlib.sha256(b"".join(files.values())).hexdigest()
+        if not files or study.tags.get(f"coablate.{name}") == digest:
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            for file, content in files.items():
+                (Path(folder) / file).write_bytes(content)
+            self.client.log_artifacts(study.id, folder, name)
+        self._log(study, [], {}, {f"coablate.{name}": digest})
 
     def _open(
         self, arm: str | None, seed: str | None, name: str, tags: dict[str, str], params: dict[str, Any], started: int

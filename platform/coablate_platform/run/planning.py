@@ -1,7 +1,9 @@
 """Resolves a study against a store: protocol, identities, and what each arm costs."""
 
 import dataclasses
+import os
 import time
+import traceback
 from typing import Any
 
 import torch
@@ -128,8 +130,10 @@ def _planned(study: Study, arm: Arm, store: Store) -> PlannedArm:
         check(config, shape)
         cost = config.model.describe(shape)
         config.model.build(shape)  # what describing leaves out: pretrained weights that are not there or do not fit
-    except (InputError, ValueError, RuntimeError) as error:
+    except (InputError, ValueError) as error:
         raise InputError(f"arm {arm.name!r}: {error}") from None
+    except Exception as error:
+        raise InputError(f"arm {arm.name!r}: {type(error).__name__}: {error} ({_place(error)})") from None
     return PlannedArm(
         name=arm.name,
         difference=canonical(study.difference(arm)),
@@ -138,6 +142,13 @@ def _planned(study: Study, arm: Arm, store: Store) -> PlannedArm:
         flops=cost.flops,
         published=dict(arm.published),
     )
+
+
+def _place(error: Exception) -> str:
+    """Return the file and line in a model's code from which ``error`` came, torch's own left out."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if f"{os.sep}torch{os.sep}" not in frame.filename]
+    return f"{own[-1].filename}:{own[-1].lineno}"
 
 
 def _random_batch(shape: ClipShape, clips: int) -> dict[str, torch.Tensor]:
