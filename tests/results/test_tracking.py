@@ -101,6 +101,7 @@ def test_layout_and_idempotency(directory: Path, plan: StudyPlan, journal: Journ
     assert {run.data.tags["coablate.key"] for run in found.values()} == {plan.key}
     assert seed.data.params == {"model.gate": "false", "model.stages": "[4, 5]", "training.epochs": "3", "seed": "0"}
     assert arm.data.params == {"model.gate": "false", "parameters": "13600000", "flops": "27000000000"}
+    assert found["full", None].data.params["model.gate"] == "true"  # beside the arm's that has none
     assert seed.data.metrics["test/accuracy"] == 0.88
     client = MlflowClient(tracking_uri=uri)
     history = client.get_metric_history(seed.info.run_id, "train/loss")

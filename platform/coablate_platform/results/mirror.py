@@ -134,7 +134,13 @@ class Mirror:
         self._open(None, None, plan.key, {"mlflow.note.content": plan.title}, params, _started(records.values()))
 
     def _arm(self, arm: PlannedArm, records: dict[str, RunRecord]) -> None:
-        params = _flatten(arm.difference) | {"parameters": arm.parameters, "flops": arm.flops}
+        varied = {name for other in self.plan.arms for name in other.difference}  # the reference's too: to be compared
+        params = {
+            name: value
+            for name, value in _flatten(arm.config).items()
+            if any(name == field or name.startswith(f"{field}.") for field in varied)
+        }
+        params |= {"parameters": arm.parameters, "flops": arm.flops}
         own = [records[run.run_id] for run in self.plan.runs if run.arm == arm.name]
         tags = {"coablate.arm": arm.name, MLFLOW_PARENT_RUN_ID: self.logged[None, None].id}
         self._open(arm.name, None, arm.name, tags, params, _started(own))
