@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 
 from coablate_platform.data.formats.clip import ClipRef, FileRef, RawClip
 from coablate_platform.data.joints import KINECT_V1
-from coablate_platform.data.mapping import write_whole
-from coablate_platform.data.prepare import finish, read_shards
-from coablate_platform.data.schema import METADATA, SHARDS, StoreMetadata
+from coablate_platform.data.prepare import finish, metadata_of, read_shards
+from coablate_platform.data.schema import SHARDS
 from coablate_platform.data.shard import PrepareOptions, write_shard
 from coablate_platform.data.store import Store
 
@@ -70,17 +69,7 @@ def make_store(folder: Path, clips: int, *, has_video: bool) -> Store:
     options = PrepareOptions(short_side=64)
     refs = [ClipRef(name=f"c{number:04}", skeleton=FileRef(uri="memory")) for number in range(clips)]
     (folder / SHARDS).mkdir(parents=True)
+    metadata = metadata_of(source, options, folder)
     write_shard(source, refs, folder / SHARDS, options)
-    metadata = StoreMetadata(
-        source=source.name,
-        layout=source.layout.name,
-        persons=source.persons,
-        classes=source.classes,
-        default_protocol=source.default_protocol,
-        has_video=has_video,
-        recipe=dict(options.recipe()),
-        versions={},
-    )
-    write_whole(folder / METADATA, metadata.to_json().encode())
     finish(folder, metadata, read_shards(folder), {})
     return Store.open(str(folder))

@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 
 from coablate_platform.data.formats.clip import BadClip, ClipRef, FileRef, RawClip
 from coablate_platform.data.joints import KINECT_V1, JointLayout
-from coablate_platform.data.mapping import write_whole
-from coablate_platform.data.prepare import finish, read_shards
-from coablate_platform.data.schema import METADATA, SHARDS, StoreMetadata
+from coablate_platform.data.prepare import finish, metadata_of, read_shards
+from coablate_platform.data.schema import SHARDS
 from coablate_platform.data.shard import PrepareOptions, write_shard
 from coablate_platform.data.store import Store
 
@@ -91,19 +90,9 @@ def build(folder: Path, source: MemorySource, options: PrepareOptions | None = N
     options = options or PrepareOptions(short_side=48, shard_clips=5)
     refs = source.refs()[::-1] if reverse else source.refs()
     (folder / SHARDS).mkdir(parents=True)
+    metadata = metadata_of(source, options, folder)
     for start in range(0, len(refs), options.shard_clips):
         write_shard(source, refs[start : start + options.shard_clips], folder / SHARDS, options)
-    metadata = StoreMetadata(
-        source=source.name,
-        layout=source.layout.name,
-        persons=source.persons,
-        classes=source.classes,
-        default_protocol=source.default_protocol,
-        has_video=source.has_video,
-        recipe=options.recipe(),
-        versions={},
-    )
-    write_whole(folder / METADATA, metadata.to_json().encode())
     finish(folder, metadata, read_shards(folder), {})
     return Store.open(str(folder))
 

@@ -79,7 +79,7 @@ def prepare(
     refs = [ref for ref in reader.list_clips(str(input.absolute())) if ref.name not in missing]
     _check_names(refs)
     with _owned(store):
-        metadata = _metadata(reader, options, store)
+        metadata = metadata_of(reader, options, store)
         shards = read_shards(store)
         present = {name for shard in shards for name in shard.digests}
         tried = {(clip.name, clip.stamp) for shard in shards for clip in shard.bad}
@@ -119,7 +119,7 @@ def _owned(store: Path) -> Iterator[None]:
         yield
 
 
-def _metadata(source: Source, options: PrepareOptions, store: Path) -> StoreMetadata:
+def metadata_of(source: Source, options: PrepareOptions, store: Path) -> StoreMetadata:
     """Return the store's metadata, written now where the store is new.
 
     Raises:

@@ -24,6 +24,7 @@ from coablate_platform.study.load import LONE_FILE
 from coablate_platform.study.study import Study
 
 LANE_END_S = 30.0
+MOST_LANES = 256  # each has a thread in the process of their trainers
 OnResult = Callable[[str, dict[str, Any]], None]
 
 
@@ -67,7 +68,7 @@ def run_all(
     """
     cluster = Cluster.now()
     cluster.check_fits(study)
-    most = min(len(work), most_lanes or len(work))
+    most = min(len(work), most_lanes or MOST_LANES)
     scratch = tempfile.mkdtemp(prefix="coablate-")
     _carry_lone_files(work)
     orders = {item.task.run_id: ray.cloudpickle.dumps(item.task) for item in work}
