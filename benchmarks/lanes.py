@@ -25,7 +25,7 @@ from tiny_study import RUNS, STUDY
 from coablate_platform.data.store import Store
 from coablate_platform.results.journal import Journal
 from coablate_platform.run.checkpoint import Checkpoints
-from coablate_platform.run.cluster import Cluster, joined
+from coablate_platform.run.cluster import joined
 from coablate_platform.run.loop import Task, train
 from coablate_platform.run.planning import clips_of, resolve, tasks
 from coablate_platform.run.records import Conclusion, RunState
@@ -60,7 +60,7 @@ def stock(work: list[Work], store: Store, folder: str) -> list[float]:
 
     Trial and worker hold CPUs of their own; were there more trials at a time than pairs, they would wait for ever.
     """
-    share = min(1.0, Cluster.now().cpus / 2)
+    share = min(1.0, ray.cluster_resources()["CPU"] / 2)
 
     def worker(task: Task) -> None:
         torch.set_num_threads(1)

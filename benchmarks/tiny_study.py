@@ -7,7 +7,7 @@ from torch import nn
 
 from coablate_model.objective import CrossEntropy
 from coablate_platform.study.config import ClipShape, DataConfig, RunConfig, TrainingConfig
-from coablate_platform.study.study import Arm, Study
+from coablate_platform.study.study import Arm, Resources, Study
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,4 +44,5 @@ STUDY = Study(
     arms=(Arm(name="linear", changes={}),),
     reference="linear",
     seeds=RUNS,
+    resources=Resources(gpus=0.0),
 )

@@ -4,8 +4,11 @@ from collections.abc import Iterable
 
 import pytest
 
+from coablate_platform.run.cluster import Cluster, LaneSize
 from coablate_platform.run.keeper import Keeper
 from coablate_platform.run.policy import MAX_LOSSES, LaneLostError
+from coablate_platform.study.errors import InputError
+from coablate_search_spaces.smoke import STUDY
 
 
 class Lanes:
@@ -78,6 +81,31 @@ def test_a_lane_that_is_lost_too_often_stops_the_study():
         lanes.over = [(0, LOST)]
         keeper.tend()
     lanes.over = [(0, LOST)]
-    with pytest.raises(LaneLostError, match=f"lane 0 was lost {MAX_LOSSES} times, last with: the controller died"):
+    with pytest.raises(
+        LaneLostError, match=f"lane 0 was lost {MAX_LOSSES} times, last with RuntimeError: the controller died"
+    ):
         keeper.tend()
     assert lanes.started == [0] * MAX_LOSSES
+
+
+@pytest.mark.parametrize(
+    ("nodes", "size", "lanes"),
+    [
+        ([(2, 0)], LaneSize(workers=1, cpus=1, gpus=0), 2),
+        ([(2, 0), (2, 0)], LaneSize(workers=1, cpus=4, gpus=0), 0),  # a worker stands on one node
+        ([(2, 0), (2, 0)], LaneSize(workers=4, cpus=1, gpus=0), 1),  # a lane does not
+        ([(8, 1), (4, 0)], LaneSize(workers=1, cpus=1, gpus=1), 1),
+        ([(8, 1), (4, 0)], LaneSize(workers=1, cpus=1, gpus=0), 12),
+        ([(8, 1)], LaneSize(workers=1, cpus=1, gpus=0.25), 4),
+        ([], LaneSize(workers=1, cpus=1, gpus=0), 0),
+    ],
+)
+def test_lanes_that_fit_a_cluster(nodes, size, lanes):
+    assert Cluster(nodes=tuple(nodes)).lanes(size) == lanes
+
+
+def test_a_lane_takes_a_gpu_where_there_is_one_and_the_study_says_nothing():
+    assert Cluster(nodes=((2, 0),)).size_of(STUDY) == LaneSize(workers=1, cpus=1, gpus=0)
+    assert Cluster(nodes=((2, 0), (8, 2))).size_of(STUDY) == LaneSize(workers=1, cpus=1, gpus=1)
+    with pytest.raises(InputError, match=r"1 worker\(s\) with 1 CPU and 0 GPU each; the cluster's nodes have: 0.5 CPU"):
+        Cluster(nodes=((0.5, 0),)).size_of(STUDY)

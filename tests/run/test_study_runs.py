@@ -1,13 +1,16 @@
 """Whole studies on real Ray, Tune, Train and MLflow: what is promised about failures, kills and resumption."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import mlflow
+import psutil
 import pytest
 import ray.cluster_utils
 
@@ -131,13 +134,54 @@ def started(store, out, pause: float, *more: str) -> subprocess.Popen:
         faults="none,none again",
         start_new_session=True,
     )
-    journal = Journal(str(out))
-    deadline = time.monotonic() + 150
-    while not (journal.plans() and any(journal.record(r.run_id).epochs for r in journal.plan().runs)):
-        assert time.monotonic() < deadline, "no epoch was recorded in time"
-        assert process.poll() is None, process.communicate()[0]
-        time.sleep(0.05)
+    try:
+        journal = Journal(str(out))
+        deadline = time.monotonic() + 150
+        while not (journal.plans() and any(journal.record(r.run_id).epochs for r in journal.plan().runs)):
+            assert time.monotonic() < deadline, "no epoch was recorded in time"
+            assert process.poll() is None, "it ended before"
+            time.sleep(0.05)
+    except BaseException:
+        process.kill()
+        print(process.communicate()[0])
+        raise
     return process
+
+
+@contextlib.contextmanager
+def killed_at_the_end(process: subprocess.Popen) -> Iterator[subprocess.Popen]:
+    """End a process that a failing test would leave behind."""
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def children(parent: subprocess.Popen, title: str) -> list[psutil.Process]:
+    """Return what runs under a name below a process."""
+    return [
+        child for child in psutil.Process(parent.pid).children(recursive=True) if title in " ".join(child.cmdline())
+    ]
+
+
+@pytest.mark.parametrize("title", ["ray::_Trainers", "ray::TrainController"])
+def test_lanes_that_are_lost_as_a_whole_are_started_again(store, tmp_path, undisturbed, title):
+    """The process of all trainers is killed, or one lane's controller."""
+    with killed_at_the_end(started(store, tmp_path, 0.5)) as process:
+        os.kill(children(process, title)[0].pid, signal.SIGKILL)
+        finished(process)
+    assert list(outcome(tmp_path)["scores"].values()) == list(undisturbed["scores"].values())
+
+
+def test_a_study_whose_dispatcher_dies_stops_and_says_how_to_go_on(store, tmp_path):
+    with killed_at_the_end(started(store, tmp_path, 1.0)) as process:
+        os.kill(children(process, "ray::Dispatcher")[0].pid, signal.SIGKILL)
+        said = finished(process, code=1)
+    assert "the dispatcher died" in said
+    assert "coablate resume" in said
+    journal = Journal(str(tmp_path))
+    assert not any(journal.state(run.run_id).ended for run in journal.plan().runs)
 
 
 def test_an_interrupt_stops_in_good_order_and_says_how_to_go_on(store, tmp_path):
@@ -174,15 +218,15 @@ def test_a_node_that_joins_is_put_to_work(store, tmp_path):
         initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": True, "dashboard_host": "127.0.0.1"}
     )
     try:
-        process = started(store, tmp_path, 8.0, "--address", cluster.address)
-        journal = Journal(str(tmp_path))
-        states = [journal.state(run.run_id) for run in journal.plan().runs]
-        assert states.count(RunState.RUNNING) == 1  # one CPU, one lane
-        cluster.add_node(num_cpus=1)
-        while [journal.state(run.run_id) for run in journal.plan().runs] != [RunState.RUNNING] * 2:
-            assert process.poll() is None, "the runs took turns to the end"
-            time.sleep(0.1)
-        process.send_signal(signal.SIGINT)
-        finished(process, code=130)
+        with killed_at_the_end(started(store, tmp_path, 20.0, "--address", cluster.address)) as process:
+            journal = Journal(str(tmp_path))
+            states = [journal.state(run.run_id) for run in journal.plan().runs]
+            assert states.count(RunState.RUNNING) == 1  # one CPU, one lane
+            cluster.add_node(num_cpus=1)
+            while [journal.state(run.run_id) for run in journal.plan().runs] != [RunState.RUNNING] * 2:
+                assert process.poll() is None, "the runs took turns to the end"
+                time.sleep(0.1)
+            process.send_signal(signal.SIGINT)
+            finished(process, code=130)
     finally:
         cluster.shutdown()

@@ -21,12 +21,14 @@ LINES = ("-", "--", ":", "-.")
 FORMATS = ("png", "svg")
 _STYLE: Any = {
     "svg.hashsalt": "coablate",
+    "text.parse_math": False,  # names are names, dollars and all
     "svg.fonttype": "none",
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
 }
-_MARGIN = 1.25  # of the seeds' own spread that the axis of differences shows; wider intervals end in arrows
+_WIDEST = 2.0  # times the seeds' own spread; wider intervals are cut and end in arrows
+_MARGIN = 1.25  # of the axis of differences, over what it must show
 
 
 def draw(table: Table, records: dict[str, RunRecord]) -> dict[str, bytes]:
@@ -65,7 +67,7 @@ def _effects(table: Table) -> Figure:
     values.set_yticks(range(len(table.rows)), [_label(row, table) for row in table.rows])
     values.set_ylim(len(table.rows) - 0.5, -0.5)
     values.set_xlabel(f"test {table.plan.metric} %: seeds and mean")
-    differences.set_xlabel(f"points from {_plain(table.plan.reference)}: seeds, mean, 95 % interval")
+    differences.set_xlabel(f"points from {table.plan.reference}: seeds, mean, 95 % interval")
     figure.suptitle(f"{table.plan.title} · {table.plan.protocol}")
     return figure
 
@@ -94,8 +96,8 @@ def _reach(table: Table, reference: Row) -> float:
     """Return half the width of the axis of differences, in percentage points."""
     seeds = [abs(d) for row in table.rows for d in _differences(row, reference)]
     ends = [abs(100 * end) for row in table.rows if row.paired for end in (row.paired.low, row.paired.high) if end]
-    spread = max([*seeds, 1.0])
-    return _MARGIN * (max(ends) if ends and max(ends) < 2 * spread else 1.5 * spread)
+    widest = _WIDEST * max([*seeds, 1.0])
+    return _MARGIN * min(max([*seeds, *ends, 1.0]), widest)
 
 
 def _curves(table: Table, records: dict[str, RunRecord]) -> Figure:
@@ -129,23 +131,18 @@ def _curve(axes: Axes, records: list[RunRecord], key: str, scale: float, place: 
     epochs = sorted(points)
     means = [sum(points[epoch]) / len(points[epoch]) for epoch in epochs]
     line = LINES[place // len(COLOURS) % len(LINES)]
-    axes.plot(epochs, means, line, color=_colour(place), label=_plain(arm), linewidth=1.3)
+    axes.plot(epochs, means, line, color=_colour(place), label=arm, linewidth=1.3)
     low, high = ([end(points[epoch]) for epoch in epochs] for end in (min, max))
     axes.fill_between(epochs, low, high, color=_colour(place), alpha=0.15, linewidth=0)
 
 
 def _label(row: Row, table: Table) -> str:
     short = f"  (n = {row.summary.n} of {row.planned})" if row.open else ""
-    return _plain(row.arm) + (" (reference)" if row.arm == table.plan.reference else "") + short
+    return row.arm + (" (reference)" if row.arm == table.plan.reference else "") + short
 
 
 def _colour(place: int) -> str:
     return COLOURS[place % len(COLOURS)]
-
-
-def _plain(text: str) -> str:
-    """Keep matplotlib from reading a name as mathematics."""
-    return text.replace("$", r"\$")
 
 
 def _written(figure: Figure, format: str) -> bytes:  # noqa: A002

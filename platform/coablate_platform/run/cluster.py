@@ -12,7 +12,7 @@ import ray
 from ray.util.state import list_nodes
 
 from coablate_platform.study.errors import InputError
-from coablate_platform.study.study import Resources, Study
+from coablate_platform.study.study import Study
 
 SHARE = 0.95  # of its cores that a lane's worker claims; what remains is for Tune's proxies (0.001 each)
 OBJECT_STORE_BYTES = 128 * 2**20  # nothing large travels: data is memory-mapped, results are files
@@ -22,44 +22,55 @@ STARTED_AT_ONCE = 8  # processes; Ray warns of a lane's handful of them where co
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cluster:
-    """What the cluster has in all, at one moment."""
+class LaneSize:
+    """What a lane is made of: workers, and what each of them claims. A worker stands on one node, a lane on any."""
 
+    workers: int
     cpus: float
     gpus: float
+
+    @property
+    def claim(self) -> dict[str, float]:
+        """A worker's resources, as Ray names them."""
+        return {"CPU": self.cpus * SHARE} | ({"GPU": self.gpus} if self.gpus else {})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cluster:
+    """What the nodes of a cluster have at one moment, (CPUs, GPUs) each."""
+
+    nodes: tuple[tuple[float, float], ...]
 
     @classmethod
     def now(cls) -> "Cluster":
         """Return what the joined cluster has; nodes may come and go."""
-        total = ray.cluster_resources()
-        return cls(cpus=total.get("CPU", 0.0), gpus=total.get("GPU", 0.0))
+        alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        return cls(nodes=tuple((has.get("CPU", 0.0), has.get("GPU", 0.0)) for has in alive))
 
-    def lanes(self, study: Study) -> int:
-        """Return how many lanes of the study's size fit."""
-        workers = study.base.training.workers
-        per_worker = self.worker_resources(study.resources)
-        fit = int(self.cpus / (study.resources.cpus * workers) + 1e-6)
-        if per_worker.get("GPU"):
-            fit = min(fit, int(self.gpus / (per_worker["GPU"] * workers) + 1e-6))
-        return fit
+    def lanes(self, size: LaneSize) -> int:
+        """Return how many lanes fit."""
+        places = 0
+        for cpus, gpus in self.nodes:
+            by_gpu = gpus / size.gpus if size.gpus else float("inf")
+            places += int(min(cpus / size.cpus, by_gpu) + 1e-6)
+        return places // size.workers
 
-    def check_fits(self, study: Study) -> None:
-        """Refuse a study of which not even one lane fits.
+    def size_of(self, study: Study) -> LaneSize:
+        """Return the size of the study's lanes on this cluster; where it leaves GPUs open, one if there is any.
 
         Raises:
-            InputError: it does not.
+            InputError: not even one lane fits.
         """
-        if self.lanes(study) < 1:
+        asked = study.resources
+        gpus = asked.gpus if asked.gpus is not None else float(any(gpus >= 1 for _, gpus in self.nodes))
+        size = LaneSize(workers=study.base.training.workers, cpus=asked.cpus, gpus=gpus)
+        if self.lanes(size) < 1:
+            has = "; ".join(f"{cpus:g} CPU and {gpus:g} GPU" for cpus, gpus in self.nodes)
             raise InputError(
-                f"a lane needs {study.base.training.workers} worker(s) with {study.resources.cpus:g} CPU and "
-                f"{self.worker_resources(study.resources).get('GPU', 0):g} GPU each; "
-                f"the cluster has {self.cpus:g} CPU and {self.gpus:g} GPU"
+                f"a lane needs {size.workers} worker(s) with {size.cpus:g} CPU and {size.gpus:g} GPU each; "
+                f"the cluster's nodes have: {has or 'nothing'}"
             )
-
-    def worker_resources(self, resources: Resources) -> dict[str, float]:
-        """Return what one worker of a lane claims."""
-        gpus = resources.gpus if resources.gpus is not None else float(self.gpus >= 1)
-        return {"CPU": resources.cpus * SHARE} | ({"GPU": gpus} if gpus else {})
+        return size
 
 
 @contextlib.contextmanager

@@ -47,6 +47,10 @@ class Dispatcher:
         self._asked: Counter[int] = Counter()
         self._losses: Counter[str] = Counter()
 
+    async def live(self) -> None:
+        """Never return: who waits for it learns when this process has died."""
+        await asyncio.Event().wait()
+
     # Tune's side
 
     async def submit(self, run_id: str) -> None:

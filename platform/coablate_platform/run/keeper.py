@@ -4,7 +4,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Protocol
 
 import ray
@@ -13,6 +13,7 @@ from ray.train import RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from coablate_platform.run.cluster import LaneSize
 from coablate_platform.run.lane import LaneConfig, serve
 from coablate_platform.run.policy import MAX_LOSSES, LaneLostError
 
@@ -67,19 +68,13 @@ class Keeper:
             self._look_at = time.monotonic() + self._every
 
     def _start_again(self, lane: int, error: Exception) -> None:
+        cause = getattr(error, "cause", None) or error  # Ray wraps it, with the remote traceback as its text
+        reason = f"{type(cause).__name__}: {str(cause).partition(chr(10))[0]}"
         self._losses[lane] += 1
-        log.warning("lane %d was lost (%s)", lane, error)
+        log.warning("lane %d was lost (%s)", lane, reason)
         if self._losses[lane] >= MAX_LOSSES:
-            raise LaneLostError(f"lane {lane} was lost {MAX_LOSSES} times, last with: {error}")
+            raise LaneLostError(f"lane {lane} was lost {MAX_LOSSES} times, last with {reason}")
         self._lanes.start(lane)
-
-
-@dataclass(frozen=True, kw_only=True)
-class LaneSize:
-    """What a lane is made of: workers, and what each of them claims."""
-
-    workers: int
-    resources: dict[str, float]
 
 
 class _Trainers:
@@ -88,50 +83,69 @@ class _Trainers:
     Not the driver itself: a thread that speaks to Ray while Ray shuts down makes it end the process.
     """
 
-    def __init__(self, config: LaneConfig, size: LaneSize, scratch: str) -> None:
-        self._config = config
-        self._size = size
-        self._scratch = scratch
-
-    def fit(self, lane: int) -> None:
+    def fit(self, config: LaneConfig, size: LaneSize, scratch: str) -> None:
         TorchTrainer(
             serve,
-            train_loop_config=replace(self._config, lane=lane),
+            train_loop_config=config,
             scaling_config=ScalingConfig(
-                num_workers=self._size.workers,
-                use_gpu="GPU" in self._size.resources,
-                resources_per_worker=self._size.resources,
+                num_workers=size.workers, use_gpu=size.gpus > 0, resources_per_worker=size.claim
             ),
             run_config=RunConfig(
-                storage_path=self._scratch,
-                name=f"lane-{lane}",
+                storage_path=scratch,
+                name=f"lane-{config.lane}",
                 failure_config=ray.train.FailureConfig(max_failures=-1),
             ),
         ).fit()
 
 
 class RayLanes:
-    """Lanes as Ray Train runs. Train restarts workers that die; what ends here with an error was lost as a whole."""
+    """Lanes as Ray Train runs. Train restarts workers that die; what ends here with an error was lost as a whole.
+
+    Args:
+        config: what the workers are given; the lane's number is put in.
+        size: what a lane is made of.
+        scratch: a folder on this machine for what Train writes.
+        most: how many lanes there can be at a time.
+    """
 
     def __init__(self, config: LaneConfig, size: LaneSize, scratch: str, most: int) -> None:
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        actor = ray.remote(num_cpus=0, max_concurrency=most)(_Trainers)
-        self._trainers = actor.options(scheduling_strategy=here).remote(config, size, scratch)
+        self._config = config
+        self._size = size
+        self._scratch = scratch
+        again = {"max_restarts": MAX_LOSSES, "max_task_retries": MAX_LOSSES}
+        actor = ray.remote(num_cpus=0, max_concurrency=most, **again)(_Trainers)
+        self._trainers = actor.options(scheduling_strategy=this_node()).remote()
         self._open: dict[Any, int] = {}
+        self._dispatcher = config.dispatcher.live.remote()
 
     def start(self, lane: int) -> None:
-        self._open[self._trainers.fit.remote(lane)] = lane
+        self._open[self._trainers.fit.remote(replace(self._config, lane=lane), self._size, self._scratch)] = lane
 
     def ended(self) -> Iterable[tuple[int, Exception | None]]:
+        """Return the lanes that ended since last asked.
+
+        Raises:
+            LaneLostError: the dispatcher died, and with it what lanes and trials had to say to each other.
+        """
+        if ray.wait([self._dispatcher], timeout=0)[0]:
+            raise LaneLostError("the dispatcher died")
         done, _ = ray.wait(list(self._open), num_returns=len(self._open), timeout=0) if self._open else ([], [])
         for future in done:
             yield self._open.pop(future), _error(future)
 
-    def close(self, patience: float) -> None:
-        """Let lanes come to their ends for so many seconds, then stop them where they are."""
-        if self._open and patience:
+    def wait(self, patience: float) -> None:
+        """Let the lanes come to their ends, for so many seconds."""
+        if self._open:
             ray.wait(list(self._open), num_returns=len(self._open), timeout=patience)
+
+    def kill(self) -> None:
+        """Stop them where they are."""
         ray.kill(self._trainers)
+
+
+def this_node() -> NodeAffinitySchedulingStrategy:
+    """Place an actor beside the driver: only with it may it fall."""
+    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
 
 
 def _error(future: Any) -> Exception | None:

@@ -77,6 +77,8 @@ def _run(order: Order, config: LaneConfig, device: torch.device) -> None:
             return
         with contextlib.closing(_events(order, attempt, config, device)) as events:
             _follow(order.run_id, attempt, events, config)
+    except ray.exceptions.RayActorError:
+        raise  # the dispatcher is gone: that is nothing about the run
     except Exception as error:
         log.exception("run %s failed", order.run_id[:8])
         _fail(order.run_id, attempt, failure_of(error), config)

@@ -1,7 +1,6 @@
 """Resolves a study against a store: protocol, identities, and what each arm costs."""
 
 import dataclasses
-import os
 import time
 import traceback
 from typing import Any
@@ -147,8 +146,8 @@ def _planned(study: Study, arm: Arm, store: Store) -> PlannedArm:
 def _place(error: Exception) -> str:
     """Return the file and line in a model's code from which ``error`` came, torch's own left out."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if f"{os.sep}torch{os.sep}" not in frame.filename]
-    return f"{own[-1].filename}:{own[-1].lineno}"
+    last = [frame for frame in frames if not frame.filename.startswith(torch.__path__[0])][-1]
+    return f"{last.filename}:{last.lineno}"
 
 
 def _random_batch(shape: ClipShape, clips: int) -> dict[str, torch.Tensor]:

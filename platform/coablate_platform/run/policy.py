@@ -15,7 +15,7 @@ class DivergedError(Exception):
 
 
 class LaneLostError(Exception):
-    """A lane could not be started, or fell as a whole again and again; what was recorded stays."""
+    """A lane fell as a whole again and again, or the dispatcher did; what was recorded stays."""
 
 
 def failure_of(error: BaseException) -> Failure:

@@ -1,7 +1,8 @@
 """Runs a study's open runs: Tune drives thin trials, lanes of Ray Train workers do the work."""
 
+import contextlib
 import os
-import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -15,7 +16,7 @@ from ray.tune.search.basic_variant import BasicVariantGenerator
 
 from coablate_platform.run.cluster import Cluster
 from coablate_platform.run.dispatcher import NAME, Dispatcher
-from coablate_platform.run.keeper import Keeper, LaneSize, RayLanes
+from coablate_platform.run.keeper import Keeper, RayLanes, this_node
 from coablate_platform.run.lane import LaneConfig
 from coablate_platform.run.loop import Task
 from coablate_platform.run.records import Recorder, RunState
@@ -66,33 +67,29 @@ def run_all(
         KeyboardInterrupt: the user stopped the study; what was recorded stays.
         LaneLostError: a lane was lost too often; what was recorded stays.
     """
-    cluster = Cluster.now()
-    cluster.check_fits(study)
+    size = Cluster.now().size_of(study)
     most = min(len(work), most_lanes or MOST_LANES)
-    scratch = tempfile.mkdtemp(prefix="coablate-")
     _carry_lone_files(work)
     orders = {item.task.run_id: ray.cloudpickle.dumps(item.task) for item in work}
-    dispatcher = ray.remote(num_cpus=0)(Dispatcher).options(name=NAME).remote(orders)
-    config = LaneConfig(
-        lane=0,
-        dispatcher=dispatcher,
-        recorder=places.recorder,
-        checkpoints=places.checkpoints,
-        store=places.store,
-        threads=max(int(study.resources.cpus), 1),
-    )
-    size = LaneSize(workers=study.base.training.workers, resources=cluster.worker_resources(study.resources))
-    lanes = RayLanes(config, size, scratch, most)
-    keeper = Keeper(lanes, lambda: Cluster.now().lanes(study), most)
-    patience = 0.0
-    try:
+    with contextlib.ExitStack() as ends:
+        scratch = ends.enter_context(tempfile.TemporaryDirectory(prefix="coablate-", ignore_cleanup_errors=True))
+        actor = ray.remote(num_cpus=0)(Dispatcher).options(name=NAME, scheduling_strategy=this_node())
+        dispatcher = actor.remote(orders)
+        ends.callback(ray.kill, dispatcher)
+        config = LaneConfig(
+            lane=0,
+            dispatcher=dispatcher,
+            recorder=places.recorder,
+            checkpoints=places.checkpoints,
+            store=places.store,
+            threads=max(int(size.cpus), 1),
+        )
+        lanes = RayLanes(config, size, scratch, most)
+        ends.callback(lanes.kill)
+        keeper = Keeper(lanes, lambda: Cluster.now().lanes(size), most)
         if _tune(work, keeper, scratch, on_result) < len(work):
             raise KeyboardInterrupt  # Tune takes the signal itself and returns early
-        patience = LANE_END_S
-    finally:
-        lanes.close(patience)
-        ray.kill(dispatcher)
-        shutil.rmtree(scratch, ignore_errors=True)
+        lanes.wait(LANE_END_S)
 
 
 def _carry_lone_files(work: Sequence[Work]) -> None:
@@ -146,8 +143,13 @@ def _tune(work: Sequence[Work], keeper: Keeper, scratch: str, on_result: OnResul
             name="tune",
             verbose=0,
             callbacks=[listener],
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # a run's checkpoints are its lane's
             failure_config=tune.FailureConfig(max_failures=-1),
         ),
     )
-    tuner.fit()
+    interrupted = signal.getsignal(signal.SIGINT)
+    try:
+        tuner.fit()
+    finally:
+        signal.signal(signal.SIGINT, interrupted)  # Tune leaves its own behind
     return len(listener.ended)
