@@ -5,16 +5,14 @@ Nothing heavy is imported before a command needs it, so that ``coablate --help``
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
-from coablate_platform.study.errors import InputError
+from coablate_platform.study.errors import InputError, LaneLostError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from coablate_platform.driver import Command
     from coablate_platform.results.table import Table
 
@@ -58,7 +56,7 @@ def run(
     from coablate_platform import driver
 
     command = _command(study, data, protocol, seeds, set_, address, tracking)
-    _finish(lambda: driver.run(command, out, console, allow_mixed=mixed), out)
+    _finish(driver.run(command, out, console, allow_mixed=mixed), out)
 
 
 @app.command()
@@ -66,7 +64,7 @@ def resume(out: OutArgument = DEFAULT_OUT, study: KeyOption = None, mixed: Mixed
     """Go on with an interrupted study, as it was first asked for."""
     from coablate_platform import driver
 
-    _finish(lambda: driver.resume(out, study, console, allow_mixed=mixed), out)
+    _finish(driver.resume(out, study, console, allow_mixed=mixed), out)
 
 
 @app.command()
@@ -188,13 +186,15 @@ def main() -> None:
         sys.exit(app(standalone_mode=False) or 0)  # an Exit comes back as its code
     except InputError as error:
         _stop(str(error), 2)
+    except LaneLostError as error:
+        _stop(str(error), 1)
     except Exception as error:
         if hasattr(error, "format_message"):  # click's own errors: unknown option, missing argument
             _stop(error.format_message(), 2)  # empty where the help was shown already, for want of a command
         raise
 
 
-def _stop(message: str, code: int) -> NoReturn:
+def _stop(message: str, code: int) -> None:
     if message:
         line = " ".join(message.splitlines())
         Console(stderr=True).print(f"coablate: {line}", markup=False, highlight=False, soft_wrap=True)
@@ -226,14 +226,9 @@ def _command(
     )
 
 
-def _finish(work: "Callable[[], Table]", out: Path) -> Any:
+def _finish(table: "Table", out: Path) -> Any:
     from coablate_platform.results.render import render
-    from coablate_platform.run.policy import LaneLostError
 
-    try:
-        table = work()
-    except LaneLostError as error:
-        _stop(str(error), 1)
     print(render(table, "md"))
     console.print(f"Journal, tables and MLflow: {out} (coablate ui {out})", highlight=False, soft_wrap=True)
     if any(state.ended for row in table.rows for state in row.open):

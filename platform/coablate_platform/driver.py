@@ -18,10 +18,10 @@ from coablate_platform.results.table import Table, tabulate
 from coablate_platform.results.tracking import finish_follower, start_follower, tracking_uri
 from coablate_platform.run.cluster import check_reachable, joined, package_folders
 from coablate_platform.run.planning import plan_of, resolve, tasks
-from coablate_platform.run.policy import LaneLostError, to_run
+from coablate_platform.run.policy import to_run
 from coablate_platform.run.progress import Progress
 from coablate_platform.run.records import RunState
-from coablate_platform.study.errors import InputError
+from coablate_platform.study.errors import InputError, LaneLostError
 from coablate_platform.study.load import load_study
 from coablate_platform.study.overrides import parse
 from coablate_platform.study.plan import StudyPlan
@@ -127,7 +127,7 @@ def conclude(plan: StudyPlan, journal: Journal, allow_mixed: bool) -> Table:
     """Build the table from the journal, and write it and the figures beside the study in every format."""
     from coablate_platform.results.figures import draw  # matplotlib: only now
 
-    records = {run.run_id: journal.record(run.run_id) for run in plan.runs}
+    records = journal.records(plan)
     table = tabulate(plan, records, allow_mixed)
     save(table, journal)
     for name, content in draw(table, records).items():

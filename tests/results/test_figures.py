@@ -12,7 +12,7 @@ from coablate_platform.study.plan import StudyPlan
 
 
 def drawn(plan: StudyPlan, journal: Journal) -> dict[str, bytes]:
-    return draw(build_table(plan, journal), {run.run_id: journal.record(run.run_id) for run in plan.runs})
+    return draw(build_table(plan, journal), journal.records(plan))
 
 
 def texts(svg: bytes) -> list[str]:

@@ -6,8 +6,8 @@ import pytest
 
 from coablate_platform.run.cluster import Cluster, LaneSize
 from coablate_platform.run.keeper import Keeper
-from coablate_platform.run.policy import MAX_LOSSES, LaneLostError
-from coablate_platform.study.errors import InputError
+from coablate_platform.run.policy import MAX_LOSSES
+from coablate_platform.study.errors import InputError, LaneLostError
 from coablate_search_spaces.smoke import STUDY
 
 

@@ -185,9 +185,9 @@ def test_a_study_whose_dispatcher_dies_stops_and_says_how_to_go_on(store, tmp_pa
 
 
 def test_an_interrupt_stops_in_good_order_and_says_how_to_go_on(store, tmp_path):
-    process = started(store, tmp_path, pause=1.0)
-    process.send_signal(signal.SIGINT)
-    said = finished(process, code=130)
+    with killed_at_the_end(started(store, tmp_path, pause=1.0)) as process:
+        process.send_signal(signal.SIGINT)
+        said = finished(process, code=130)
     assert "coablate resume" in said
     assert "Traceback" not in said
     assert {run.info.status for run in tracked(tmp_path)} <= {"KILLED", "FINISHED"}

@@ -148,6 +148,10 @@ class Journal:
             else None,
         )
 
+    def records(self, plan: StudyPlan) -> dict[str, RunRecord]:
+        """Read the records of all the study's runs, by run id."""
+        return {run.run_id: self.record(run.run_id) for run in plan.runs}
+
     def predictions(self, run_id: str) -> Predictions:
         """Read what a completed run said of every test clip.
 

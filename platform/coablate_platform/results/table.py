@@ -77,7 +77,7 @@ def build_table(plan: StudyPlan, journal: Journal, allow_mixed: bool = False) ->
     Raises:
         InputError: the runs mix versions and ``allow_mixed`` is off.
     """
-    return tabulate(plan, {run.run_id: journal.record(run.run_id) for run in plan.runs}, allow_mixed)
+    return tabulate(plan, journal.records(plan), allow_mixed)
 
 
 def tabulate(plan: StudyPlan, records: dict[str, RunRecord], allow_mixed: bool = False) -> Table:

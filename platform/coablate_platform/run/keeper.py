@@ -15,7 +15,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from coablate_platform.run.cluster import LaneSize
 from coablate_platform.run.lane import LaneConfig, serve
-from coablate_platform.run.policy import MAX_LOSSES, LaneLostError
+from coablate_platform.run.policy import MAX_LOSSES
+from coablate_platform.study.errors import LaneLostError
 
 LOOK_S = 10.0  # between two looks for nodes that have joined
 log = logging.getLogger(__name__)

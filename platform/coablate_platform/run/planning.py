@@ -1,6 +1,7 @@
 """Resolves a study against a store: protocol, identities, and what each arm costs."""
 
 import dataclasses
+import os
 import time
 import traceback
 from typing import Any
@@ -146,7 +147,7 @@ def _planned(study: Study, arm: Arm, store: Store) -> PlannedArm:
 def _place(error: Exception) -> str:
     """Return the file and line in a model's code from which ``error`` came, torch's own left out."""
     frames = traceback.extract_tb(error.__traceback__)
-    last = [frame for frame in frames if not frame.filename.startswith(torch.__path__[0])][-1]
+    last = [frame for frame in frames if not frame.filename.startswith(f"{torch.__path__[0]}{os.sep}")][-1]
     return f"{last.filename}:{last.lineno}"
 
 

@@ -14,10 +14,6 @@ class DivergedError(Exception):
     """The training loss is no longer finite."""
 
 
-class LaneLostError(Exception):
-    """A lane fell as a whole again and again, or the dispatcher did; what was recorded stays."""
-
-
 def failure_of(error: BaseException) -> Failure:
     """Classify an error that ended an attempt."""
     text = "".join(traceback.format_exception(error))

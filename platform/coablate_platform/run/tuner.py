@@ -116,7 +116,7 @@ class _Listener(tune.Callback):  # type: ignore[misc]  # ray is untyped
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
         self._keeper.tend()
-        self._searcher.max_concurrent = self._keeper.started
+        self._searcher.max_concurrent = max(self._keeper.started, 1)  # 0 would be no limit
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any

@@ -8,6 +8,10 @@ class InputError(Exception):
     """A user's mistake, said in one line. The command line prints it without a traceback and exits with 2."""
 
 
+class LaneLostError(Exception):
+    """What trains was lost too often: a lane as a whole, or the dispatcher. What was recorded stays; exit code 1."""
+
+
 def did_you_mean(name: str, options: Iterable[str]) -> str:
     """Return `` (did you mean 'x'?)`` for the nearest option, else the sorted list of all options."""
     known = sorted(options)
