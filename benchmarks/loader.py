@@ -32,7 +32,7 @@ def plain_clips(store: Store, rows: list[int], modalities: tuple[str, ...]) -> i
     """Cut the same samples without seeking, threads, or uint8 scaling."""
     for number in rows:
         clip, cut = store.clip(number), draw(CONFIG, stream(0, number))
-        cut_skeleton(clip.xyz, cut, CONFIG.skeleton_frames, store.layout, CONFIG.jitter)
+        cut_skeleton(clip.xyz, cut, CONFIG, store.layout)
         if "video" in modalities and clip.video is not None:
             count = len(clip.video.packets)
             frames = np.stack(clip.video.decode(list(range(count)))).astype(np.float32) / 127.5 - 1

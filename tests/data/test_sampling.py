@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from coablate_platform.data.augment import Cut, draw, whole
-from coablate_platform.data.joints import KINECT_V1, LAYOUTS
+from coablate_platform.data.joints import KINECT_V1, LAYOUTS, JointLayout
 from coablate_platform.data.sampling import cut_sample, cut_skeleton, cut_video, frame_numbers
 from coablate_platform.study.config import DataConfig
 from coablate_platform.study.seeding import stream, stream_seed
@@ -16,8 +16,9 @@ CONFIG = DataConfig(frames=6, size=40, skeleton_frames=16, flip=0.5)
 PLAIN = replace(whole(CONFIG), side=1.0)
 
 
-def _skeleton(xyz, cut: Cut = PLAIN, frames: int = 16, jitter: float = 0.0):
-    return cut_skeleton(np.asarray(xyz, np.float32), cut, frames, KINECT_V1, jitter)
+def _skeleton(xyz, cut: Cut = PLAIN, layout: JointLayout = KINECT_V1, **settings):
+    config = replace(CONFIG, **({"jitter": 0.0} | settings))
+    return cut_skeleton(np.asarray(xyz, np.float32), cut, config, layout)
 
 
 def _clip(frames: int = 24, persons: int = 2):
@@ -71,7 +72,7 @@ def test_absent_persons_stay_exactly_zero():
 def test_a_gap_stays_a_gap_and_is_not_blended():
     xyz = _clip(9, 1)
     xyz[4:7] = 0
-    out = _skeleton(xyz, frames=17)  # every half frame
+    out = _skeleton(xyz, skeleton_frames=17)  # every half frame
     absent = (out == 0).all((1, 2, 3))
     assert absent.nonzero()[0].tolist() == [8, 9, 10, 11, 12]
     origin = xyz[0, 0, KINECT_V1.centre]
@@ -83,26 +84,46 @@ def test_a_gap_stays_a_gap_and_is_not_blended():
 def test_the_centre_is_person_0_where_first_tracked():
     xyz = _clip()
     xyz[:3, 0] = 0
-    out = _skeleton(xyz, frames=24)
+    out = _skeleton(xyz, skeleton_frames=24)
     np.testing.assert_array_equal(out[3, 0, KINECT_V1.centre], [0, 0, 0])
     np.testing.assert_allclose(out[0, 1], xyz[0, 1] - xyz[3, 0, KINECT_V1.centre], atol=1e-6)
     assert (out[:3, 0] == 0).all()
 
 
-def test_an_empty_skeleton_stays_empty():
-    assert (_skeleton(np.zeros((5, 2, 20, 3)), draw(CONFIG, stream(0)), jitter=0.1) == 0).all()
+def test_centred_in_every_frame_the_centre_joint_stands_still():
+    xyz = _clip()
+    out = _skeleton(xyz, skeleton_frames=24, centring="every")
+    np.testing.assert_allclose(out, xyz - xyz[:, :1, KINECT_V1.centre, None], atol=1e-6)
+    walking = xyz + np.linspace(0, 4, 24, dtype=np.float32)[:, None, None, None]
+    np.testing.assert_allclose(_skeleton(walking, skeleton_frames=24, centring="every"), out, atol=1e-5)
+    assert not np.allclose(_skeleton(walking, skeleton_frames=24), _skeleton(xyz, skeleton_frames=24), atol=1)
+
+
+def test_a_centre_that_is_lost_is_taken_from_the_frame_before():
+    xyz = _clip()
+    xyz[[0, 5, 6], 0, KINECT_V1.centre] = 0
+    out = _skeleton(xyz, skeleton_frames=24, centring="every")
+    for frame, origin in ((0, 1), (5, 4), (6, 4), (7, 7)):
+        np.testing.assert_allclose(out[frame, 1], xyz[frame, 1] - xyz[origin, 0, KINECT_V1.centre], atol=1e-6)
+
+
+@pytest.mark.parametrize("centring", ["first", "every"])
+def test_an_empty_skeleton_stays_empty(centring):
+    empty = np.zeros((5, 2, 20, 3))
+    assert (_skeleton(empty, draw(CONFIG, stream(0)), jitter=0.1, centring=centring) == 0).all()
 
 
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
 def test_mirroring_twice_is_nothing(layout):
     xyz = np.random.default_rng(0).normal(size=(8, 2, len(layout.joints), 3)).astype(np.float32)
     flip = replace(PLAIN, flip=True)
-    once = cut_skeleton(xyz, flip, 8, layout, 0.0)
-    twice = cut_skeleton(once + 5, flip, 8, layout, 0.0)  # away from zero, which means absent
-    np.testing.assert_allclose(twice, cut_skeleton(xyz, PLAIN, 8, layout, 0.0), atol=1e-5)
+    plain = _skeleton(xyz, PLAIN, layout, skeleton_frames=8)
+    once = _skeleton(xyz, flip, layout, skeleton_frames=8)
+    twice = _skeleton(once + 5, flip, layout, skeleton_frames=8)  # away from zero, which means absent
+    np.testing.assert_allclose(twice, plain, atol=1e-5)
     left = layout.joints.index("left hand")
     right = layout.joints.index("right hand")
-    np.testing.assert_allclose(once[:, :, left, 1:], cut_skeleton(xyz, PLAIN, 8, layout, 0.0)[:, :, right, 1:])
+    np.testing.assert_allclose(once[:, :, left, 1:], plain[:, :, right, 1:])
 
 
 def test_a_flip_mirrors_the_video_about_the_same_axis(store):

@@ -1,9 +1,10 @@
 """From a stored clip to what a model sees: pure functions of the clip and the cut.
 
-The skeleton is centred on the layout's centre joint of person 0 in the first frame of the window where that joint was
-tracked, and on the same point in all frames, so that walking stays walking. (The ancestors say "centred on joint 1 of
-person 0"; whether once or in every frame they leave open.) Absent joints are exactly zero before, in every step, and
-after: they are never interpolated from, moved or jittered.
+The skeleton is centred on the layout's centre joint of person 0. The ancestors say "centred on joint 1 of person 0";
+whether once or in every frame they leave open, so it is a setting: ``first`` takes the joint where it is first tracked in
+the window and moves all frames alike, so that walking stays walking; ``every`` takes it anew in every frame, which leaves
+the pose alone. Absent joints are exactly zero before, in every step, and after: they are never interpolated from, moved or
+jittered.
 """
 
 import math
@@ -38,7 +39,7 @@ def cut_sample(
         clip: from the store.
         cut: from :func:`~coablate_platform.data.augment.draw` in training,
             :func:`~coablate_platform.data.augment.whole` in evaluation.
-        config: sizes, and the strength of the joints' noise.
+        config: sizes, where the skeleton is centred, and the strength of the joints' noise.
         layout: the clip's joints.
         persons: persons of the sample M; missing ones are zeros.
         modalities: which to make; a video that is not asked for is not decoded.
@@ -53,7 +54,7 @@ def cut_sample(
     if "video" in modalities and clip.video is not None:
         sample["video"] = cut_video(clip.video, cut, config.size)
     if "skeleton" in modalities:
-        xyz = cut_skeleton(clip.xyz, cut, config.skeleton_frames, layout, config.jitter)
+        xyz = cut_skeleton(clip.xyz, cut, config, layout)
         padded = np.zeros((3, config.skeleton_frames, xyz.shape[2], persons), dtype=np.float32)
         padded[..., : xyz.shape[1]] = xyz.transpose(3, 0, 2, 1)[..., :persons]
         sample["skeleton"] = torch.from_numpy(padded)
@@ -102,32 +103,32 @@ def cut_video(video: StoredVideo, cut: Cut, size: int) -> torch.Tensor:
     return made.mul_(gain).add_(cut.brightness - cut.contrast).clamp_(-1.0, 1.0)
 
 
-def cut_skeleton(
-    xyz: NDArray[np.float32], cut: Cut, frames: int, layout: JointLayout, jitter: float
-) -> NDArray[np.float32]:
+def cut_skeleton(xyz: NDArray[np.float32], cut: Cut, config: DataConfig, layout: JointLayout) -> NDArray[np.float32]:
     """Resample the window, centre, turn, scale, mirror and jitter.
 
     Args:
         xyz: (T, M, V, 3) in metres, zeros where absent.
         cut: what was drawn.
-        frames: length T' of the result.
+        config: length T' of the result, centring, and the standard deviation of the noise in metres.
         layout: names the centre and each joint's mirror image.
-        jitter: standard deviation of the noise in metres.
 
     Returns:
         (T', M, V, 3), exactly zero where absent.
     """
     last = xyz.shape[0] - 1
-    positions = np.linspace(cut.start * last, (cut.start + cut.length) * last, frames)
+    positions = np.linspace(cut.start * last, (cut.start + cut.length) * last, config.skeleton_frames)
     moved, present = _resample(xyz, positions)
-    moved = np.asarray((moved - _origin(moved, present, layout.centre)) @ _turn(cut), dtype=np.float32)
+    origins = _origins(moved, present, layout.centre)
+    if config.centring == "first":
+        origins = origins[:1]
+    moved = np.asarray((moved - origins[:, None, None]) @ _turn(cut), dtype=np.float32)
     if cut.flip:
         mirror = list(layout.mirror)
         moved, present = moved[:, :, mirror], present[:, :, mirror]
         moved[..., 0] *= -1
     if cut.noise is not None:
         noise = np.random.Generator(np.random.PCG64(cut.noise)).standard_normal(moved.shape, dtype=np.float32)
-        moved += np.float32(jitter) * noise
+        moved += np.float32(config.jitter) * noise
     moved[~present] = 0.0
     return moved
 
@@ -148,12 +149,17 @@ def _resample(
     return mixed, present
 
 
-def _origin(xyz: NDArray[np.float32], present: NDArray[np.bool_], centre: int) -> NDArray[np.float32]:
-    """Return the centre joint of person 0 where it is first tracked, else of all that is there, else zero."""
+def _origins(xyz: NDArray[np.float32], present: NDArray[np.bool_], centre: int) -> NDArray[np.float32]:
+    """Return the centre joint of person 0 in each frame (T', 3), where it is not tracked that of the last frame before.
+
+    Frames before the first have the first's. Where it never is, the mean of all that is there, else zero, in all frames.
+    """
     tracked = present[:, 0, centre]
     if tracked.any():
-        return np.asarray(xyz[int(tracked.argmax()), 0, centre])
-    return np.asarray(xyz[present].mean(0) if present.any() else np.zeros(3), dtype=np.float32)
+        newest = np.maximum.accumulate(np.where(tracked, np.arange(len(xyz)), int(tracked.argmax())))
+        return np.asarray(xyz[newest, 0, centre])
+    mean = xyz[present].mean(0) if present.any() else np.zeros(3)
+    return np.broadcast_to(np.asarray(mean, dtype=np.float32), (len(xyz), 3))
 
 
 def _turn(cut: Cut) -> NDArray[np.float32]:

@@ -98,6 +98,7 @@ class DataConfig:
         frames: video frames a clip.
         size: height and width of a frame in pixels.
         skeleton_frames: frames the skeleton is resampled to.
+        centring: the skeleton moves with its centre joint's place in the ``first`` frame, or in ``every`` frame.
         crop_ratio: the shortest share of a clip that a training sample may span; 1 takes the whole clip.
         spatial_crop: the shortest side of a training crop as a share of the frame; 1 switches cropping off.
         flip: probability that a training sample is mirrored, video and skeleton together; only for classes that do
@@ -114,6 +115,7 @@ class DataConfig:
     frames: int = 8
     size: int = 56
     skeleton_frames: int = 32
+    centring: Literal["first", "every"] = "first"
     crop_ratio: float = 0.5
     spatial_crop: float = 0.8
     flip: float = 0.0
