@@ -12,7 +12,7 @@ class JointLayout:
         joints: names, one a joint (V).
         bones: (child, parent) pairs, the tree that graph networks use.
         official_bones: the tree of the data set's own viewer where it differs, else equal to ``bones``.
-        centre: the joint that sampling subtracts from all others: the middle of the spine.
+        centre: the joint that sampling subtracts from all others: the middle of the spine, or of the hips.
         mirror: for each joint the one that takes its place when left and right are swapped.
     """
 
@@ -71,7 +71,7 @@ _V1_BONES = (
     *((16, 0), (17, 16), (18, 17), (19, 18)),
 )
 KINECT_V1 = JointLayout(
-    name="kinect_v1", joints=_V1, bones=_V1_BONES, official_bones=_V1_BONES, centre=1, mirror=_mirror(_V1)
+    name="kinect_v1", joints=_V1, bones=_V1_BONES, official_bones=_V1_BONES, centre=0, mirror=_mirror(_V1)
 )
 """NW-UCLA and UTD-MHAD: 20 joints in the sensor's order; the reader of UTD-MHAD reorders its joints to it."""
 

@@ -1,10 +1,10 @@
 """From a stored clip to what a model sees: pure functions of the clip and the cut.
 
 The skeleton is centred on the layout's centre joint of person 0. The ancestors say "centred on joint 1 of person 0";
-whether once or in every frame they leave open, so it is a setting: ``first`` takes the joint where it is first tracked in
-the window and moves all frames alike, so that walking stays walking; ``every`` takes it anew in every frame, which leaves
-the pose alone. Absent joints are exactly zero before, in every step, and after: they are never interpolated from, moved or
-jittered.
+whether once or in every frame they leave open, so it is a setting: ``first`` takes the joint where it is first tracked
+in the window and moves all frames alike, so that walking stays walking; ``every`` takes it anew in every frame, which
+leaves the pose alone. Absent joints are exactly zero before, in every step, and after: they are never interpolated
+from, moved or jittered.
 """
 
 import math
@@ -150,9 +150,9 @@ def _resample(
 
 
 def _origins(xyz: NDArray[np.float32], present: NDArray[np.bool_], centre: int) -> NDArray[np.float32]:
-    """Return the centre joint of person 0 in each frame (T', 3), where it is not tracked that of the last frame before.
+    """Return the centre joint of person 0 in each frame (T', 3); where it is not tracked, that of the frame before.
 
-    Frames before the first have the first's. Where it never is, the mean of all that is there, else zero, in all frames.
+    Frames before the first have the first's. Where it never is, all have the mean of what is there, else zero.
     """
     tracked = present[:, 0, centre]
     if tracked.any():
