@@ -54,28 +54,13 @@ def test_every_draw_has_one_encoding(factors):
     seen: dict[str, Mapping[str, Any]] = {}
     for changes, parameters in _drawn(space, 200):
         assert space.encode(changes) == parameters
-        assert space.draw(Known(parameters)) == changes
+        assert space.draw_known(parameters) == changes
         assert seen.setdefault(repr(changes), parameters) == parameters
-
-
-@pytest.mark.parametrize("factors", SPACES.values(), ids=SPACES)
-def test_known_values_say_their_ranges_as_a_sampler_sees_them(factors):
-    space = Space(factors)
-    trial = optuna.create_study().ask()
-    known = Known(space.encode(space.draw(trial)))
-    space.draw(known)
-    assert known.asked == trial.params
-    for name, distribution in trial.distributions.items():
-        kind, arguments = known.ranges[name]
-        if kind == "categorical":
-            assert distribution.choices == arguments[0]
-        else:
-            assert (distribution.low, distribution.high, distribution.log) == arguments
 
 
 def test_placements_are_legal_and_all_can_be_drawn():
     every = Space({"placement": SITES}).grid(100_000)
-    drawn = [Space({"placement": SITES}).draw(Known(parameters))["placement"] for parameters in every]
+    drawn = [Space({"placement": SITES}).draw_known(parameters)["placement"] for parameters in every]
     for sites in drawn:
         check_placement(sites)
         assert len(sites) <= 3
@@ -95,6 +80,12 @@ def test_at_least_two_sites_are_always_there():
     assert {len(sites) for sites in drawn} == {2, 3}
     for sites in drawn:
         check_placement(sites)
+
+
+def test_a_space_is_fixed_where_every_draw_asks_the_same():
+    fixed = {name for name, factors in SPACES.items() if Space(factors).is_fixed}
+    assert fixed == {"float", "int", "choice", "named"}
+    assert Space({"parts": Subset(of=("tiam", "dsfm"))}).is_fixed
 
 
 def test_subsets_keep_their_size_and_order():
@@ -128,7 +119,7 @@ def test_a_grown_space_still_knows_old_trials():
     assert grown.draw(known) == {"fusion": "dsfm", "rate": 0.5}
     shrunk = Space({"fusion": Choice(options=("mmtm",))})
     with pytest.raises(InputError, match="'dsfm' is none of 'mmtm'"):
-        shrunk.draw(Known(old))
+        shrunk.draw_known(old)
 
 
 def test_grids_are_whole_and_keep_their_budget():

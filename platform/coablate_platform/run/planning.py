@@ -95,7 +95,7 @@ def tasks(study: Study, store: Store) -> list[tuple[Arm, Task]]:
     configs = {arm.name: study.config(arm) for arm in study.arms}
     return [
         (arm, _task(configs[arm.name], store.fingerprint, (study.seed, seed)))
-        for seed in range(study.seeds)
+        for seed in range(study.first_seed, study.first_seed + study.seeds)
         for arm in study.arms
     ]
 

@@ -7,7 +7,7 @@ import torch
 from coablate_platform.run.records import Failure, RunState
 
 MAX_LOSSES = 3  # times a run may take its lane down with it before it is given up
-RETRIED_ON_RESUME = (RunState.CRASHED, RunState.LOST, RunState.OUT_OF_MEMORY)  # a change outside may have cured it
+RETRIED = (RunState.CRASHED, RunState.LOST, RunState.OUT_OF_MEMORY)  # a change outside may have cured it
 
 
 class DivergedError(Exception):
@@ -31,4 +31,4 @@ def must_restart_lane(error: BaseException, workers: int) -> bool:
 
 def to_run(state: RunState) -> bool:
     """Say whether a (re)started study has to run this: not what is completed, nor what would only diverge again."""
-    return not state.ended or state in RETRIED_ON_RESUME
+    return not state.ended or state in (*RETRIED, RunState.STOPPED)

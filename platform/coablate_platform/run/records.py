@@ -1,6 +1,6 @@
 """What is said about a run: its states, an epoch's report, its conclusion, its failure; and who writes it down."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
@@ -18,6 +18,7 @@ class RunState(StrEnum):
     OUT_OF_MEMORY = "out_of_memory"  # the device or the host refused memory
     CRASHED = "crashed"  # an exception in model, data or storage
     LOST = "lost"  # its process or node died as often as the policy allows
+    STOPPED = "stopped"  # a search gave it up; whoever needs it whole goes on from its checkpoint
 
     @property
     def ended(self) -> bool:
@@ -58,6 +59,41 @@ class Failure:
     state: RunState
     reason: str
     traceback: str = ""
+
+
+class TrialOutcome(StrEnum):
+    """How a trial of a search ended, in Optuna's words."""
+
+    COMPLETE = "complete"  # trained to its full budget
+    PRUNED = "pruned"  # given up by the stopping rule
+    FAILED = "failed"  # diverged, crashed, out of memory, lost, or refused by the model
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialRecord:
+    """One trial of a search.
+
+    Args:
+        number: from 0, in the order in which they were drawn.
+        params: what was drawn, by parameter.
+        sampled: whether the sampler drew it; else it was given (the base, a point, a grid's).
+        run_id: the run that is its training; empty where the model refused the configuration.
+        cost: ``parameters`` and ``flops`` of the configuration.
+        outcome: None while it is open.
+        values: the validation metric, and the costs it is traded against; at the last rung where it was given up.
+        epoch: the last epoch that was judged; 0 while it is open.
+        reason: why it failed.
+    """
+
+    number: int
+    params: dict[str, bool | int | float | str | None]
+    sampled: bool
+    run_id: str = ""
+    cost: dict[str, int] = field(default_factory=dict)
+    outcome: TrialOutcome | None = None
+    values: tuple[float, ...] = ()
+    epoch: int = 0
+    reason: str = ""
 
 
 class Recorder(Protocol):

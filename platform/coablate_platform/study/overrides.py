@@ -27,6 +27,20 @@ def apply(config: Config, changes: Mapping[str, Any]) -> Config:
     return config
 
 
+def part(config: object, path: str) -> Any:
+    """Return the value of a dotted field.
+
+    Raises:
+        InputError: a field does not exist (the nearest is named).
+    """
+    for name in path.split("."):
+        names = [field.name for field in dataclasses.fields(config)] if dataclasses.is_dataclass(config) else []
+        if name not in names:
+            raise InputError(f"{path}: the configuration has no field {name!r}{did_you_mean(name, names)}")
+        config = getattr(config, name)
+    return config
+
+
 def parse(text: str) -> tuple[str, Any]:
     """Read ``a.b=c`` as a dotted field and a value: JSON where it is JSON (numbers, lists, null), else a string.
 

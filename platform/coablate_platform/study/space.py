@@ -151,6 +151,11 @@ class Subset:
     def _most(self) -> int:
         return len(self.of) if self.most is None else self.most
 
+    @property
+    def is_free(self) -> bool:
+        """Whether any subset will do."""
+        return self.least == 0 and self._most == len(self.of)
+
     def draw(self, name: str, suggest: Suggest) -> tuple[str, ...]:
         drawn: list[str] = []
         for place, member in enumerate(self.of):
@@ -271,6 +276,22 @@ class Space:
                 drawn[name] = domain.draw(name, suggest)
         return drawn
 
+    def draw_known(self, parameters: Mapping[str, Plain]) -> dict[str, Any]:
+        """Return what these parameters draw.
+
+        Raises:
+            InputError: one is missing, or outside what the space allows.
+        """
+        return self.draw(Known(parameters))
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether every draw has the same parameters with the same ranges."""
+        return not any(
+            domain.when or isinstance(domain, Placement) or (isinstance(domain, Subset) and not domain.is_free)
+            for domain in self.factors.values()
+        )
+
     def encode(self, changes: Mapping[str, Any]) -> dict[str, Plain]:
         """Return the parameters that draw these values; ``changes`` may leave out factors that do not exist with them.
 
@@ -302,36 +323,27 @@ class Space:
 
 
 class Known:
-    """Suggests what is known already, and keeps what it was asked for.
+    """Suggests what is known already, and keeps what it was asked for in ``asked``.
 
     Args:
         parameters: parameter -> value.
         otherwise: what to say of parameters that are not among them.
-
-    Attributes:
-        asked: parameter -> value, in the order in which they were asked for.
-        ranges: parameter -> (kind, arguments) as suggested: ``float`` or ``int`` (low, high, log), or
-            ``categorical`` (choices,).
     """
 
     def __init__(self, parameters: Mapping[str, Plain], otherwise: Mapping[str, Plain] | None = None) -> None:
         self._parameters = dict(otherwise or {}) | dict(parameters)
         self.asked: dict[str, Plain] = {}
-        self.ranges: dict[str, tuple[str, tuple[Any, ...]]] = {}
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-        self.ranges[name] = ("float", (low, high, log))
         return float(self._number(name, low, high))
 
     def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
-        self.ranges[name] = ("int", (low, high, log))
         return int(self._number(name, low, high))
 
     def suggest_categorical(self, name: str, choices: Sequence[Plain]) -> Any:
         value = self._known(name)
         if not any(value == choice and type(value) is type(choice) for choice in choices):
             raise InputError(f"{name}: {value!r} is none of {', '.join(map(repr, choices))}")
-        self.ranges[name] = ("categorical", (tuple(choices),))
         return value
 
     def _number(self, name: str, low: float, high: float) -> Any:

@@ -43,7 +43,7 @@ class Study:
         base: the configuration that arms depart from.
         arms: in table order.
         reference: the arm that the others are compared with.
-        seeds: run seeds 0 … seeds-1; each is a block over all arms.
+        seeds: how many run seeds, from ``first_seed`` on; each is a block over all arms.
         seed: study seed; every random stream derives from it and the run seed.
         resources: what each worker holds.
 
@@ -57,6 +57,7 @@ class Study:
     arms: tuple[Arm, ...]
     reference: str
     seeds: int = 3
+    first_seed: int = 0
     seed: int = 0
     resources: Resources = Resources()
 

@@ -1,0 +1,291 @@
+"""A search's course: what to try next, when a trial is given up, and what came of each.
+
+It knows neither Ray nor a clock: it is asked for draws and told what runs report, in whatever order they do. What it
+decides is written into a book (the journal) before anybody acts on it; Optuna's study follows from the book and is
+rebuilt from it at every start, so that neither a crash nor another search can put anything else into it.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import optuna
+from optuna.study import StudyDirection
+from optuna.trial import TrialState
+from sqlalchemy.exc import SQLAlchemyError
+
+from coablate_platform.run.policy import to_run
+from coablate_platform.run.records import EpochReport, RunState, TrialOutcome, TrialRecord
+from coablate_platform.run.samplers import KEEPS_COUNT, pruner_of, sampler_of
+from coablate_platform.study.config import RunConfig
+from coablate_platform.study.errors import InputError
+from coablate_platform.study.search import Search
+from coablate_platform.study.space import Known, Plain
+
+_STATES = {TrialOutcome.PRUNED: TrialState.PRUNED, TrialOutcome.FAILED: TrialState.FAIL}
+
+
+class Book(Protocol):
+    """Where trials and runs are written down."""
+
+    def trials(self) -> Sequence[TrialRecord]:
+        """Return the search's trials by number."""
+        ...
+
+    def write_trial(self, record: TrialRecord) -> None: ...
+
+    def state(self, run_id: str) -> RunState: ...
+
+    def epochs(self, run_id: str) -> Sequence[EpochReport]:
+        """Return what the run has reported so far."""
+        ...
+
+    def stop(self, run_id: str) -> None:
+        """Write down that a search has given the run up."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draw:
+    """A trial to work on: its number, the run that is its training, and that run's configuration."""
+
+    number: int
+    run_id: str
+    config: RunConfig
+
+
+class Sweep:
+    """One search from its first trial to its last.
+
+    Args:
+        search: what is declared.
+        name: of Optuna's study; no other search may have it.
+        book: where trials are written down.
+        identify: returns the run id of a configuration.
+        cost: returns what a configuration costs, by the names in ``search.costs`` (and more).
+        storage: URL of Optuna's storage; None keeps it in memory.
+
+    Raises:
+        InputError: the storage cannot be opened.
+    """
+
+    def __init__(
+        self,
+        search: Search,
+        name: str,
+        book: Book,
+        identify: Callable[[RunConfig], str],
+        cost: Callable[[RunConfig], Mapping[str, int]],
+        storage: str | None = None,
+    ) -> None:
+        self._search = search
+        self._book = book
+        self._identify = identify
+        self._cost = cost
+        self._metric = f"validation/{search.base.training.metric}"
+        self._given = search.first
+        if search.sampler == "grid":
+            self._given += [point for point in search.space.grid(search.trials) if point not in self._given]
+        self._records = {record.number: record for record in book.trials()}
+        self._trials: dict[int, optuna.Trial] = {}
+        self._seen: dict[int, int] = {}  # trial -> the last epoch that the stopping rule has judged
+        self._stops: dict[int, bool] = {}  # trial -> what it said of that epoch
+        self._waiting: dict[str, list[int]] = {}
+        self.study = self._rebuilt(name, storage)
+        self._again = [record for record in self._records.values() if record.outcome is None]
+
+    @property
+    def size(self) -> int:
+        """How many trials the search will have had at its end."""
+        return min(self._search.trials, len(self._given)) if self._search.sampler == "grid" else self._search.trials
+
+    @property
+    def records(self) -> list[TrialRecord]:
+        """The trials so far, by number."""
+        return [self._records[number] for number in sorted(self._records)]
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether there is nothing left to draw; runs may still be at work."""
+        return not self._again and len(self._records) >= self.size
+
+    def next(self) -> Draw | None:
+        """Return a trial to work on, or None where all that is left is being worked on.
+
+        A configuration that was tried before takes its outcome from the book and costs nothing.
+        """
+        while not self.exhausted:
+            record = self._again.pop(0) if self._again else self._begin()
+            if record.run_id in self._waiting:
+                self._waiting[record.run_id].append(record.number)
+            elif (draw := self._open(record)) is not None:
+                self._waiting[record.run_id] = [record.number]
+                return draw
+        return None
+
+    def report(self, run_id: str, result: Mapping[str, Any]) -> bool:
+        """Take in what a run says, and return whether it is to be stopped.
+
+        Args:
+            run_id: the run.
+            result: its ``state`` and, while it is running, ``epoch`` and its metrics; ``reason`` where it failed.
+        """
+        state, numbers = RunState(result["state"]), self._waiting[run_id]
+        if state.ended:
+            for number in numbers:
+                self._end(number, state, str(result.get("reason", "")))
+        else:
+            stops = [self._judge(number, int(result["epoch"]), float(result[self._metric])) for number in numbers]
+            if not all(stops):
+                return False
+            self._book.stop(run_id)
+            for number in numbers:
+                self._end(number, RunState.STOPPED)
+        del self._waiting[run_id]
+        return not state.ended
+
+    def _begin(self) -> TrialRecord:
+        """Draw a new trial and write it down."""
+        number = len(self._records)
+        self.study.sampler = sampler_of(self._search, number)
+        given = self._given[number] if number < len(self._given) else None
+        trial, changes = self._ask(self.study, given)
+        record = TrialRecord(number=number, params=dict(trial.params), sampled=given is None)
+        try:
+            config = self._search.config(changes)
+        except InputError as error:  # the space allows what the model refuses
+            record = replace(record, outcome=TrialOutcome.FAILED, reason=str(error))
+        else:
+            record = replace(record, run_id=self._identify(config), cost=dict(self._cost(config)))
+        self._trials[number] = trial
+        self._write(record)
+        return record
+
+    def _open(self, record: TrialRecord) -> Draw | None:
+        """Return what is left to do of a trial: nothing where its run's outcome is known."""
+        if record.outcome is not None:
+            return None
+        state, reports = self._book.state(record.run_id), self._book.epochs(record.run_id)
+        stops = [self._judge(record.number, report.epoch, report.metrics[self._metric]) for report in reports]
+        if state is RunState.COMPLETED or not to_run(state):
+            self._end(record.number, state, "a run of this configuration failed before")
+        elif any(stops):
+            self._book.stop(record.run_id)
+            self._end(record.number, RunState.STOPPED)
+        else:
+            changes = self._search.space.draw(self._known(record))
+            return Draw(number=record.number, run_id=record.run_id, config=self._search.config(changes))
+        return None
+
+    def _judge(self, number: int, epoch: int, value: float) -> bool:
+        """Show the stopping rule a report, unless it has seen it, and return whether the trial is to be given up."""
+        if self._search.costs:
+            return False  # between several objectives there is no worse half
+        trial = self._trials[number]
+        if epoch > self._seen.get(number, 0):
+            trial.report(value, epoch)
+            self._seen[number] = epoch
+            self._stops[number] = trial.should_prune()
+        return self._stops[number]
+
+    def _end(self, number: int, state: RunState, reason: str = "") -> None:
+        """Write down how a trial ended, and let Optuna know."""
+        record = self._records[number]
+        reports = self._book.epochs(record.run_id)
+        if state is RunState.COMPLETED:
+            outcome, value = TrialOutcome.COMPLETE, self._selected(reports)
+            values = (value, *(float(record.cost[name]) for name in self._search.costs))
+            self._write(replace(record, outcome=outcome, values=values, epoch=reports[-1].epoch))
+        elif state is RunState.STOPPED:
+            epoch = self._seen[number]
+            value = next(report.metrics[self._metric] for report in reports if report.epoch == epoch)
+            self._write(replace(record, outcome=TrialOutcome.PRUNED, values=(value,), epoch=epoch))
+        else:
+            epoch = self._seen.get(number, 0)
+            self._write(replace(record, outcome=TrialOutcome.FAILED, epoch=epoch, reason=f"{state.value}: {reason}"))
+
+    def _selected(self, reports: Sequence[EpochReport]) -> float:
+        """Return the metric at the epoch that the search's configurations select."""
+        selection = self._search.base.training.selection
+        values = {report.epoch: report.metrics[self._metric] for report in reports}
+        if selection == "best":
+            return max(values.values())
+        return values[max(values) if selection == "last" else int(selection)]
+
+    def _write(self, record: TrialRecord) -> None:
+        """Write a trial down in the book, and only then in Optuna's study."""
+        self._book.write_trial(record)
+        self._records[record.number] = record
+        self._tell(self.study, self._trials[record.number], record)
+
+    @staticmethod
+    def _tell(study: optuna.Study, trial: optuna.Trial, record: TrialRecord) -> None:
+        if record.outcome is None:
+            trial.set_user_attr("run_id", record.run_id)
+        elif record.outcome is TrialOutcome.COMPLETE:
+            study.tell(trial, list(record.values))
+        else:
+            study.tell(trial, state=_STATES[record.outcome])
+
+    def _ask(self, study: optuna.Study, given: Mapping[str, Plain] | None) -> tuple[optuna.Trial, dict[str, Any]]:
+        if given is not None:
+            study.enqueue_trial(dict(given))
+        trial = study.ask()
+        return trial, self._search.space.draw(trial)
+
+    def _known(self, record: TrialRecord) -> Known:
+        """Return a trial's parameters; of factors that were added since, it has the base's."""
+        return Known(record.params, otherwise=self._given[0])
+
+    def _rebuilt(self, name: str, storage: str | None) -> optuna.Study:
+        """Return Optuna's study as the book tells it."""
+        directions = [StudyDirection.MAXIMIZE, *(StudyDirection.MINIMIZE for _ in self._search.costs)]
+        pruner = pruner_of(self._search)
+        memory = optuna.storages.InMemoryStorage()
+        self.study = optuna.create_study(storage=memory, study_name=name, directions=directions, pruner=pruner)
+        for record in self.records:
+            self._replay(record)
+        if storage is None:
+            return self.study
+        with _readable(storage):
+            if name in optuna.get_all_study_names(storage):
+                optuna.delete_study(study_name=name, storage=storage)
+            optuna.copy_study(from_study_name=name, from_storage=memory, to_storage=storage)
+            study = optuna.load_study(study_name=name, storage=storage, pruner=pruner)
+        for trial in study.get_trials(deepcopy=False):
+            if not trial.state.is_finished():
+                self._trials[trial.number] = optuna.Trial(study, trial._trial_id)
+        return study
+
+    def _replay(self, record: TrialRecord) -> None:
+        """Let a trial of the book happen again: draw, reports, end."""
+        by_number = self._search.sampler in KEEPS_COUNT
+        self.study.sampler = sampler_of(self._search, record.number) if by_number else optuna.samplers.RandomSampler()
+        known = self._known(record)
+        try:
+            self._search.space.draw(known)
+        except InputError as error:  # the space has lost a value since: the trial keeps its place, and teaches nothing
+            self.study.add_trial(optuna.trial.create_trial(state=TrialState.FAIL))
+            if record.outcome is None:
+                self._records[record.number] = replace(record, outcome=TrialOutcome.FAILED, reason=str(error))
+                self._book.write_trial(self._records[record.number])
+            return
+        trial, _ = self._ask(self.study, known.asked)
+        self._trials[record.number] = trial
+        if record.sampled and by_number:
+            trial.relative_params  # noqa: B018  # where the sampler notes that it has drawn
+        self._tell(self.study, trial, replace(record, outcome=None))
+        for report in self._book.epochs(record.run_id) if record.run_id else ():
+            if record.outcome is None or report.epoch <= record.epoch:
+                self._judge(record.number, report.epoch, report.metrics[self._metric])
+        if record.outcome is not None:
+            self._tell(self.study, trial, record)
+
+
+@contextlib.contextmanager
+def _readable(storage: str) -> Iterator[None]:
+    try:
+        yield
+    except (SQLAlchemyError, ImportError, ValueError, OSError) as error:
+        raise InputError(f"Optuna storage {storage}: {type(error).__name__}: {str(error).splitlines()[0]}") from None

@@ -1,0 +1,163 @@
+"""The declared search: a base configuration, what may vary, how to look, and what is confirmed at the end."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from coablate_platform.study.config import RunConfig
+from coablate_platform.study.errors import InputError
+from coablate_platform.study.overrides import apply, difference, part
+from coablate_platform.study.space import Choice, Plain, Space, Subset
+from coablate_platform.study.study import Arm, Resources, Study
+
+COSTS = ("flops", "parameters")
+"""What a search may trade accuracy against: both come from a model's description."""
+
+CONFIRMED = "confirmed"
+REFERENCE = "reference"
+SEARCH_SEED = 0  # of every trial; the confirmation's seeds come after it, so that no lucky one is counted twice
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stopping:
+    """When a trial is given up.
+
+    Args:
+        rule: ``asha`` (asynchronous successive halving), ``hyperband`` (brackets of it that differ in ``grace``),
+            ``median`` (worse than half of the others at the same epoch), or ``none``.
+        grace: epochs that every trial gets.
+        reduction: of those that reach a rung, one in so many goes on; the next rung is so many times later.
+
+    Raises:
+        InputError: a number is out of range.
+    """
+
+    rule: Literal["none", "asha", "hyperband", "median"] = "asha"
+    grace: int = 1
+    reduction: int = 3
+
+    def __post_init__(self) -> None:
+        if self.grace < 1 or self.reduction < 2:
+            raise InputError(
+                f"stopping: grace is {self.grace} and reduction {self.reduction}, expected at least 1 and at least 2"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """A search is one value in one file; ``STUDY`` is the name under which it is found there.
+
+    Trials are judged by the validation split. The base is always the first trial and the reference of the confirmation.
+
+    Args:
+        name: short name, used in folders.
+        title: one line for people.
+        base: the configuration that trials depart from, and the first of them.
+        space: what may vary.
+        trials: how many configurations are tried.
+        sampler: ``random``, ``qmc``, ``tpe``, ``gp``, ``cmaes``, ``nsga2`` or ``grid``.
+        stopping: when a trial is given up.
+        costs: what the metric is traded against, of :data:`COSTS`; with any, the result is a Pareto front.
+        points: configurations that are tried before the sampler's own: dotted field -> value.
+        confirm: how many of the best are run again at the full budget.
+        seeds: seeds of the confirmation.
+        seed: study seed; every random stream, and every draw of the sampler, derives from it.
+        resources: what each worker holds.
+
+    Raises:
+        InputError: the base or a point is outside the space, or sampler, stopping rule and space do not go together.
+    """
+
+    name: str
+    title: str
+    base: RunConfig
+    space: Space
+    trials: int = 50
+    sampler: Literal["random", "qmc", "tpe", "gp", "cmaes", "nsga2", "grid"] = "tpe"
+    stopping: Stopping = Stopping()
+    costs: Sequence[Literal["flops", "parameters"]] = ()
+    points: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
+    confirm: int = 3
+    seeds: int = 3
+    seed: int = 0
+    resources: Resources = field(default_factory=Resources)
+
+    def __post_init__(self) -> None:
+        for name, least in (("trials", 1), ("confirm", 1), ("seeds", 1)):
+            if getattr(self, name) < least:
+                raise InputError(f"search {self.name}: {name} is {getattr(self, name)}, expected at least {least}")
+        if self.base.data.validation == "none":
+            raise InputError(
+                f"search {self.name}: trials are judged by validation, which needs data.validation='subjects'"
+            )
+        for point in self.first:
+            self.config(self.space.draw_known(point))
+        self._check_sampler()
+
+    @property
+    def first(self) -> list[dict[str, Plain]]:
+        """Parameters of the base, then of the points: what is tried before the sampler is asked."""
+        try:
+            base = self.space.encode(self.varied(self.base))
+        except InputError as error:
+            raise InputError(f"search {self.name}: the base is outside the space: {error}") from None
+        return [base, *(self.space.encode(self.varied(apply(self.base, point))) for point in self.points)]
+
+    def varied(self, config: RunConfig) -> dict[str, Any]:
+        """Return the values that a configuration has in this space's factors."""
+        return {name: part(config, name) for name in self.space.factors}
+
+    def config(self, changes: Mapping[str, Any]) -> RunConfig:
+        """Return the whole configuration of what was drawn."""
+        return apply(self.base, changes)
+
+    def override(self, changes: Mapping[str, Any], seeds: int | None = None) -> "Search":
+        """Return the search over a changed base, and with another number of confirmation seeds where one is given.
+
+        Raises:
+            InputError: a field is unknown, a value of the wrong type, or the field is a factor of this search.
+        """
+        for path in changes:
+            if clash := [name for name in self.space.factors if name == path or name.startswith(f"{path}.")]:
+                raise InputError(f"{path}: search {self.name} varies {clash[0]}; only what all trials share can be set")
+        return dataclasses.replace(self, base=apply(self.base, changes), seeds=seeds or self.seeds)
+
+    def confirmation(self, best: Mapping[str, RunConfig]) -> Study:
+        """Return the study that runs the best configurations and the base again at the full budget.
+
+        Args:
+            best: name -> configuration. The base is left out of them: it is the reference.
+        """
+        arms = [Arm(name=REFERENCE, changes={})]
+        for name, config in best.items():
+            if config != self.base:
+                arms.append(Arm(name=name, changes=difference(config, self.base)))
+        return Study(
+            name=f"{self.name}-{CONFIRMED}",
+            title=f"{self.title}: the best, confirmed",
+            base=self.base,
+            arms=tuple(arms),
+            reference=REFERENCE,
+            seeds=self.seeds,
+            first_seed=SEARCH_SEED + 1,
+            seed=self.seed,
+            resources=self.resources,
+        )
+
+    def _check_sampler(self) -> None:
+        domains = list(self.space.factors.values())
+        if self.sampler == "grid":
+            self.space.grid(self.trials)
+        if self.sampler in ("qmc", "gp", "cmaes") and not self.space.is_fixed:
+            raise InputError(
+                f"search {self.name}: sampler {self.sampler} needs the same parameters in every trial, and this space "
+                "has conditions or a placement; tpe and random can search it"
+            )
+        if self.sampler == "cmaes" and any(isinstance(domain, Choice | Subset) for domain in domains):
+            raise InputError(f"search {self.name}: sampler cmaes needs numbers; tpe and gp can search choices")
+        if self.costs and (self.sampler in ("gp", "cmaes") or self.stopping.rule != "none"):
+            raise InputError(
+                f"search {self.name}: with costs there is no one best, so that stopping must be 'none' and the sampler "
+                f"nsga2, tpe, random, qmc or grid (got {self.stopping.rule} and {self.sampler})"
+            )

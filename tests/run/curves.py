@@ -1,0 +1,64 @@
+"""A search whose runs' curves are known: accuracy rises to a plateau that rate, floor and fusion decide."""
+
+import math
+from typing import Any
+
+from coablate_platform.run.simulation import Curve, MemoryBook, Simulation
+from coablate_platform.run.sweep import Sweep
+from coablate_platform.study.config import RunConfig
+from coablate_platform.study.identity import run_id
+from coablate_platform.study.overrides import apply
+from coablate_platform.study.search import Search, Stopping
+from coablate_platform.study.space import Choice, Float, Space
+from coablate_search_spaces._cc_dfarm import BASE
+
+EPOCHS = 27
+METRIC = "validation/accuracy"
+FACTORS = {
+    "training.learning_rate": Float(low=1e-4, high=1e-1, log=True),
+    "model.fusion": Choice(options=("dsfm", "mmtm")),
+    "model.floor": Float(low=0.0, high=1.0, when={"model.fusion": ("dsfm",)}),
+}
+BEST = {"training.learning_rate": 3e-3, "model.floor": 0.7}
+
+
+def search(**changes: Any) -> Search:
+    """A search of these factors; ``changes`` are its other fields."""
+    base = apply(BASE, {"training.epochs": EPOCHS})
+    declared: dict[str, Any] = {
+        "name": "curves",
+        "title": "Known curves",
+        "base": base,
+        "space": Space(FACTORS),
+        "trials": 60,
+        "stopping": Stopping(rule="asha", grace=1, reduction=3),
+    }
+    return Search(**(declared | changes))
+
+
+def plateau(config: RunConfig) -> float:
+    """The accuracy after endless training: 0.95 at best, 0.05 less with MMTM."""
+    rate, model = config.training.learning_rate, config.model
+    away = math.log10(rate / BEST["training.learning_rate"]) ** 2 / 4
+    loss = 0.05 if model.fusion == "mmtm" else (model.floor - BEST["model.floor"]) ** 2 / 5
+    return max(0.95 - away - loss, 0.1)
+
+
+def curve(config: RunConfig) -> Curve:
+    """Smooth and deterministic; slower for small rates."""
+    pace = 4 if config.training.learning_rate > 1e-3 else 8
+    return Curve(values=[plateau(config) * (1 - math.exp(-(epoch + 1) / pace)) for epoch in range(EPOCHS)])
+
+
+def identify(config: RunConfig) -> str:
+    return run_id(config, "curves", (0, 0))
+
+
+def cost(config: RunConfig) -> dict[str, int]:
+    return {"parameters": 1000, "flops": 100 if config.model.fusion == "mmtm" else 200}
+
+
+def simulate(declared: Search, book: MemoryBook, lanes: int = 4, storage: str | None = None, curves: Any = curve):
+    """The sweep and the simulation that works it off."""
+    sweep = Sweep(declared, declared.name, book, identify, cost, storage)
+    return sweep, Simulation(sweep, book, curves, METRIC, lanes)
