@@ -29,7 +29,7 @@ from coablate_platform.run.cluster import joined
 from coablate_platform.run.loop import Task, train
 from coablate_platform.run.planning import clips_of, resolve, tasks
 from coablate_platform.run.records import Conclusion, RunState
-from coablate_platform.run.tuner import Places, Work, run_all
+from coablate_platform.run.tuner import InOrder, Places, Work, run_all
 
 STOCK_RUNS = 3  # each takes more than 10 s
 CPU = torch.device("cpu")
@@ -51,7 +51,7 @@ def through_lanes(work: list[Work], store: Store, folder: str) -> list[float]:
             ends.append(time.perf_counter())
 
     places = Places(store=store.uri, checkpoints=f"{folder}/checkpoints", recorder=Journal(folder))
-    run_all(STUDY, work, places, note, most_lanes=1)
+    run_all(STUDY, InOrder(work, note), places, most_lanes=1)
     return ends
 
 

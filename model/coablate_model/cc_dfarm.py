@@ -40,8 +40,8 @@ class CCDFARM:
         hcn_features: F, features of every joint in HCN.
         fusion: what stands at the sites.
         placement: the sites, in order; may be empty.
-        floor: λ of DSFM, the least a gate can be.
-        reduction: r of DSFM.
+        floor: λ of DSFM, the least a gate can be, where a site names none of its own.
+        reduction: r of DSFM, likewise.
         mmtm_gain: scale of MMTM's gates; the paper's equations say 2, the public code 1.
         mmtm_relu: ReLU on MMTM's joint vector; the equations have none, the public code has one.
         mmtm_ratio: MMTM's joint width is 2(C + C') over this.
@@ -92,7 +92,7 @@ class CCDFARM:
         self._check_values()
         check_placement(self.placement)
         for site in self.placement:
-            if self.fusion == "dsfm" and site.channels < self.reduction:
+            if self.fusion == "dsfm" and site.reduction is None and site.channels < self.reduction:
                 raise ValueError(f"site {site}: {site.channels} channels cannot be reduced by {self.reduction}")
 
     def _check_values(self) -> None:
@@ -220,7 +220,12 @@ def _build_fusion(config: CCDFARM, site: Site, persons: int) -> nn.Module:
     if config.fusion == "mmtm":
         return MMTM((rgb, skeleton), ratio=config.mmtm_ratio, gain=config.mmtm_gain, relu=config.mmtm_relu)
     modalities = [rgb] + [skeleton] * (1 if site.skeleton == "fc7" else persons)
-    return DSFM(modalities, site.channels, floor=config.floor, reduction=config.reduction)
+    return DSFM(
+        modalities,
+        site.channels,
+        floor=config.floor if site.floor is None else site.floor,
+        reduction=site.reduction or config.reduction,
+    )
 
 
 def _build_i3d(config: CCDFARM, shape: Shape) -> I3D:

@@ -24,20 +24,28 @@ class Site:
         rgb: I3D endpoint, ``Mixed_3c`` … ``Mixed_5c``.
         skeleton: HCN layer, ``conv4``, ``conv5``, ``conv6`` or ``fc7``.
         channels: DSFM's block width C; MMTM has none and ignores it.
+        floor: λ of this site's DSFM; None: the model's.
+        reduction: r of this site's DSFM; None: the model's.
 
     Raises:
-        ValueError: an unknown endpoint or layer, or a block without channels.
+        ValueError: an unknown endpoint or layer, a block without channels, or a number out of range.
     """
 
     rgb: str
     skeleton: str
     channels: int
+    floor: float | None = None
+    reduction: int | None = None
 
     def __post_init__(self) -> None:
         _known("I3D endpoint", self.rgb, RGB_SITES)
         _known("HCN layer", self.skeleton, LAYERS)
         if self.channels < 1:
             raise ValueError(f"site {self}: channels is {self.channels}, expected at least 1")
+        if self.floor is not None and not 0 <= self.floor <= 1:
+            raise ValueError(f"site {self}: floor is {self.floor}, expected a number from 0 to 1")
+        if self.reduction is not None and not 1 <= self.reduction <= self.channels:
+            raise ValueError(f"site {self}: {self.channels} channels cannot be reduced by {self.reduction}")
 
     def __str__(self) -> str:
         return f"{self.rgb} × {self.skeleton}"

@@ -13,8 +13,9 @@ from rich.console import Console
 from coablate_platform.study.errors import InputError, LaneLostError
 
 if TYPE_CHECKING:
-    from coablate_platform.driver import Command
+    from coablate_platform.results.report import Findings
     from coablate_platform.results.table import Table
+    from coablate_platform.session import Command
 
 app = typer.Typer(
     help="Ablation studies for video + skeleton action recognition that can be believed.",
@@ -37,6 +38,9 @@ SetOption = Annotated[list[str] | None, typer.Option("--set", help="Override a.b
 KeyOption = Annotated[str | None, typer.Option("--study", help="Which study, where the folder holds several.")]
 AddressOption = Annotated[str | None, typer.Option("--address", help="host:port of a Ray cluster; default: local.")]
 TrackingOption = Annotated[str | None, typer.Option("--tracking", help="MLflow tracking URI; default: embedded.")]
+TrialsOption = Annotated[int | None, typer.Option("--trials", help="How many trials a search draws.", min=1)]
+SamplerOption = Annotated[str | None, typer.Option("--sampler", help="Who draws a search's trials: tpe, random …")]
+StorageOption = Annotated[str | None, typer.Option("--storage", help="URL of Optuna's storage; default: embedded.")]
 MixedOption = Annotated[bool, typer.Option("--mixed", help="Allow runs of different code or package versions.")]
 
 
@@ -51,11 +55,25 @@ def run(
     address: AddressOption = None,
     tracking: TrackingOption = None,
     mixed: MixedOption = False,
+    trials: TrialsOption = None,
+    sampler: SamplerOption = None,
+    storage: StorageOption = None,
 ) -> None:
-    """Run a study; what is completed already is not repeated."""
+    """Run a study or a search; what is completed already is not repeated."""
     from coablate_platform import driver
 
-    command = _command(study, data, protocol, seeds, set_, address, tracking)
+    command = _command(
+        study,
+        data,
+        protocol=protocol,
+        seeds=seeds,
+        overrides=tuple(set_ or ()),
+        address=address,
+        tracking=tracking,
+        trials=trials,
+        sampler=sampler,
+        storage=storage,
+    )
     _finish(driver.run(command, out, console, allow_mixed=mixed), out)
 
 
@@ -74,13 +92,16 @@ def plan(
     protocol: ProtocolOption = None,
     seeds: SeedsOption = None,
     set_: SetOption = None,
+    trials: TrialsOption = None,
+    sampler: SamplerOption = None,
 ) -> None:
-    """Show a study's arms and seeds, each arm's difference, size and estimated time; start nothing."""
+    """Show a study's arms and seeds, or what a search varies, with sizes and estimated time; start nothing."""
     from coablate_platform import driver
     from coablate_platform.views import plan_view
 
-    prepared = driver.prepare(_command(study, data, protocol, seeds, set_, None, None))
-    console.print(plan_view(prepared))
+    overrides = tuple(set_ or ())
+    command = _command(study, data, protocol=protocol, seeds=seeds, overrides=overrides, trials=trials, sampler=sampler)
+    console.print(plan_view(driver.prepare(command)))
 
 
 @app.command()
@@ -96,7 +117,36 @@ def table(
     from coablate_platform.results.table import build_table
 
     journal = Journal(str(out.resolve()))
-    print(render(build_table(journal.plan(study), journal, allow_mixed=mixed), form))
+    print(render(build_table(journal.conclusion(study), journal, allow_mixed=mixed), form))
+
+
+@app.command()
+def best(out: OutArgument = DEFAULT_OUT, study: KeyOption = None) -> None:
+    """Print a search's best trials, which its confirmation then tests."""
+    from coablate_platform.views import best_view
+
+    console.print(best_view(_findings(out, study)))
+
+
+@app.command()
+def importance(out: OutArgument = DEFAULT_OUT, study: KeyOption = None) -> None:
+    """Print which of a search's parameters matter."""
+    from coablate_platform.views import importance_view
+
+    console.print(importance_view(_findings(out, study)))
+
+
+@app.command()
+def report(out: OutArgument = DEFAULT_OUT, study: KeyOption = None) -> None:
+    """Write a search's report (HTML, figures, CSV) from the journal, finished or not."""
+    from coablate_platform.results.journal import Journal
+    from coablate_platform.results.report import write_report
+    from coablate_platform.results.trials import TrialBook
+
+    found = _findings(out, study)
+    write_report(found, TrialBook(Journal(str(out.resolve())), found.plan.key))
+    where = out / "studies" / found.plan.key / "report" / "report.html"
+    console.print(f"Report: {where}", highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -201,29 +251,25 @@ def _stop(message: str, code: int) -> None:
     sys.exit(code)
 
 
-def _command(
-    study: str,
-    data: str,
-    protocol: str | None,
-    seeds: int | None,
-    overrides: list[str] | None,
-    address: str | None,
-    tracking: str | None,
-) -> "Command":
-    from coablate_platform.driver import Command
+def _findings(out: Path, key: str | None) -> "Findings":
+    from coablate_platform.results.journal import Journal
+    from coablate_platform.results.report import findings
+    from coablate_platform.results.trials import TrialBook
+
+    journal = Journal(str(out.resolve()))
+    plan = journal.plan(key)
+    if plan.search is None:
+        raise InputError(f"study {plan.key} is no search: its conclusion is its table (coablate table {out})")
+    return findings(plan, TrialBook(journal, plan.key))
+
+
+def _command(study: str, data: str, **rest: Any) -> "Command":
+    from coablate_platform.session import Command
 
     path = str(Path(data).resolve()) if "://" not in data else data
     if study.endswith(".py"):
         study = str(Path(study).resolve())
-    return Command(
-        study=study,
-        data=path,
-        protocol=protocol,
-        seeds=seeds,
-        overrides=tuple(overrides or ()),
-        address=address,
-        tracking=tracking,
-    )
+    return Command(study=study, data=path, **rest)
 
 
 def _finish(table: "Table", out: Path) -> Any:

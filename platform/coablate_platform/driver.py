@@ -1,61 +1,37 @@
-"""Carries a study from its declaration to its table: plan, follow in MLflow, run what is open, conclude.
+"""Carries a study from its declaration to its table: plan, run what is open, conclude; of a search, confirm its best.
 
 The one place where study, data, run and results meet; the command line is a thin shell around it.
 """
 
-import contextlib
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
-from filelock import FileLock, Timeout
 from rich.console import Console
 
 from coablate_platform.data.store import Store
 from coablate_platform.results.journal import Journal
 from coablate_platform.results.render import save
 from coablate_platform.results.table import Table, tabulate
-from coablate_platform.results.tracking import finish_follower, start_follower, tracking_uri
+from coablate_platform.results.tracking import tracking_uri
 from coablate_platform.run.cluster import check_reachable, joined, package_folders
-from coablate_platform.run.planning import plan_of, resolve, tasks
+from coablate_platform.run.planning import plan_of, resolve, search_plan_of, tasks
 from coablate_platform.run.policy import to_run
 from coablate_platform.run.progress import Progress
 from coablate_platform.run.records import RunState
-from coablate_platform.study.errors import InputError, LaneLostError
+from coablate_platform.session import Command, Session
+from coablate_platform.study.errors import InputError
 from coablate_platform.study.load import load_study
 from coablate_platform.study.overrides import parse
 from coablate_platform.study.plan import StudyPlan
+from coablate_platform.study.search import Search
 from coablate_platform.study.study import Study
 
 
 @dataclass(frozen=True, kw_only=True)
-class Command:
-    """What the user asked for; kept with the study, so that ``resume`` can ask for the same.
-
-    Args:
-        study: a shipped name, ``package.module`` or a path to a ``.py`` file.
-        data: the prepared store.
-        protocol: which rows train and test; None: the study's, else the store's default.
-        seeds: number of seeds; None: the study's.
-        overrides: ``field=value`` texts.
-        address: ``host:port`` of a running Ray cluster; None starts a local one.
-        tracking: MLflow tracking URI; None: the embedded one in the results folder.
-    """
-
-    study: str
-    data: str
-    protocol: str | None = None
-    seeds: int | None = None
-    overrides: tuple[str, ...] = ()
-    address: str | None = None
-    tracking: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """A study resolved against its store, before anything is started."""
+    """A study or a search resolved against its store, before anything is started."""
 
-    study: Study
+    study: Study | Search
     store: Store
     plan: StudyPlan
 
@@ -72,13 +48,18 @@ def prepare(command: Command) -> Prepared:
     if command.seeds is not None and command.seeds < 1:
         raise InputError(f"--seeds {command.seeds}: expected at least 1")
     study = load_study(command.study).override(changes, seeds=command.seeds)
+    if isinstance(study, Search):
+        study = study.draw(trials=command.trials, sampler=command.sampler)
+    elif command.trials is not None or command.sampler is not None or command.storage is not None:
+        raise InputError(f"--trials, --sampler and --storage are for searches; study {study.name} declares its arms")
     store = Store.open(command.data)
     study = resolve(study, store)
-    return Prepared(study=study, store=store, plan=plan_of(study, store, asdict(command)))
+    plan = search_plan_of if isinstance(study, Search) else plan_of
+    return Prepared(study=study, store=store, plan=plan(study, store, asdict(command)))  # type: ignore[arg-type]
 
 
 def run(command: Command, out: Path, console: Console, allow_mixed: bool = False) -> Table:
-    """Run what is open of a study and conclude it with its table.
+    """Run what is open of a study and conclude it with its table; of a search, with that of its confirmation.
 
     Raises:
         InputError: the input is wrong, the folder cannot be written, the cluster does not answer, or another process
@@ -90,20 +71,16 @@ def run(command: Command, out: Path, console: Console, allow_mixed: bool = False
     tracking_uri(str(out.resolve()), command.tracking)
     if command.address is not None:
         check_reachable(command.address)
-    plan, journal = prepared.plan, Journal(str(out.resolve()))
-    with _only_one(out, plan.key):
-        journal.write_plan(plan)
-        follower = start_follower(str(out.resolve()), plan.key, command.tracking)
-        try:
-            _run_open(prepared, journal, out, command.address, console)
-            table = conclude(plan, journal, allow_mixed)
-        except (KeyboardInterrupt, LaneLostError):
-            console.print(f"Go on with: coablate resume {out} --study {plan.key}", soft_wrap=True, highlight=False)
-            raise
-        finally:
-            if finish_follower(follower):
-                console.print(f"MLflow is not up to date; catch up with: coablate track {out}", soft_wrap=True)
-    return table
+    session = Session(command=command, out=out, console=console)
+    if isinstance(prepared.study, Search):
+        from coablate_platform.searching import search  # Optuna and plotly: only now
+
+        study = search(prepared.study, prepared.store, prepared.plan, session)
+        plan = replace(plan_of(study, prepared.store, asdict(command)), concludes=prepared.plan.key)
+        prepared = Prepared(study=study, store=prepared.store, plan=plan)
+    with session.on(prepared.plan):
+        _run_open(prepared, session)
+        return conclude(prepared.plan, session.journal, allow_mixed)
 
 
 def resume(out: Path, key: str | None, console: Console, allow_mixed: bool = False) -> Table:
@@ -113,9 +90,11 @@ def resume(out: Path, key: str | None, console: Console, allow_mixed: bool = Fal
         InputError: there is no such study, or what it declares has changed since.
     """
     plan = Journal(str(out.resolve())).plan(key)
-    command = Command(**(plan.command | {"overrides": tuple(plan.command["overrides"])}))
+    known = {field.name for field in fields(Command)}
+    command = Command(**{name: value for name, value in plan.command.items() if name in known})
+    command = replace(command, overrides=tuple(command.overrides))
     now = prepare(command).plan
-    if now.key != plan.key:
+    if now.key != (plan.concludes or plan.key):
         raise InputError(
             f"study {plan.key}: its declaration has changed since it was started (it would now be "
             f"{now.key}); run it anew with: coablate run {command.study} --data {command.data}"
@@ -135,8 +114,9 @@ def conclude(plan: StudyPlan, journal: Journal, allow_mixed: bool) -> Table:
     return table
 
 
-def _run_open(prepared: Prepared, journal: Journal, out: Path, address: str | None, console: Console) -> None:
-    everything = tasks(prepared.study, prepared.store)
+def _run_open(prepared: Prepared, session: Session) -> None:
+    assert isinstance(prepared.study, Study)
+    journal, everything = session.journal, tasks(prepared.study, prepared.store)
     states = {task.run_id: journal.state(task.run_id) for _, task in everything}
     metric = prepared.plan.metric
     done = {
@@ -146,31 +126,14 @@ def _run_open(prepared: Prepared, journal: Journal, out: Path, address: str | No
     }
     open_runs = [(arm, task) for arm, task in everything if to_run(states[task.run_id])]
     if not open_runs:
-        console.print(f"All {len(everything)} runs are in the journal already.")
+        session.console.print(f"All {len(everything)} runs are in the journal already.")
         return
-    from coablate_platform.run.tuner import Places, Work, run_all  # Ray Tune, Train and torch: only now
+    from coablate_platform.run.tuner import InOrder, Places, Work, run_all  # Ray Tune, Train and torch: only now
 
-    places = Places(store=prepared.store.uri, checkpoints=str(out.resolve() / "checkpoints"), recorder=journal)
+    places = Places.below(session.out, prepared.store, journal)
     work = [Work(task=task, arm=arm.name) for arm, task in open_runs]
     with (
-        joined(address, package_folders()),
-        Progress(prepared.plan, prepared.study.base.training.epochs, done, console) as progress,
+        joined(session.command.address, package_folders()),
+        Progress(prepared.plan, prepared.study.base.training.epochs, done, session.console) as progress,
     ):
-        run_all(prepared.study, work, places, progress.update)
-
-
-@contextlib.contextmanager
-def _only_one(out: Path, key: str) -> Iterator[None]:
-    """Hold the study's lock, so that two processes never write the same runs."""
-    lock = FileLock(out / f".{key}.lock", timeout=0)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except Timeout:
-        raise InputError(f"study {key} in {out} is being run by another process") from None
-    except OSError as error:
-        raise InputError(f"results folder {out}: cannot be written ({error.strerror})") from None
-    try:
-        yield
-    finally:
-        lock.release()
+        run_all(prepared.study, InOrder(work, progress.update), places)

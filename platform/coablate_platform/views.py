@@ -11,20 +11,72 @@ from rich.text import Text
 
 from coablate_platform.data.info import StoreDescription
 from coablate_platform.data.prepare import PrepareReport
+from coablate_platform.data.store import Store
 from coablate_platform.driver import Prepared
+from coablate_platform.results.report import Findings
 from coablate_platform.run.planning import clips_of, seconds_a_run
+from coablate_platform.run.records import drawn_text
 from coablate_platform.study.load import load_study, shipped
+from coablate_platform.study.plan import StudyPlan
+from coablate_platform.study.search import Search
+from coablate_platform.study.study import Study
 
 LISTED = 20  # bad files shown; the report in the store has all
 
 
 def plan_view(prepared: Prepared) -> RenderableType:
+    """What would run, what it costs and how long it would take."""
+    if isinstance(prepared.study, Search):
+        return _search_view(prepared.plan, prepared.study, prepared.store)
+    return _arms_view(prepared.plan, prepared.study, prepared.store)
+
+
+def _search_view(plan: StudyPlan, search: Search, store: Store) -> RenderableType:
+    """The factors, what is given, and the time of as many whole runs."""
+    rows = [(name, str(domain)) for name, domain in search.space.factors.items()]
+    seconds = seconds_a_run(search.base, clips_of(search.base, store, (search.seed, 0)))
+    epochs, confirmed = search.base.training.epochs, (search.confirm + 1) * search.seeds
+    text = (
+        f"{search.size} trials by {search.sampler}, stopping rule {search.stopping.rule}; then the best "
+        f"{search.confirm} and the base over {search.seeds} seeds ({confirmed} runs of {epochs} epochs); a run of the "
+        f"base takes about {_minutes(seconds)} of one worker's time on this machine, without data loading: at most "
+        f"{_minutes(seconds * (search.size + confirmed))} in all"
+    )
+    return Group(_table(f"{plan.title} — {plan.protocol}", ("factor", "values"), rows), Text(text))
+
+
+def best_view(found: Findings) -> RenderableType:
+    """The best trials with what they drew."""
+    assert found.plan.search is not None
+    rows = [
+        (str(trial.number), f"{100 * trial.values[0]:.1f}", *(f"{v:,.0f}" for v in trial.values[1:]), drawn_text(trial))
+        for trial in found.best
+    ]
+    heads = ("trial", f"validation {found.plan.metric} %", *found.plan.search.costs, "draws")
+    note = "One seed each, on the validation split: where to look, not what is better (coablate table says that)."
+    return Group(_table(f"{found.plan.title} — {found.plan.protocol}", heads, rows), Text(note))
+
+
+def importance_view(found: Findings) -> RenderableType:
+    """How much each parameter explains, early and late."""
+    assert found.plan.search is not None
+    parts: list[RenderableType] = []
+    for importance, when in (
+        (found.early, f"after epoch {found.plan.search.stopping['grace']}, all trials"),
+        (found.late, "completed trials"),
+    ):
+        rows = [(i.parameter, f"{i.fanova:.3f}", f"{i.ped_anova:.3f}", str(i.trials)) for i in importance]
+        empty = Text(f"{when}: too few trials, or all alike")
+        parts.append(_table(when, ("parameter", "fANOVA", "PED-ANOVA", "trials"), rows) if rows else empty)
+    return Group(*parts)
+
+
+def _arms_view(plan: StudyPlan, study: Study, store: Store) -> RenderableType:
     """Arms with their difference, size, cost and estimated time; then how many runs that makes."""
-    plan, study = prepared.plan, prepared.study
     rows, total = [], 0.0
     for planned in plan.arms:
         config = study.config(study.arm(planned.name))
-        seconds = seconds_a_run(config, clips_of(config, prepared.store, (study.seed, 0)))
+        seconds = seconds_a_run(config, clips_of(config, store, (study.seed, 0)))
         total += seconds * study.seeds
         change = ", ".join(f"{path}={value}" for path, value in planned.difference.items()) or "(reference)"
         rows.append((planned.name, change, f"{planned.parameters:,}", f"{planned.flops / 1e9:.2f}", _minutes(seconds)))
@@ -38,10 +90,15 @@ def plan_view(prepared: Prepared) -> RenderableType:
 
 
 def studies_view() -> RenderableType:
-    """The shipped studies with their arms."""
+    """The shipped studies with their arms, and the searches with their factors."""
     studies = [load_study(name) for name in shipped()]
-    rows = [(s.name, s.title, ", ".join(arm.name for arm in s.arms), str(s.seeds)) for s in studies]
-    return _table("Studies", ("name", "question", "arms", "seeds"), rows)
+    arms = [(s.name, s.title, ", ".join(a.name for a in s.arms), str(s.seeds)) for s in studies if isinstance(s, Study)]
+    searches = [s for s in studies if isinstance(s, Search)]
+    drawn = [(s.name, s.title, ", ".join(s.space.factors), f"{s.trials}, {s.sampler}") for s in searches]
+    return Group(
+        _table("Studies", ("name", "question", "arms", "seeds"), arms),
+        _table("Searches", ("name", "question", "factors", "trials"), drawn),
+    )
 
 
 def models_view() -> RenderableType:

@@ -1,7 +1,12 @@
 """What the studies of CC-DFARM share: the base at a CPU's size, and the columns in which the paper reports."""
 
+from dataclasses import replace
+
 from coablate_model.cc_dfarm import CCDFARM
+from coablate_model.hcn import LAYERS
+from coablate_model.placement import RGB_SITES, Site
 from coablate_platform.study.config import DataConfig, RunConfig, TrainingConfig
+from coablate_platform.study.domains import Domain, Placement
 
 BASE = RunConfig(
     model=CCDFARM(
@@ -17,3 +22,13 @@ BASE = RunConfig(
 def published(cs: float, cv: float, csub: float, cset: float) -> dict[str, float]:
     """Return accuracies in percent by protocol, in the paper's column order."""
     return {"ntu60/cs": cs, "ntu60/cv": cv, "ntu120/csub": csub, "ntu120/cset": cset}
+
+
+def placements(most: int, **fields: Domain) -> Placement:
+    """Return every legal placement of up to so many sites, whose further fields vary with them."""
+    return Placement(site=Site, streams={"rgb": RGB_SITES, "skeleton": LAYERS}, fields=fields, most=most)
+
+
+def own(site: Site) -> Site:
+    """Return the site with the model's λ and r as its own, so that a search can vary them site by site."""
+    return replace(site, floor=BASE.model.floor, reduction=BASE.model.reduction)  # type: ignore[attr-defined]

@@ -158,6 +158,10 @@ def test_unknown_sites_are_refused_with_the_nearest_name() -> None:
         Site(rgb="Mixed_5b", skeleton="xyz", channels=64)
     with pytest.raises(ValueError, match="channels is 0"):
         Site(rgb="Mixed_5b", skeleton="conv5", channels=0)
+    with pytest.raises(ValueError, match=r"floor is 1\.5"):
+        Site(rgb="Mixed_5b", skeleton="conv5", channels=64, floor=1.5)
+    with pytest.raises(ValueError, match="64 channels cannot be reduced by 65"):
+        Site(rgb="Mixed_5b", skeleton="conv5", channels=64, reduction=65)
 
 
 def test_costs_are_those_of_the_network_that_runs() -> None:

@@ -1,5 +1,6 @@
 """What must hold of each module whatever its weights are."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -186,6 +187,16 @@ def test_streams_depend_on_each_other_only_through_sites(fusion: str) -> None:
     assert sensitivity(CCDFARM(placement=(), **config)) == (False, False)  # type: ignore[arg-type]
     assert sensitivity(CCDFARM(placement=(DSFM1,), **config)) == (True, True)  # type: ignore[arg-type]
     assert sensitivity(CCDFARM(placement=(DSFM2,), **config)) == (True, True)  # type: ignore[arg-type]
+
+
+def test_a_site_may_have_its_own_floor_and_reduction() -> None:
+    closed = tuple(replace(site, floor=1.0) for site in (DSFM1, DSFM2))  # gates that cannot close join nothing
+    assert sensitivity(CCDFARM(width=0.25, placement=closed)) == (False, False)
+    own = CCDFARM(width=0.25, reduction=4, placement=(DSFM1, replace(DSFM2, reduction=16)))
+    sites = [block for block in own.build(SHAPE).modules() if isinstance(block, DSFM)]
+    assert [block.joint.out_features for block in sites] == [64 // 4, 256 // 16]
+    same = CCDFARM(width=0.25, placement=tuple(replace(site, floor=0.5, reduction=4) for site in (DSFM1, DSFM2)))
+    assert same.describe(SHAPE) == CCDFARM(width=0.25, floor=0.5, reduction=4).describe(SHAPE)
 
 
 def test_without_mffm_the_prediction_is_the_mean_of_the_streams() -> None:

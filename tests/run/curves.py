@@ -6,10 +6,11 @@ from typing import Any
 from coablate_platform.run.simulation import Curve, MemoryBook, Simulation
 from coablate_platform.run.sweep import Sweep
 from coablate_platform.study.config import RunConfig
+from coablate_platform.study.domains import Choice, Float
 from coablate_platform.study.identity import run_id
 from coablate_platform.study.overrides import apply
 from coablate_platform.study.search import Search, Stopping
-from coablate_platform.study.space import Choice, Float, Space
+from coablate_platform.study.space import Space
 from coablate_search_spaces._cc_dfarm import BASE
 
 EPOCHS = 27

@@ -1,13 +1,14 @@
 """A study of fast models that fail on purpose: one trains, others diverge, raise, run out of memory or die.
 
 Read as ``coablate run tests/run/faulty_study.py``; tests override ``model.folder`` (where a model leaves its marks),
-``model.pause`` (seconds a step) and the arms through the environment.
+``model.pause`` (seconds a step) and the arms through the environment. With ``FAULTS=search`` it is a search in which
+models of every fifth size diverge.
 """
 
 import os
 import signal
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -15,6 +16,9 @@ from torch import nn
 
 from coablate_model.objective import CrossEntropy
 from coablate_platform.study.config import DataConfig, RunConfig, TrainingConfig
+from coablate_platform.study.domains import Float, Int
+from coablate_platform.study.search import Search, Stopping
+from coablate_platform.study.space import Space
 from coablate_platform.study.study import Arm, Study
 
 
@@ -70,7 +74,7 @@ class Net(nn.Module):
 
     def fail(self, logits):
         fault, mark = self.config.fault, Path(self.config.folder) / "died-once"
-        if fault == "diverge":
+        if fault == "diverge" or (fault == "fifth" and self.config.hidden % 5 == 0):
             return logits * float("nan")
         if fault == "raise":
             raise RuntimeError("the model is broken on purpose")
@@ -84,14 +88,15 @@ class Net(nn.Module):
 
 
 FAULTS = os.environ.get("FAULTS", "none,diverge,raise,memory,none again").split(",")
-STUDY = Study(
+BASE = RunConfig(
+    model=Faulty(),
+    data=DataConfig(skeleton_frames=8),
+    training=TrainingConfig(epochs=4, batch_size=7, learning_rate=1e-2),
+)
+ARMS = Study(
     name="faulty",
     title="Arms that fail on purpose",
-    base=RunConfig(
-        model=Faulty(),
-        data=DataConfig(skeleton_frames=8),
-        training=TrainingConfig(epochs=4, batch_size=7, learning_rate=1e-2),
-    ),
+    base=BASE,
     arms=tuple(
         Arm(name=fault, changes={"model.fault": fault.removesuffix(" again"), "model.hidden": 16 + number})
         for number, fault in enumerate(FAULTS)
@@ -99,3 +104,16 @@ STUDY = Study(
     reference=FAULTS[0],
     seeds=1,
 )
+SEARCH = Search(
+    name="sizes",
+    title="Sizes of a fast model",
+    base=replace(BASE, model=Faulty(fault="fifth")),
+    space=Space(
+        {"model.hidden": Int(low=2, high=64, log=True), "training.learning_rate": Float(low=1e-3, high=1.0, log=True)}
+    ),
+    trials=12,
+    stopping=Stopping(rule="asha", grace=1, reduction=2),
+    confirm=2,
+    seeds=2,
+)
+STUDY = SEARCH if FAULTS == ["search"] else ARMS

@@ -12,7 +12,11 @@ DONE = {"state": "completed"}
 
 
 def made(*run_ids: str) -> Dispatcher:
-    return Dispatcher({run_id: run_id.encode() for run_id in run_ids})
+    dispatcher = Dispatcher()
+    for word in (*(dispatcher.offer(run_id, run_id.encode()) for run_id in run_ids), dispatcher.close()):
+        with pytest.raises(StopIteration):  # neither waits for anything
+            word.send(None)
+    return dispatcher
 
 
 def play(scene) -> None:
@@ -66,6 +70,21 @@ def test_a_stopped_run_leaves_its_lane_which_takes_the_next():
         assert (await dispatcher.take(0, SOON)).run_id == "b"
         await dispatcher.release(0, "a")  # late, of a run it no longer holds
         assert (await dispatcher.take(0, SOON)).run_id == "b"
+
+    play(scene())
+
+
+def test_before_it_is_closed_more_may_come():
+    async def scene():
+        dispatcher = Dispatcher()
+        assert isinstance(await dispatcher.take(0, SOON), Idle)
+        await dispatcher.offer("a", b"a")
+        await dispatcher.submit("a")
+        assert (await dispatcher.take(0, SOON)).run_id == "a"
+        await dispatcher.release(0, "a")
+        assert isinstance(await dispatcher.take(0, SOON), Idle)
+        await dispatcher.close()
+        assert await dispatcher.take(0, SOON) is None
 
     play(scene())
 

@@ -13,16 +13,17 @@ from coablate_platform.run.records import EpochReport, RunState, TrialOutcome
 from coablate_platform.run.samplers import rungs_of
 from coablate_platform.run.simulation import Curve, MemoryBook
 from coablate_platform.run.sweep import Sweep
+from coablate_platform.study.domains import Choice, Float, Int
 from coablate_platform.study.errors import InputError
 from coablate_platform.study.search import Stopping
-from coablate_platform.study.space import Choice, Float, Int, Space
+from coablate_platform.study.space import Space
 
 NUMBERS = {name: FACTORS[name] for name in ("training.learning_rate",)} | {"model.floor": Float(low=0.0, high=1.0)}
 SAMPLERS = {
     "random": {},
     "tpe": {},
     "qmc": {"space": Space(NUMBERS)},
-    "gp": {"space": Space(NUMBERS), "trials": 15},
+    "gp": {"space": Space(NUMBERS), "trials": 20},
     "cmaes": {"space": Space(NUMBERS)},
     "nsga2": {},
     "grid": {
@@ -70,7 +71,7 @@ def test_every_sampler_is_reproducible_and_finds_something_better_than_the_base(
     first, second = [simulate(declared, MemoryBook()) for _ in range(2)]
     for sweep, simulation in (first, second):
         assert simulation.run()
-        assert len(sweep.records) == sweep.size
+        assert len(sweep.records) == declared.size
     assert _said(first[0]) == _said(second[0])
     other, simulation = simulate(replace(declared, seed=1), MemoryBook())
     simulation.run()
@@ -100,7 +101,7 @@ def test_the_rungs_hold_what_successive_halving_says():
             assert value == book.epochs(sweep.records[number].run_id)[3**rung - 1].metrics[METRIC]
     for record in sweep.records:
         if record.outcome is TrialOutcome.PRUNED:
-            assert record.epoch in (1, 3, 9, 27)
+            assert record.epoch in (1, 3, 9)
 
 
 def test_the_base_is_the_first_trial_and_points_come_next():
@@ -132,7 +133,7 @@ def test_cut_off_anywhere_it_comes_back_whole(sampler, rule):
         assert rebuilt.records == sweep.records
     sweep, simulation = simulate(declared, book, lanes=3)
     assert simulation.run()
-    assert len(sweep.records) == sweep.size
+    assert len(sweep.records) == declared.size
     assert all(record.outcome is not None for record in sweep.records)
     assert all(trial.state.is_finished() for trial in sweep.study.trials)
     assert [trial.number for trial in sweep.study.trials] == [record.number for record in sweep.records]

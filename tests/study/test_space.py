@@ -11,8 +11,9 @@ from ray import tune
 
 from coablate_model.hcn import LAYERS
 from coablate_model.placement import DSFM1, DSFM2, PAPER_PLACEMENT, RGB_SITES, Site, check_placement
+from coablate_platform.study.domains import Choice, Float, Int, Known, Placement, Subset
 from coablate_platform.study.errors import InputError
-from coablate_platform.study.space import Choice, Float, Int, Known, Placement, Space, Subset
+from coablate_platform.study.space import Space
 
 SITES = Placement(
     site=Site, streams={"rgb": RGB_SITES, "skeleton": LAYERS}, fields={"channels": Choice(options=(64, 256))}, most=3

@@ -2,13 +2,16 @@
 
 import dataclasses
 
+import optuna
 import pytest
 
 from coablate_model.cc_dfarm import CCDFARM
+from coablate_model.placement import PAPER_PLACEMENT
 from coablate_platform.study.config import ClipShape, DataConfig, ModelConfig, RunConfig, TrainingConfig
 from coablate_platform.study.designs import Component, add_one_in, full_factorial, leave_one_out, with_components
 from coablate_platform.study.errors import InputError
 from coablate_platform.study.load import load_study, shipped
+from coablate_platform.study.search import Search
 from coablate_platform.study.study import Arm, Study
 
 SHAPE = ClipShape(classes=5, channels=3, frames=8, size=32, skeleton_frames=16, joints=20, persons=1)
@@ -30,7 +33,40 @@ def study(**changes):
     return Study(**(values | changes))
 
 
-@pytest.mark.parametrize("name", shipped())
+SHIPPED = {name: load_study(name) for name in shipped()}
+STUDIES = [name for name, found in SHIPPED.items() if isinstance(found, Study)]
+SEARCHES = [name for name, found in SHIPPED.items() if isinstance(found, Search)]
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+class TestEveryShippedSearch:
+    def test_is_named_like_its_file_and_says_what_it_asks(self, name):
+        assert SHIPPED[name].name == name
+        assert len(SHIPPED[name].title) > 5
+
+    def test_every_draw_is_a_network_that_can_be_built(self, name):
+        found, study = SHIPPED[name], optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+        for number in range(100):
+            config = found.config(found.space.draw(study.ask()))
+            assert isinstance(config.model, ModelConfig)
+            if number % 25 == 0:
+                small = dataclasses.replace(config.model, width=0.125)
+                assert small.describe(SHAPE).parameters > 0
+
+    def test_begins_with_the_papers_configuration(self, name):
+        found = SHIPPED[name]
+        base = found.config(found.space.draw_known(found.given[0]))
+        assert base == found.base
+        assert base.model.fusion == "dsfm"
+        assert [(site.rgb, site.skeleton) for site in base.model.placement] == [
+            (site.rgb, site.skeleton) for site in PAPER_PLACEMENT
+        ]
+
+    def test_can_be_overridden_where_all_trials_share(self, name):
+        assert SHIPPED[name].override({"training.epochs": 1}, seeds=1).base.training.epochs == 1
+
+
+@pytest.mark.parametrize("name", STUDIES)
 class TestEveryShippedStudy:
     def test_is_named_like_its_file_and_says_what_it_asks(self, name):
         found = load_study(name)

@@ -19,7 +19,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 """Okabe and Ito's, which people who are colour-blind tell apart."""
 LINES = ("-", "--", ":", "-.")
 FORMATS = ("png", "svg")
-_STYLE: Any = {
+STYLE: Any = {
     "svg.hashsalt": "coablate",
     "text.parse_math": False,  # names are names, dollars and all
     "svg.fonttype": "none",
@@ -40,10 +40,10 @@ def draw(table: Table, records: dict[str, RunRecord]) -> dict[str, bytes]:
     """
     if not any(row.values for row in table.rows):
         return {}
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figures = {"effects": _effects(table), "curves": _curves(table, records)}
         return {
-            f"{name}.{format}": _written(figure, format)
+            f"{name}.{format}": written(figure, format)
             for name, figure in figures.items()
             for format in FORMATS  # noqa: A001
         }
@@ -145,7 +145,8 @@ def _colour(place: int) -> str:
     return COLOURS[place % len(COLOURS)]
 
 
-def _written(figure: Figure, format: str) -> bytes:  # noqa: A002
+def written(figure: Figure, format: str) -> bytes:  # noqa: A002
+    """Return a figure as the bytes of a file."""
     sink = io.BytesIO()
     figure.savefig(sink, format=format, dpi=150, metadata={"Date": None} if format == "svg" else None)
     return sink.getvalue()

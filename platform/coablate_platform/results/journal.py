@@ -1,6 +1,7 @@
 """The journal: what happened, in Arrow files below one results folder. Everything else follows from it.
 
-``journal/<run>/<attempt>/{begin,epochs,predictions,conclusion,failure}.arrow`` and ``studies/<key>/study.json``.
+``journal/<run>/<attempt>/{begin,epochs,predictions,conclusion,failure,stopped}.arrow``, ``studies/<key>/study.json``
+and, of a search, ``studies/<key>/trials/<number>.arrow``.
 Every file is written atomically and says the same when it is written twice, so a crash between any two writes leaves
 a readable journal, and readers need no lock.
 """
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from coablate_platform.results.storage import Folder
+from coablate_platform.results.storage import Folder, arrow_table, to_arrow
 from coablate_platform.run.records import Conclusion, EpochReport, Failure, Predictions, RunState
 from coablate_platform.study.errors import InputError, did_you_mean
 from coablate_platform.study.plan import StudyPlan
@@ -22,6 +23,7 @@ _METRICS = pa.map_(pa.string(), pa.float64())
 _BEGIN = pa.schema([("time", pa.float64()), ("context", pa.string())])
 _EPOCHS = pa.schema([("epoch", pa.int64()), ("time", pa.float64()), ("seconds", pa.float64()), ("metrics", _METRICS)])
 _CONCLUSION = pa.schema([("epoch", pa.int64()), ("time", pa.float64()), ("metrics", _METRICS)])
+_STOPPED = pa.schema([("time", pa.float64())])
 _FAILURE = pa.schema([(name, pa.string()) for name in ("state", "reason", "traceback")] + [("time", pa.float64())])
 
 
@@ -104,12 +106,18 @@ class Journal:
             }
             self._write(run_id, attempt, "failure", _FAILURE, [row])
 
+    def stop(self, run_id: str) -> None:
+        """Write down that a search has given the run up, unless it has ended otherwise."""
+        if not self.state(run_id).ended:
+            self._write(run_id, max(self._files(run_id), default=0), "stopped", _STOPPED, [{"time": time.time()}])
+
     def state(self, run_id: str) -> RunState:
         """Return where a run stands: a conclusion decides, else the last attempt."""
         files = self._files(run_id)
         concluded = any("conclusion" in names for names in files.values())
-        failed = {} if concluded else self._row(run_id, max(files, default=0), "failure")
-        return _state(concluded=concluded, failed=failed, begun=bool(files))
+        last = max(files, default=0)
+        failed = {} if concluded else self._row(run_id, last, "failure")
+        return _state(concluded=concluded, failed=failed, last=files.get(last))
 
     def attempts(self, run_id: str) -> int:
         """Return how many attempts have begun."""
@@ -128,11 +136,12 @@ class Journal:
         for attempt in sorted(attempt for attempt in files if attempt <= last):
             history |= {row["epoch"]: row for row in self._rows(run_id, attempt, "epochs") or []}
         conclusion = self._row(run_id, last, "conclusion") if concluded else {}
+        stopped = {} if concluded else self._row(run_id, last, "stopped")
         failed = {} if concluded else self._row(run_id, last, "failure")
         rows = [history[epoch] for epoch in sorted(history)]
         return RunRecord(
             run_id=run_id,
-            state=_state(concluded=bool(concluded), failed=failed, begun=bool(files)),
+            state=_state(concluded=bool(concluded), failed=failed, last=files.get(last)),
             attempts=sum("begin" in names for names in files.values()),
             epochs=tuple(
                 EpochReport(epoch=row["epoch"], metrics=dict(row["metrics"]), seconds=row["seconds"]) for row in rows
@@ -140,7 +149,7 @@ class Journal:
             epoch_times=tuple(row["time"] for row in rows),
             context=json.loads(self._row(run_id, last, "begin").get("context", "{}")),
             started=self._row(run_id, min(files, default=0), "begin").get("time"),
-            ended=(conclusion or failed).get("time"),
+            ended=(conclusion or failed or stopped).get("time"),
             tested_epoch=conclusion.get("epoch"),
             metrics=dict(conclusion.get("metrics", [])),
             failure=Failure(state=RunState(failed["state"]), reason=failed["reason"], traceback=failed["traceback"])
@@ -186,7 +195,7 @@ class Journal:
         return [self._plan(name, content) for name, content in contents.items() if content is not None]
 
     def plan(self, name: str | None = None) -> StudyPlan:
-        """Find a study by its key or its name; None where the folder holds just one.
+        """Find a study by its key or its name; None where the folder holds just one, a search's confirmation aside.
 
         Raises:
             InputError: no such study, or more than one.
@@ -194,7 +203,8 @@ class Journal:
         plans = self.plans()
         if not plans:
             raise InputError(f"results folder {self.folder.uri} holds no study")
-        found = [plan for plan in plans if name is None or name in (plan.key, plan.name)]
+        asked = [plan for plan in plans if plan.concludes is None] if name is None else plans
+        found = [plan for plan in asked if name is None or name in (plan.key, plan.name)]
         if not found:
             known = {choice for plan in plans for choice in (plan.key, plan.name)}
             raise InputError(
@@ -204,6 +214,24 @@ class Journal:
             keys = ", ".join(plan.key for plan in found)
             raise InputError(f"results folder {self.folder.uri} holds more than one such study, name one of: {keys}")
         return found[0]
+
+    def conclusion(self, name: str | None = None) -> StudyPlan:
+        """Find the study whose table concludes what was asked for: itself, or the newest confirmation of a search.
+
+        Raises:
+            InputError: no such study, more than one, or a search that is not confirmed yet.
+        """
+        plan = self.plan(name)
+        if plan.search is None:
+            return plan
+        stamps = self.folder.stamps("studies")
+        own = [other.key for other in self.plans() if other.concludes == plan.key]
+        if not own:
+            raise InputError(
+                f"search {plan.key} is not confirmed yet, and its trials are no conclusion; "
+                "see what it found so far with: coablate best, or go on with: coablate resume"
+            )
+        return self.plan(max(own, key=lambda key: stamps[f"{key}/study.json"]))
 
     def _plan(self, name: str, content: bytes) -> StudyPlan:
         try:
@@ -228,7 +256,7 @@ class Journal:
 
     def _table(self, run_id: str, attempt: int, name: str, content: bytes) -> Any:
         try:
-            return pa.ipc.open_file(content).read_all()
+            return arrow_table(content)
         except (pa.ArrowException, OSError) as error:
             path = f"{self.folder.uri}/{_path(run_id, attempt, name)}"
             raise InputError(f"{path} is damaged ({error}); delete the run's folder and run the study again") from None
@@ -249,19 +277,19 @@ class Journal:
         self._write_table(run_id, attempt, "predictions", pa.table(columns))
 
     def _write_table(self, run_id: str, attempt: int, name: str, table: Any) -> None:
-        sink = pa.BufferOutputStream()
-        with pa.ipc.new_file(sink, table.schema) as writer:
-            writer.write_table(table)
-        self.folder.write(_path(run_id, attempt, name), sink.getvalue().to_pybytes())
+        self.folder.write(_path(run_id, attempt, name), to_arrow(table))
 
 
 def _path(run_id: str, attempt: int, name: str) -> str:
     return f"journal/{run_id}/{attempt:03d}/{name}.arrow"
 
 
-def _state(*, concluded: bool, failed: dict[str, Any], begun: bool) -> RunState:
+def _state(*, concluded: bool, failed: dict[str, Any], last: set[str] | None) -> RunState:
+    """Say where a run stands; ``last`` names the files of its last attempt."""
     if concluded:
         return RunState.COMPLETED
     if failed:
         return RunState(failed["state"])
-    return RunState.RUNNING if begun else RunState.WAITING
+    if last is None:
+        return RunState.WAITING
+    return RunState.STOPPED if "stopped" in last else RunState.RUNNING

@@ -49,7 +49,7 @@ class Mirror:
     """Brings one study's runs in MLflow up to date with the journal.
 
     Args:
-        plan: the study.
+        plan: the study; a search's may grow from one :meth:`sync` to the next.
         uri: MLflow's tracking URI.
         artifacts: where the experiment keeps artifacts if it must be created; None leaves that to the server.
 
@@ -63,17 +63,19 @@ class Mirror:
         self.client = MlflowClient(tracking_uri=uri)
         self.experiment = self._experiment(uri, artifacts)
         self.logged = self._search()
-        self.names = _metric_names([arm.name for arm in plan.arms])
         self._concluded: object = None
         self._sent: dict[PlannedRun, RunRecord] = {}
 
-    def sync(self, records: dict[str, RunRecord], closing: bool) -> None:
+    def sync(self, plan: StudyPlan, records: dict[str, RunRecord], report: dict[str, bytes], closing: bool) -> None:
         """Send what MLflow lacks.
 
         Args:
+            plan: the study, as it is now.
             records: run id -> record, of all the study's runs.
+            report: a search's finished files, by name; empty where there are none.
             closing: nobody works on the study any more: what has not ended is marked as killed.
         """
+        self.plan = plan
         arms = {arm.name: arm for arm in self.plan.arms}
         fresh = [run for run in self.plan.runs if closing or records[run.run_id] is not self._sent.get(run)]
         begun = [run for run in fresh if records[run.run_id].state is not RunState.WAITING]
@@ -84,13 +86,17 @@ class Mirror:
             self._arm(arms[run.arm], records)
             self._run(run, arms[run.arm], records[run.run_id], closing)
             self._sent[run] = records[run.run_id]
-        self._conclude(records, closing)
+        if plan.search is None:
+            self._conclude(records, closing)
+        else:
+            self._send_files(self.logged[None, None], "report", report)
         for arm in self.plan.arms:
             if (arm.name, None) in self.logged:
                 states = [records[run.run_id].state for run in self.plan.runs if run.arm == arm.name]
                 self._status(self.logged[arm.name, None], _group_status(states, closing))
         states = [records[run.run_id].state for run in self.plan.runs]
-        self._status(self.logged[None, None], _group_status(states, closing))
+        status = _group_status(states, closing) if plan.search is None else _search_status(plan, states, closing)
+        self._status(self.logged[None, None], status)
 
     def _experiment(self, uri: str, artifacts: str | None) -> str:
         found = self.client.get_experiment_by_name(EXPERIMENT)
@@ -193,11 +199,12 @@ class Mirror:
 
     def _send_table(self, study: _Logged, table: Table, step: int, moment: int) -> None:
         wanted: dict[str, float | None] = {}
+        names = _metric_names([arm.name for arm in self.plan.arms])
         for row in table.rows:
             if row.paired is not None:
                 values = (row.paired.effect, row.paired.low, row.paired.high, row.p_holm)
                 wanted |= {
-                    f"{head}/{self.names[row.arm]}": value
+                    f"{head}/{names[row.arm]}": value
                     for head, value in zip(("effect", "ci_low", "ci_high", "p_holm"), values, strict=True)
                 }
             if (row.arm, None) in self.logged:
@@ -255,16 +262,25 @@ class Mirror:
 def _run_status(state: RunState, closing: bool) -> str:
     if state is RunState.COMPLETED:
         return "FINISHED"
+    if state is RunState.STOPPED:
+        return "KILLED"
     if state.ended:
         return "FAILED"
     return "KILLED" if closing else "RUNNING"
 
 
 def _group_status(states: list[RunState], closing: bool) -> str:
-    if all(state is RunState.COMPLETED for state in states):
+    if not all(state.ended for state in states):
+        return "KILLED" if closing else "RUNNING"
+    if set(states) <= {RunState.COMPLETED, RunState.STOPPED}:
+        return "FINISHED" if RunState.COMPLETED in states else "KILLED"
+    return "FAILED"
+
+
+def _search_status(plan: StudyPlan, states: list[RunState], closing: bool) -> str:
+    """A search is through when all its trials are; that some of them failed is a finding."""
+    if plan.search and len(plan.arms) >= plan.search.trials and all(state.ended for state in states):
         return "FINISHED"
-    if all(state.ended for state in states):
-        return "FAILED"
     return "KILLED" if closing else "RUNNING"
 
 

@@ -77,6 +77,9 @@ def caption(table: Table) -> list[str]:
         f"Data {data.get('uri', 'unnamed')}, fingerprint {str(data.get('fingerprint', 'unknown'))[:12]}; "
         f"study {plan.key}.",
     ]
+    if plan.concludes:
+        lines.append(f"The arms are the best trials of {plan.concludes} by validation, and its base:")
+        lines += [f"{row.arm}: {_drawn(row)}." for row in table.rows if row.difference]
     if table.protocols and not table.comparable:
         lines.append(f"Published values are of other data than {plan.protocol} and not comparable with the measured.")
     if table.mixture:
@@ -210,6 +213,19 @@ def _raw(table: Table, row: Row) -> dict[str, Any]:
 def _digits(value: float | None) -> float | None:
     """Keep twelve digits: the others differ between versions of scipy and say nothing."""
     return None if value is None else float(f"{value:.12g}")
+
+
+def _drawn(row: Row) -> str:
+    return ", ".join(f"{name}={_plain(value)}" for name, value in row.difference.items())
+
+
+def _plain(value: Any) -> str:
+    """Write a canonical value in one line: a site as its fields, numbers in few digits."""
+    if isinstance(value, dict):
+        return f"({', '.join(f'{name} {_plain(part)}' for name, part in value.items() if part is not None)})"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_plain, value))}]"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _mean(row: Row) -> str:

@@ -7,6 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 from pyarrow import fs
 
 from coablate_platform.study.errors import InputError
@@ -88,6 +89,23 @@ class Folder:
             for info in found
             if info.type is fs.FileType.File and not info.base_name.startswith(".")
         }
+
+
+def to_arrow(table: Any) -> bytes:
+    """Return an Arrow table as the bytes of a file."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]
+
+
+def arrow_table(content: bytes) -> Any:
+    """Return the Arrow table of a file's bytes.
+
+    Raises:
+        ArrowException, OSError: they are damaged.
+    """
+    return pa.ipc.open_file(content).read_all()
 
 
 def _write_durably(part: Path, target: Path, content: bytes) -> None:

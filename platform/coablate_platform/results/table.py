@@ -82,6 +82,8 @@ def build_table(plan: StudyPlan, journal: Journal, allow_mixed: bool = False) ->
 
 def tabulate(plan: StudyPlan, records: dict[str, RunRecord], allow_mixed: bool = False) -> Table:
     """Conclude a study from records that are already read, by run id. See :func:`build_table`."""
+    if plan.search is not None:
+        raise InputError(f"study {plan.key} is a search: its trials are no table, its confirmation is one")
     mixture = _mixture(plan, records)
     if mixture and not allow_mixed:
         raise InputError(f"study {plan.key} mixes versions, allow it explicitly or run these cells again: {mixture}")

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, NoReturn
 
 from coablate_platform.results.journal import Journal, RunRecord
+from coablate_platform.results.trials import TrialBook, with_trials
 from coablate_platform.run.records import RunState
 from coablate_platform.study.errors import InputError
 from coablate_platform.study.plan import StudyPlan
@@ -138,15 +139,22 @@ class _Lifeline:
 
 
 class _Watch:
-    """A study's records, of which only those are read again that have changed."""
+    """A study's plan, which grows in a search, and its records, of which only what has changed is read again."""
 
     def __init__(self, journal: Journal, plan: StudyPlan) -> None:
         self.journal = journal
+        self.plan = plan
         self.stamps: dict[str, object] = {run.run_id: None for run in plan.runs}
         self.records: dict[str, RunRecord] = {}
+        self._trials: object = None
 
     def refresh(self, thorough: bool) -> None:
         """Look at every run that is not completed, at one listing a run; ``thorough`` reads it in any case."""
+        if self.plan.search is not None and (written := (book := TrialBook(self.journal, self.plan.key)).stamp()):
+            if written != self._trials:
+                self.plan = with_trials(self.plan, book.trials())
+                self.stamps = {run.run_id: self.stamps.get(run.run_id) for run in self.plan.runs}
+            self._trials = written
         for run_id, former in self.stamps.items():
             if not self._completed(run_id):
                 stamp = self.journal.stamp(run_id)
@@ -154,9 +162,16 @@ class _Watch:
                     self.records[run_id] = self.journal.record(run_id)
                     self.stamps[run_id] = stamp
 
+    def report(self, closing: bool) -> dict[str, bytes]:
+        """Return the files that conclude a search, once it has ended."""
+        folder = f"studies/{self.plan.key}/report"
+        names = self.journal.folder.stamps(folder) if closing and self.plan.search is not None else {}
+        contents = {name: self.journal.folder.read(f"{folder}/{name}") for name in names}
+        return {name: content for name, content in contents.items() if content is not None}
+
     @property
     def completed(self) -> bool:
-        return all(self._completed(run_id) for run_id in self.stamps)
+        return self.plan.search is None and all(self._completed(run_id) for run_id in self.stamps)
 
     def _completed(self, run_id: str) -> bool:
         return run_id in self.records and self.records[run_id].state is RunState.COMPLETED
@@ -176,7 +191,7 @@ def follow(journal: Journal, plan: StudyPlan, uri: str, lifeline: _Lifeline, gra
             watch.refresh(thorough=closing)
             closing = closing or watch.completed
             mirror = mirror or _connect(journal, plan, uri)
-            mirror.sync(watch.records, closing)
+            mirror.sync(watch.plan, watch.records, watch.report(closing), closing)
         except InputError:
             raise
         except Exception as error:  # MLflow's layers (HTTP, SQLAlchemy, Alembic …) each throw their own

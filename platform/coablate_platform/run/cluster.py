@@ -12,6 +12,7 @@ import ray
 from ray.util.state import list_nodes
 
 from coablate_platform.study.errors import InputError
+from coablate_platform.study.search import Search
 from coablate_platform.study.study import Study
 
 SHARE = 0.95  # of its cores that a lane's worker claims; what remains is for Tune's proxies (0.001 each)
@@ -55,7 +56,7 @@ class Cluster:
             places += int(min(cpus / size.cpus, by_gpu) + 1e-6)
         return places // size.workers
 
-    def size_of(self, study: Study) -> LaneSize:
+    def size_of(self, study: Study | Search) -> LaneSize:
         """Return the size of the study's lanes on this cluster; where it leaves GPUs open, one if there is any.
 
         Raises:

@@ -28,15 +28,12 @@ class Idle:
 
 
 class Dispatcher:
-    """An asynchronous actor, one per study.
+    """An asynchronous actor, one per study. Runs are offered before Tune submits them, until it is closed."""
 
-    Args:
-        orders: what to run, by run id.
-    """
-
-    def __init__(self, orders: dict[str, bytes]) -> None:
-        self._orders = orders
-        self._untaken = set(orders)
+    def __init__(self) -> None:
+        self._orders: dict[str, bytes] = {}
+        self._untaken: set[str] = set()
+        self._closed = False
         self._waiting: asyncio.Queue[str] = asyncio.Queue()
         self._commands: dict[str, asyncio.Queue[str]] = {}
         self._answers: dict[str, asyncio.Queue[dict[str, Any]]] = {}
@@ -50,6 +47,17 @@ class Dispatcher:
     async def live(self) -> None:
         """Never return: who waits for it learns when this process has died."""
         await asyncio.Event().wait()
+
+    # the driver's side
+
+    async def offer(self, run_id: str, payload: bytes) -> None:
+        """Make a run known; Tune will submit it."""
+        self._orders[run_id] = payload
+        self._untaken.add(run_id)
+
+    async def close(self) -> None:
+        """Say that no more runs will be offered: lanes that find none may end."""
+        self._closed = True
 
     # Tune's side
 
@@ -82,14 +90,14 @@ class Dispatcher:
     # the lanes' side
 
     async def take(self, lane: int, patience: float) -> Order | Idle | None:
-        """Return the run this lane held when its workers died, or the next; None when none is left to wait for."""
+        """Return the run this lane held when its workers died, or the next; None when none will come any more."""
         self._asked[lane] += 1
         asked = self._asked[lane]
         if lane in self._held:
             run_id = self._held[lane]
             self._losses[run_id] += 1
             await self._repeat(run_id)
-        elif not self._untaken:
+        elif self._closed and not self._untaken:
             return None
         else:
             try:

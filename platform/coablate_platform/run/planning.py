@@ -4,7 +4,7 @@ import dataclasses
 import os
 import time
 import traceback
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -15,16 +15,21 @@ from coablate_platform.run.checks import check
 from coablate_platform.run.loop import Task, fast_layout
 from coablate_platform.run.provenance import code_of
 from coablate_platform.run.seeding import initialise
-from coablate_platform.study.config import ClipShape, RunConfig
+from coablate_platform.study.config import ClipShape, Description, RunConfig
+from coablate_platform.study.domains import Placement
 from coablate_platform.study.errors import InputError
 from coablate_platform.study.identity import canonical, digest, run_id
-from coablate_platform.study.plan import PlannedArm, PlannedRun, StudyPlan
+from coablate_platform.study.plan import PlannedArm, PlannedRun, PlannedSearch, StudyPlan
+from coablate_platform.study.search import SEARCH_SEED, Search
 from coablate_platform.study.study import Arm, Study
 
 TIMED_STEPS = 3
 
 
-def resolve(study: Study, store: Store) -> Study:
+Declared = TypeVar("Declared", bound=Study | Search)
+
+
+def resolve(study: Declared, store: Store) -> Declared:
     """Return the study with its protocol filled in from the store.
 
     Raises:
@@ -69,20 +74,12 @@ def plan_of(study: Study, store: Store, command: dict[str, Any]) -> StudyPlan:
     Raises:
         InputError: an arm cannot be built; it is named with the reason.
     """
-    clips = clips_of(study.base, store, (study.seed, 0))
     arms = tuple(_planned(study, arm, store) for arm in study.arms)
-    training = study.base.training
     declared = [[(arm.name, arm.config) for arm in arms], store.fingerprint, study.seed]
     return StudyPlan(
+        **_common(study, store, command),
         key=f"{study.name}-{digest(declared)[:6]}",
-        name=study.name,
-        title=study.title,
         reference=study.reference,
-        metric=training.metric,
-        selection=training.selection if isinstance(training.selection, str) else f"epoch {training.selection}",
-        protocol=str(study.base.data.protocol),
-        data={"uri": store.uri, "fingerprint": store.fingerprint, "source": store.source, **clips.sizes},
-        command=command,
         arms=arms,
         runs=tuple(
             PlannedRun(run_id=task.run_id, arm=arm.name, seed=task.seed[1]) for arm, task in tasks(study, store)
@@ -90,17 +87,76 @@ def plan_of(study: Study, store: Store, command: dict[str, Any]) -> StudyPlan:
     )
 
 
+def search_plan_of(search: Search, store: Store, command: dict[str, Any]) -> StudyPlan:
+    """Return the plan of a resolved search. Its key stays the same where space, trials, sampler or stopping change.
+
+    Args:
+        search: a search that :func:`resolve` returned.
+        store: what it runs on.
+        command: what ``resume`` repeats.
+
+    Raises:
+        InputError: the base or one of the points cannot be built; it is named with the reason.
+    """
+    for number, point in enumerate(search.given[: 1 + len(search.points)]):
+        try:
+            cost_of(search.config(search.space.draw_known(point)), store, search.seed)
+        except InputError as error:
+            raise InputError(f"{f'point {number}' if number else 'the base'}: {error}") from None
+    declared = [canonical(search.base), list(search.costs), store.fingerprint, search.seed]
+    return StudyPlan(
+        **_common(search, store, command),
+        key=f"{search.name}-{digest(declared)[:6]}",
+        reference="",
+        arms=(),
+        runs=(),
+        search=PlannedSearch(
+            trials=search.size,
+            sampler=search.sampler,
+            stopping=canonical(search.stopping),
+            costs=tuple(search.costs),
+            factors={name: str(domain) for name, domain in search.space.factors.items()},
+            placements={
+                name: {stream: list(stages) for stream, stages in domain.streams.items()}
+                for name, domain in search.space.factors.items()
+                if isinstance(domain, Placement)
+            },
+            epochs=search.base.training.epochs,
+        ),
+    )
+
+
+def trial_task(search: Search, config: RunConfig, store: Store) -> Task:
+    """Return the run that is a trial's training."""
+    return task_of(config, store.fingerprint, (search.seed, SEARCH_SEED))
+
+
+def _common(study: Study | Search, store: Store, command: dict[str, Any]) -> dict[str, Any]:
+    """Return what the plans of studies and searches have in common."""
+    training, clips = study.base.training, clips_of(study.base, store, (study.seed, 0))
+    return {
+        "name": study.name,
+        "title": study.title,
+        "metric": training.metric,
+        "selection": training.selection if isinstance(training.selection, str) else f"epoch {training.selection}",
+        "protocol": str(study.base.data.protocol),
+        "data": {"uri": store.uri, "fingerprint": store.fingerprint, "source": store.source, **clips.sizes},
+        "command": command,
+    }
+
+
 def tasks(study: Study, store: Store) -> list[tuple[Arm, Task]]:
     """Return every run in the order of work: seed block by seed block, so that a partial table is balanced."""
     configs = {arm.name: study.config(arm) for arm in study.arms}
     return [
-        (arm, _task(configs[arm.name], store.fingerprint, (study.seed, seed)))
+        (arm, task_of(configs[arm.name], store.fingerprint, (study.seed, seed)))
         for seed in range(study.first_seed, study.first_seed + study.seeds)
         for arm in study.arms
     ]
 
 
-def _task(config: RunConfig, fingerprint: str, seed: tuple[int, int]) -> Task:
+def task_of(config: RunConfig, fingerprint: str, seed: tuple[int, int]) -> Task:
+    """Return the run of a configuration with (study seed, run seed) on the store with this fingerprint."""
     identity = run_id(config, fingerprint, seed)
     return Task(run_id=identity, config=config, seed=seed, model_code=code_of(config.model))
 
@@ -124,16 +180,9 @@ def seconds_a_run(config: RunConfig, clips: ClipData) -> float:
 def _planned(study: Study, arm: Arm, store: Store) -> PlannedArm:
     config = study.config(arm)
     try:
-        if "video" in config.model.modalities and not store.has_video:
-            raise InputError(f"the model reads video and {store.uri} has none")
-        shape = clips_of(config, store, (study.seed, 0)).shape
-        check(config, shape)
-        cost = config.model.describe(shape)
-        config.model.build(shape)  # what describing leaves out: pretrained weights that are not there or do not fit
-    except (InputError, ValueError) as error:
+        cost = cost_of(config, store, study.seed)
+    except InputError as error:
         raise InputError(f"arm {arm.name!r}: {error}") from None
-    except Exception as error:
-        raise InputError(f"arm {arm.name!r}: {type(error).__name__}: {error} ({_place(error)})") from None
     return PlannedArm(
         name=arm.name,
         difference=canonical(study.difference(arm)),
@@ -142,6 +191,31 @@ def _planned(study: Study, arm: Arm, store: Store) -> PlannedArm:
         flops=cost.flops,
         published=dict(arm.published),
     )
+
+
+def cost_of(config: RunConfig, store: Store, seed: int) -> Description:
+    """Check a configuration and return what it costs.
+
+    Args:
+        config: any model's.
+        store: what it would run on.
+        seed: the study's.
+
+    Raises:
+        InputError: it cannot be built on this store, with the reason, and the place in the model's code.
+    """
+    try:
+        if "video" in config.model.modalities and not store.has_video:
+            raise InputError(f"the model reads video and {store.uri} has none")
+        shape = clips_of(config, store, (seed, 0)).shape
+        check(config, shape)
+        cost = config.model.describe(shape)
+        config.model.build(shape)  # what describing leaves out: pretrained weights that are not there or do not fit
+    except (InputError, ValueError) as error:
+        raise InputError(str(error)) from None
+    except Exception as error:
+        raise InputError(f"{type(error).__name__}: {error} ({_place(error)})") from None
+    return cost
 
 
 def _place(error: Exception) -> str:

@@ -96,13 +96,12 @@ class Progress:
             return "starting"
         elapsed = time.monotonic() - self._started
         if not left:
-            return f"done in {_clock(elapsed)}"
-        return (
-            f"{done / elapsed * 60:.1f} epochs/min, {_clock(elapsed)} gone, about {_clock(elapsed / done * left)} left"
-        )
+            return f"done in {clock(elapsed)}"
+        return f"{done / elapsed * 60:.1f} epochs/min, {clock(elapsed)} gone, about {clock(elapsed / done * left)} left"
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Write a duration as hours, minutes and seconds."""
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}"

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,8 +76,11 @@ class TrialRecord:
     Args:
         number: from 0, in the order in which they were drawn.
         params: what was drawn, by parameter.
+        ranges: what each parameter was drawn from, as Optuna's JSON.
         sampled: whether the sampler drew it; else it was given (the base, a point, a grid's).
-        run_id: the run that is its training; empty where the model refused the configuration.
+        changes: what was drawn, by dotted field, as canonical JSON values.
+        config: the whole configuration, likewise; empty where the model refused it.
+        run_id: the run that is its training; empty likewise.
         cost: ``parameters`` and ``flops`` of the configuration.
         outcome: None while it is open.
         values: the validation metric, and the costs it is traded against; at the last rung where it was given up.
@@ -87,13 +90,22 @@ class TrialRecord:
 
     number: int
     params: dict[str, bool | int | float | str | None]
+    ranges: dict[str, str]
     sampled: bool
+    changes: dict[str, Any] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
     run_id: str = ""
     cost: dict[str, int] = field(default_factory=dict)
     outcome: TrialOutcome | None = None
     values: tuple[float, ...] = ()
     epoch: int = 0
     reason: str = ""
+
+
+def drawn_text(record: TrialRecord) -> str:
+    """Write what a trial drew, numbers in few digits."""
+    shown = {name: f"{v:.4g}" if isinstance(v, float) else str(v) for name, v in record.params.items()}
+    return ", ".join(f"{name}={value}" for name, value in shown.items())
 
 
 class Recorder(Protocol):

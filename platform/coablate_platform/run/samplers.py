@@ -15,13 +15,16 @@ from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, NSGAIISampler,
 from coablate_platform.study.search import Search
 from coablate_platform.study.seeding import stream_seed
 
-optuna.logging.set_verbosity(optuna.logging.WARNING)  # what happens is the journal's to say
-
 STARTUP = 10
 """Trials that TPE, GP and CMA-ES draw at random before they learn."""
 KEEPS_COUNT = ("qmc", "cmaes", "nsga2")
 """Samplers that note at each draw where they stand: in a sequence, or in a generation."""
 _MAX_SEED = 2**32
+
+
+def quiet() -> None:
+    """Let Optuna warn and no more: what happens is the journal's to say."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 def sampler_of(search: Search, number: int) -> BaseSampler:

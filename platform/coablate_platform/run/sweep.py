@@ -11,17 +11,19 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import optuna
+from optuna.distributions import distribution_to_json
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from coablate_platform.run.policy import to_run
 from coablate_platform.run.records import EpochReport, RunState, TrialOutcome, TrialRecord
-from coablate_platform.run.samplers import KEEPS_COUNT, pruner_of, sampler_of
+from coablate_platform.run.samplers import KEEPS_COUNT, pruner_of, quiet, sampler_of
 from coablate_platform.study.config import RunConfig
+from coablate_platform.study.domains import Known, Plain
 from coablate_platform.study.errors import InputError
+from coablate_platform.study.identity import canonical
 from coablate_platform.study.search import Search
-from coablate_platform.study.space import Known, Plain
 
 _STATES = {TrialOutcome.PRUNED: TrialState.PRUNED, TrialOutcome.FAILED: TrialState.FAIL}
 
@@ -84,9 +86,7 @@ class Sweep:
         self._identify = identify
         self._cost = cost
         self._metric = f"validation/{search.base.training.metric}"
-        self._given = search.first
-        if search.sampler == "grid":
-            self._given += [point for point in search.space.grid(search.trials) if point not in self._given]
+        self._given = search.given
         self._records = {record.number: record for record in book.trials()}
         self._trials: dict[int, optuna.Trial] = {}
         self._seen: dict[int, int] = {}  # trial -> the last epoch that the stopping rule has judged
@@ -96,11 +96,6 @@ class Sweep:
         self._again = [record for record in self._records.values() if record.outcome is None]
 
     @property
-    def size(self) -> int:
-        """How many trials the search will have had at its end."""
-        return min(self._search.trials, len(self._given)) if self._search.sampler == "grid" else self._search.trials
-
-    @property
     def records(self) -> list[TrialRecord]:
         """The trials so far, by number."""
         return [self._records[number] for number in sorted(self._records)]
@@ -108,7 +103,11 @@ class Sweep:
     @property
     def exhausted(self) -> bool:
         """Whether there is nothing left to draw; runs may still be at work."""
-        return not self._again and len(self._records) >= self.size
+        return not self._again and len(self._records) >= self._search.size
+
+    def changes(self, record: TrialRecord) -> dict[str, Any]:
+        """Return what a trial drew, by dotted field."""
+        return self._search.space.draw(self._known(record))
 
     def next(self) -> Draw | None:
         """Return a trial to work on, or None where all that is left is being worked on.
@@ -151,13 +150,20 @@ class Sweep:
         self.study.sampler = sampler_of(self._search, number)
         given = self._given[number] if number < len(self._given) else None
         trial, changes = self._ask(self.study, given)
-        record = TrialRecord(number=number, params=dict(trial.params), sampled=given is None)
+        record = TrialRecord(
+            number=number,
+            params=dict(trial.params),
+            ranges={name: distribution_to_json(drawn) for name, drawn in trial.distributions.items()},
+            sampled=given is None,
+            changes=canonical(changes),
+        )
         try:
             config = self._search.config(changes)
         except InputError as error:  # the space allows what the model refuses
             record = replace(record, outcome=TrialOutcome.FAILED, reason=str(error))
         else:
-            record = replace(record, run_id=self._identify(config), cost=dict(self._cost(config)))
+            whole = {"run_id": self._identify(config), "config": canonical(config), "cost": dict(self._cost(config))}
+            record = replace(record, **whole)
         self._trials[number] = trial
         self._write(record)
         return record
@@ -174,8 +180,8 @@ class Sweep:
             self._book.stop(record.run_id)
             self._end(record.number, RunState.STOPPED)
         else:
-            changes = self._search.space.draw(self._known(record))
-            return Draw(number=record.number, run_id=record.run_id, config=self._search.config(changes))
+            config = self._search.config(self.changes(record))
+            return Draw(number=record.number, run_id=record.run_id, config=config)
         return None
 
     def _judge(self, number: int, epoch: int, value: float) -> bool:
@@ -186,7 +192,8 @@ class Sweep:
         if epoch > self._seen.get(number, 0):
             trial.report(value, epoch)
             self._seen[number] = epoch
-            self._stops[number] = trial.should_prune()
+            at_end = epoch >= self._search.base.training.epochs  # then there is nothing left to save
+            self._stops[number] = trial.should_prune() and not at_end
         return self._stops[number]
 
     def _end(self, number: int, state: RunState, reason: str = "") -> None:
@@ -240,6 +247,7 @@ class Sweep:
 
     def _rebuilt(self, name: str, storage: str | None) -> optuna.Study:
         """Return Optuna's study as the book tells it."""
+        quiet()
         directions = [StudyDirection.MAXIMIZE, *(StudyDirection.MINIMIZE for _ in self._search.costs)]
         pruner = pruner_of(self._search)
         memory = optuna.storages.InMemoryStorage()

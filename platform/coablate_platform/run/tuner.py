@@ -1,31 +1,37 @@
-"""Runs a study's open runs: Tune drives thin trials, lanes of Ray Train workers do the work."""
+"""Runs what a source gives: Tune drives thin trials, lanes of Ray Train workers do the work."""
 
 import contextlib
 import os
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import ray
 import ray.cloudpickle
 from ray import tune
-from ray.tune.search.basic_variant import BasicVariantGenerator
+from ray.tune.search import Searcher
 
+from coablate_platform.data.store import Store
 from coablate_platform.run.cluster import Cluster
 from coablate_platform.run.dispatcher import NAME, Dispatcher
 from coablate_platform.run.keeper import Keeper, RayLanes, this_node
 from coablate_platform.run.lane import LaneConfig
 from coablate_platform.run.loop import Task
 from coablate_platform.run.records import Recorder, RunState
+from coablate_platform.run.sweep import Sweep
 from coablate_platform.run.trial import Trial
+from coablate_platform.study.config import RunConfig
 from coablate_platform.study.load import LONE_FILE
+from coablate_platform.study.search import Search
 from coablate_platform.study.study import Study
 
 LANE_END_S = 30.0
 MOST_LANES = 256  # each has a thread in the process of their trainers
+NO_LIMIT = -1
 OnResult = Callable[[str, dict[str, Any]], None]
 
 
@@ -37,6 +43,53 @@ class Work:
     arm: str
 
 
+class Source(Protocol):
+    """Gives runs out, one after the other, and hears what they report."""
+
+    @property
+    def most(self) -> int:
+        """How many runs can be at work at a time."""
+        ...
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether no more will come."""
+        ...
+
+    def next(self) -> Work | None:
+        """Return the next run; None where it depends on what is at work now."""
+        ...
+
+    def report(self, run_id: str, result: dict[str, Any]) -> bool:
+        """Take in one result of a run, and return whether it is to be stopped."""
+        ...
+
+
+class InOrder:
+    """The runs of a study with arms: each to its full budget, in the order given.
+
+    Args:
+        work: open runs, seed block by seed block.
+        on_result: called with a run id and each of its results.
+    """
+
+    def __init__(self, work: Iterable[Work], on_result: OnResult) -> None:
+        self._work = list(work)
+        self._on_result = on_result
+        self.most = len(self._work)
+
+    @property
+    def exhausted(self) -> bool:
+        return not self._work
+
+    def next(self) -> Work | None:
+        return self._work.pop(0) if self._work else None
+
+    def report(self, run_id: str, result: dict[str, Any]) -> bool:
+        self._on_result(run_id, result)
+        return False
+
+
 @dataclass(frozen=True, kw_only=True)
 class Places:
     """Where things lie: the prepared store, checkpoints (one folder a run), and the recorder of runs."""
@@ -45,21 +98,53 @@ class Places:
     checkpoints: str
     recorder: Recorder
 
+    @classmethod
+    def below(cls, out: Path, store: Store, recorder: Recorder) -> "Places":
+        """Return the places of a results folder."""
+        return cls(store=store.uri, checkpoints=str(out.resolve() / "checkpoints"), recorder=recorder)
 
-def run_all(
-    study: Study,
-    work: Sequence[Work],
-    places: Places,
-    on_result: OnResult,
-    most_lanes: int | None = None,
-) -> None:
-    """Run every open run to its end, in the order given, as many at a time as lanes fit.
+
+class Trials:
+    """The runs of a search: drawn when a lane is free for them, and given up when the search says so.
+
+    Args:
+        sweep: what decides.
+        task_of: returns the run of a configuration.
+        most: how many trials there are.
+        on_result: called with each of a run's results, and whether the run is given up after it.
+    """
+
+    def __init__(
+        self,
+        sweep: Sweep,
+        task_of: Callable[[RunConfig], Task],
+        most: int,
+        on_result: Callable[[str, dict[str, Any], bool], None],
+    ) -> None:
+        self._sweep, self._task_of, self._on_result = sweep, task_of, on_result
+        self.most = most
+
+    @property
+    def exhausted(self) -> bool:
+        return self._sweep.exhausted
+
+    def next(self) -> Work | None:
+        draw = self._sweep.next()
+        return None if draw is None else Work(task=self._task_of(draw.config), arm=f"trial {draw.number}")
+
+    def report(self, run_id: str, result: dict[str, Any]) -> bool:
+        stops = self._sweep.report(run_id, result)
+        self._on_result(run_id, result, stops)
+        return stops
+
+
+def run_all(study: Study | Search, source: Source, places: Places, most_lanes: int | None = None) -> None:
+    """Run every run of a source to its end, as many at a time as lanes fit.
 
     Args:
         study: resources and workers come from it.
-        work: open runs, seed block by seed block.
+        source: what to run; asked and told in this process.
         places: store, checkpoints, recorder.
-        on_result: called in this process with a run id and each of its results.
         most_lanes: how many runs may train at a time; None: as many as the cluster holds.
 
     Raises:
@@ -68,13 +153,12 @@ def run_all(
         LaneLostError: a lane was lost too often; what was recorded stays.
     """
     size = Cluster.now().size_of(study)
-    most = min(len(work), most_lanes or MOST_LANES)
-    _carry_lone_files(work)
-    orders = {item.task.run_id: ray.cloudpickle.dumps(item.task) for item in work}
+    most = min(source.most, most_lanes or MOST_LANES)
+    _carry_lone_file(study)
     with contextlib.ExitStack() as ends:
         scratch = ends.enter_context(tempfile.TemporaryDirectory(prefix="coablate-", ignore_cleanup_errors=True))
         actor = ray.remote(num_cpus=0)(Dispatcher).options(name=NAME, scheduling_strategy=this_node())
-        dispatcher = actor.remote(orders)
+        dispatcher = actor.remote()
         ends.callback(ray.kill, dispatcher)
         config = LaneConfig(
             lane=0,
@@ -87,62 +171,93 @@ def run_all(
         lanes = RayLanes(config, size, scratch, most)
         ends.callback(lanes.kill)
         keeper = Keeper(lanes, lambda: Cluster.now().lanes(size), most)
-        if _tune(work, keeper, scratch, on_result) < len(work):
+        courier = _Courier(source, dispatcher, keeper)
+        _tune(courier, keeper, scratch)
+        if not courier.done:
             raise KeyboardInterrupt  # Tune takes the signal itself and returns early
         lanes.wait(LANE_END_S)
 
 
-def _carry_lone_files(work: Sequence[Work]) -> None:
+def _carry_lone_file(study: Study | Search) -> None:
     """Let models that a study's own ``.py`` file defines travel by value; no other process could import them."""
-    for name in {type(item.task.config.model).__module__ for item in work}:
-        if name.startswith(LONE_FILE):
-            ray.cloudpickle.register_pickle_by_value(sys.modules[name])
+    name = type(study.base.model).__module__
+    if name.startswith(LONE_FILE):
+        ray.cloudpickle.register_pickle_by_value(sys.modules[name])
 
 
-class _Listener(tune.Callback):  # type: ignore[misc]  # ray is untyped
-    """Hands each result on, and tends the lanes meanwhile.
+class _Courier(Searcher):  # type: ignore[misc]  # ray is untyped
+    """Tune's searcher: carries runs from their source to the dispatcher, and results back.
 
-    Tune pickles its callbacks for a restore that is never made, hence the empty state.
+    Tune pickles its searcher for a restore that is never made, hence the empty state.
     """
 
-    def __init__(self, keeper: Keeper, searcher: BasicVariantGenerator, on_result: OnResult) -> None:
+    def __init__(self, source: Source, dispatcher: Any, keeper: Keeper) -> None:
+        super().__init__()
+        self._source, self._dispatcher, self._keeper = source, dispatcher, keeper
+        self._active: dict[str, str] = {}  # Tune's trial -> run id
+        self._closed = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    @property
+    def done(self) -> bool:
+        """Whether everything came to an end."""
+        return self._source.exhausted and not self._active
+
+    def suggest(self, trial_id: str) -> Any:
+        """Return the next cell, where a lane is free for it."""
+        if len(self._active) >= max(self._keeper.started, 1):
+            return None
+        work = self._source.next()
+        if work is not None:
+            ray.get(self._dispatcher.offer.remote(work.task.run_id, ray.cloudpickle.dumps(work.task)))
+        if self._source.exhausted and not self._closed:
+            ray.get(self._dispatcher.close.remote())
+            self._closed = True
+        if work is None:
+            return Searcher.FINISHED if self._source.exhausted else None
+        self._active[trial_id] = work.task.run_id
+        return {"cell": {"run_id": work.task.run_id, "arm": work.arm, "seed": work.task.seed[1]}}
+
+    def stop(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Hand a result to the source; Tune asks this of each one."""
+        if (run_id := self._active.get(trial_id)) is None:
+            return False  # its end, once more: the trial's process was restarted
+        if (stops := self._source.report(run_id, result)) or RunState(result["state"]).ended:
+            del self._active[trial_id]
+        return stops
+
+    def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
+        """Do nothing: the result that ends a run has been reported."""
+
+
+class _Tending(tune.Callback):  # type: ignore[misc]  # ray is untyped
+    """Tends the lanes at each of Tune's steps. Its state is empty for the courier's reason."""
+
+    def __init__(self, keeper: Keeper) -> None:
         self._keeper = keeper
-        self._searcher = searcher
-        self._on_result = on_result
-        self.ended: set[str] = set()
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
         self._keeper.tend()
-        self._searcher.max_concurrent = max(self._keeper.started, 1)  # 0 would be no limit
-
-    def on_trial_result(
-        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
-    ) -> None:
-        run_id = trial.config["cell"]["run_id"]
-        if RunState(result["state"]).ended:
-            self.ended.add(run_id)
-        self._on_result(run_id, result)
 
 
-def _tune(work: Sequence[Work], keeper: Keeper, scratch: str, on_result: OnResult) -> int:
-    """Let Tune walk through the cells, as many at a time as there are lanes; return how many came to an end."""
+def _tune(courier: _Courier, keeper: Keeper, scratch: str) -> None:
+    """Let Tune walk through the cells, as many at a time as there are lanes."""
     os.environ |= {"TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "RAY_AIR_NEW_OUTPUT": "0"}  # the journal and Progress do
-    cells = [{"run_id": item.task.run_id, "arm": item.arm, "seed": item.task.seed[1]} for item in work]
     keeper.tend()
-    searcher = BasicVariantGenerator(max_concurrent=keeper.started)
-    listener = _Listener(keeper, searcher, on_result)
     tuner = tune.Tuner(
         tune.with_resources(Trial, {"CPU": 0.001}),
-        param_space={"cell": tune.grid_search(cells)},
-        tune_config=tune.TuneConfig(search_alg=searcher, reuse_actors=True),
+        tune_config=tune.TuneConfig(search_alg=courier, num_samples=NO_LIMIT, reuse_actors=True),
         run_config=tune.RunConfig(
             storage_path=scratch,
             name="tune",
             verbose=0,
-            callbacks=[listener],
+            stop=courier.stop,
+            callbacks=[_Tending(keeper)],
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # a run's checkpoints are its lane's
             failure_config=tune.FailureConfig(max_failures=-1),
         ),
@@ -152,4 +267,3 @@ def _tune(work: Sequence[Work], keeper: Keeper, scratch: str, on_result: OnResul
         tuner.fit()
     finally:
         signal.signal(signal.SIGINT, interrupted)  # Tune leaves its own behind
-    return len(listener.ended)

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 from coablate_platform.study.errors import InputError, did_you_mean
+from coablate_platform.study.search import Search
 from coablate_platform.study.study import Study
 
 SHIPPED = "coablate_search_spaces"
@@ -20,16 +21,16 @@ def shipped() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(package.__path__) if not module.name.startswith("_"))
 
 
-def load_study(reference: str) -> Study:
-    """Return the study that ``reference`` names.
+def load_study(reference: str) -> Study | Search:
+    """Return the study or search that ``reference`` names.
 
     Raises:
         InputError: nothing is found there, it cannot be imported, or it holds no ``STUDY``.
     """
     module = _module(reference)
     study = getattr(module, "STUDY", None)
-    if not isinstance(study, Study):
-        raise InputError(f"study {reference}: {module.__file__} defines no STUDY of type Study")
+    if not isinstance(study, Study | Search):
+        raise InputError(f"study {reference}: {module.__file__} defines no STUDY of type Study or Search")
     return study
 
 

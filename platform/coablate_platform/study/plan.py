@@ -36,6 +36,29 @@ class PlannedRun:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PlannedSearch:
+    """What makes a study a search: its trials are its arms, and come one after the other.
+
+    Args:
+        trials: how many there will be.
+        sampler: who draws them.
+        stopping: when they are given up: ``rule``, ``grace`` and ``reduction``.
+        costs: what the metric is traded against.
+        factors: dotted field -> what it can be, in words.
+        placements: dotted field of a placement -> its streams -> their stages in order.
+        epochs: the full budget.
+    """
+
+    trials: int
+    sampler: str
+    stopping: dict[str, Any]
+    costs: tuple[str, ...]
+    factors: dict[str, str]
+    placements: dict[str, dict[str, list[str]]]
+    epochs: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class StudyPlan:
     """Everything that concluding a study needs, without the study's code.
 
@@ -51,6 +74,8 @@ class StudyPlan:
         command: what ``resume`` repeats: study reference, data, protocol, seeds, overrides, address.
         arms: in table order.
         runs: in the order of work, seed block by seed block.
+        search: None where the arms are declared.
+        concludes: key of the search whose best arms these are; None for a study of its own.
     """
 
     key: str
@@ -64,6 +89,8 @@ class StudyPlan:
     command: dict[str, Any]
     arms: tuple[PlannedArm, ...]
     runs: tuple[PlannedRun, ...]
+    search: PlannedSearch | None = None
+    concludes: str | None = None
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=2, ensure_ascii=False)
@@ -73,4 +100,6 @@ class StudyPlan:
         values = json.loads(text)
         values["arms"] = tuple(PlannedArm(**arm) for arm in values["arms"])
         values["runs"] = tuple(PlannedRun(**run) for run in values["runs"])
+        if (search := values.get("search")) is not None:
+            values["search"] = PlannedSearch(**(search | {"costs": tuple(search["costs"])}))
         return cls(**values)

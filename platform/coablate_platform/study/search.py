@@ -3,15 +3,18 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast, get_args
 
 from coablate_platform.study.config import RunConfig
-from coablate_platform.study.errors import InputError
+from coablate_platform.study.domains import Choice, Plain, Subset
+from coablate_platform.study.errors import InputError, did_you_mean
 from coablate_platform.study.overrides import apply, difference, part
-from coablate_platform.study.space import Choice, Plain, Space, Subset
+from coablate_platform.study.space import Space
 from coablate_platform.study.study import Arm, Resources, Study
 
-COSTS = ("flops", "parameters")
+Sampler = Literal["random", "qmc", "tpe", "gp", "cmaes", "nsga2", "grid"]
+SAMPLERS = get_args(Sampler)
+Cost = Literal["flops", "parameters"]
 """What a search may trade accuracy against: both come from a model's description."""
 
 CONFIRMED = "confirmed"
@@ -58,7 +61,7 @@ class Search:
         trials: how many configurations are tried.
         sampler: ``random``, ``qmc``, ``tpe``, ``gp``, ``cmaes``, ``nsga2`` or ``grid``.
         stopping: when a trial is given up.
-        costs: what the metric is traded against, of :data:`COSTS`; with any, the result is a Pareto front.
+        costs: what the metric is traded against, ``flops`` or ``parameters``; with any, the result is a Pareto front.
         points: configurations that are tried before the sampler's own: dotted field -> value.
         confirm: how many of the best are run again at the full budget.
         seeds: seeds of the confirmation.
@@ -74,9 +77,9 @@ class Search:
     base: RunConfig
     space: Space
     trials: int = 50
-    sampler: Literal["random", "qmc", "tpe", "gp", "cmaes", "nsga2", "grid"] = "tpe"
+    sampler: Sampler = "tpe"
     stopping: Stopping = Stopping()
-    costs: Sequence[Literal["flops", "parameters"]] = ()
+    costs: Sequence[Cost] = ()
     points: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
     confirm: int = 3
     seeds: int = 3
@@ -91,18 +94,26 @@ class Search:
             raise InputError(
                 f"search {self.name}: trials are judged by validation, which needs data.validation='subjects'"
             )
-        for point in self.first:
+        for point in self.given[: 1 + len(self.points)]:
             self.config(self.space.draw_known(point))
         self._check_sampler()
 
     @property
-    def first(self) -> list[dict[str, Plain]]:
-        """Parameters of the base, then of the points: what is tried before the sampler is asked."""
+    def given(self) -> list[dict[str, Plain]]:
+        """Parameters of the base, of the points, and of a grid's configurations: what no sampler is asked for."""
         try:
-            base = self.space.encode(self.varied(self.base))
+            given = [self.space.encode(self.varied(self.base))]
         except InputError as error:
             raise InputError(f"search {self.name}: the base is outside the space: {error}") from None
-        return [base, *(self.space.encode(self.varied(apply(self.base, point))) for point in self.points)]
+        given += [self.space.encode(self.varied(apply(self.base, point))) for point in self.points]
+        if self.sampler == "grid":
+            given += [point for point in self.space.grid(self.trials) if point not in given]
+        return given
+
+    @property
+    def size(self) -> int:
+        """How many trials there will be."""
+        return min(self.trials, len(self.given)) if self.sampler == "grid" else self.trials
 
     def varied(self, config: RunConfig) -> dict[str, Any]:
         """Return the values that a configuration has in this space's factors."""
@@ -122,6 +133,18 @@ class Search:
             if clash := [name for name in self.space.factors if name == path or name.startswith(f"{path}.")]:
                 raise InputError(f"{path}: search {self.name} varies {clash[0]}; only what all trials share can be set")
         return dataclasses.replace(self, base=apply(self.base, changes), seeds=seeds or self.seeds)
+
+    def draw(self, trials: int | None = None, sampler: str | None = None) -> "Search":
+        """Return the search with another number of trials, or another sampler, where one is given.
+
+        Raises:
+            InputError: no such sampler, or it does not go together with the space.
+        """
+        if sampler is not None and sampler not in SAMPLERS:
+            raise InputError(f"--sampler: no sampler {sampler!r}{did_you_mean(sampler, SAMPLERS)}")
+        return dataclasses.replace(
+            self, trials=self.trials if trials is None else trials, sampler=cast(Any, sampler or self.sampler)
+        )
 
     def confirmation(self, best: Mapping[str, RunConfig]) -> Study:
         """Return the study that runs the best configurations and the base again at the full budget.
@@ -147,8 +170,6 @@ class Search:
 
     def _check_sampler(self) -> None:
         domains = list(self.space.factors.values())
-        if self.sampler == "grid":
-            self.space.grid(self.trials)
         if self.sampler in ("qmc", "gp", "cmaes") and not self.space.is_fixed:
             raise InputError(
                 f"search {self.name}: sampler {self.sampler} needs the same parameters in every trial, and this space "

@@ -1,0 +1,150 @@
+"""A search's report: one HTML file that needs nothing else, its figures, and its trials as CSV."""
+
+import base64
+import csv
+import io
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+from coablate_platform.results.importance import Importance, importances
+from coablate_platform.results.search_figures import draw_search
+from coablate_platform.results.trials import TrialBook, best
+from coablate_platform.run.records import EpochReport, TrialRecord, drawn_text
+from coablate_platform.study.plan import StudyPlan
+
+SHOWN = 10
+_TITLES = {
+    "history": "Trials in the order in which they were drawn",
+    "curves": "Learning curves",
+    "importance": "Which parameters matter",
+    "effects": "Each parameter by itself",
+    "interaction": "The two most important together",
+    "parallel": "Completed trials across their parameters",
+    "pareto": "What accuracy costs",
+    "placement": "Where fusion stands",
+}
+_CSS = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
+table { border-collapse: collapse; margin: 1rem 0; font-size: 13px } td, th { padding: .25rem .6rem; text-align: left }
+th { border-bottom: 1px solid #222 } tr + tr td { border-top: 1px solid #ddd } td.n, th.n { text-align: right }
+img { max-width: 100% } .note { color: #666; font-size: 13px }
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Findings:
+    """What a search found, before anything is confirmed.
+
+    Args:
+        plan: the search's.
+        trials: by number.
+        best: of those that came to their end.
+        early: importances after the epochs that every trial gets.
+        late: importances among completed trials.
+    """
+
+    plan: StudyPlan
+    trials: Sequence[TrialRecord]
+    best: Sequence[TrialRecord]
+    early: Sequence[Importance]
+    late: Sequence[Importance]
+    reports: dict[str, Sequence[EpochReport]]
+
+
+def findings(plan: StudyPlan, book: TrialBook) -> Findings:
+    """Read what there is of a search, finished or not."""
+    assert plan.search is not None
+    trials = book.trials()
+    reports = {trial.run_id: book.epochs(trial.run_id) for trial in trials if trial.run_id}
+    metric = f"validation/{plan.metric}"
+    return Findings(
+        plan=plan,
+        trials=trials,
+        best=best(plan, trials, SHOWN),
+        early=importances(trials, reports, metric, plan.search.stopping["grace"]),
+        late=importances(trials, reports, metric, None),
+        reports=reports,
+    )
+
+
+def write_report(found: Findings, book: TrialBook) -> None:
+    """Write ``studies/<key>/report/``: ``report.html``, ``trials.csv``, and every figure as PNG and SVG."""
+    figures = draw_search(found.plan, found.trials, found.reports, found.late or found.early)
+    files = figures | {"trials.csv": _csv(found).encode(), "report.html": _html(found, figures).encode()}
+    for name, content in files.items():
+        book.journal.write_study_file(book.key, f"report/{name}", content)
+
+
+def _csv(found: Findings) -> str:
+    assert found.plan.search is not None
+    sink = io.StringIO()
+    parameters = list(dict.fromkeys(name for trial in found.trials for name in trial.params))
+    values = [found.plan.metric, *found.plan.search.costs]
+    writer = csv.writer(sink)
+    writer.writerow(["trial", "outcome", "epoch", *values, *parameters, "run_id", "reason"])
+    for trial in found.trials:
+        own = list(trial.values) + [""] * (len(values) - len(trial.values))
+        drawn = [trial.params.get(name, "") for name in parameters]
+        writer.writerow([trial.number, trial.outcome or "open", trial.epoch, *own, *drawn, trial.run_id, trial.reason])
+    return sink.getvalue()
+
+
+def _html(found: Findings, figures: dict[str, bytes]) -> str:
+    plan = found.plan
+    assert plan.search is not None
+    counts = Counter(str(trial.outcome or "open") for trial in found.trials)
+    told = ", ".join(f"{count} {outcome}" for outcome, count in counts.most_common())
+    rule = plan.search.stopping["rule"]
+    parts = [
+        f"<h1>{escape(plan.title)}</h1>",
+        f"<p>{len(found.trials)} of {plan.search.trials} trials: {told}. Sampler {plan.search.sampler}, stopping rule "
+        f"{rule}, full budget {plan.search.epochs} epochs, {escape(plan.protocol)}, data "
+        f"{escape(str(plan.data.get('fingerprint', ''))[:12])}.</p>",
+        '<p class="note">Values are of the validation split, one seed each: they say where to look, not what is '
+        "better. The conclusion is the confirmation: the best trials and the base again over several seeds, tested "
+        f"once each (<code>coablate table DIR --study {escape(plan.name)}-confirmed</code>).</p>",
+        "<h2>Best trials</h2>",
+        _best(found),
+        "<h2>What may vary</h2>",
+        _table(("factor", "values"), list(plan.search.factors.items())),
+    ]
+    for epoch, importance in ((plan.search.stopping["grace"], found.early), (None, found.late)):
+        when = "among completed trials" if epoch is None else f"after epoch {epoch}, among all trials"
+        if importance:
+            parts += [f"<h2>Importance {when}</h2>", _importance(importance)]
+    for name, title in _TITLES.items():
+        if (content := figures.get(f"{name}.svg")) is not None:
+            image = base64.b64encode(content).decode()
+            parts.append(f'<h2>{title}</h2><img alt="{title}" src="data:image/svg+xml;base64,{image}">')
+    failed = [(str(trial.number), trial.reason) for trial in found.trials if trial.reason]
+    if failed:
+        parts += ["<h2>Failed trials</h2>", _table(("trial", "reason"), failed)]
+    head = f'<meta charset="utf-8"><title>{escape(plan.title)}</title><style>{_CSS}</style>'
+    return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>'
+
+
+def _best(found: Findings) -> str:
+    assert found.plan.search is not None
+    rows = [
+        (
+            str(trial.number),
+            f"{100 * trial.values[0]:.1f}",
+            *(f"{cost:,.0f}" for cost in trial.values[1:]),
+            drawn_text(trial),
+        )
+        for trial in found.best
+    ]
+    return _table(("trial", f"validation {found.plan.metric} %", *found.plan.search.costs, "parameters"), rows)
+
+
+def _importance(importance: Sequence[Importance]) -> str:
+    rows = [(i.parameter, f"{i.fanova:.3f}", f"{i.ped_anova:.3f}", str(i.trials)) for i in importance]
+    return _table(("parameter", "fANOVA", "PED-ANOVA", "trials"), rows)
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    head = "".join(f"<th>{escape(text)}</th>" for text in heads)
+    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    return f"<table><tr>{head}</tr>{body}</table>"

@@ -1,0 +1,132 @@
+"""A search's trials in the journal: ``studies/<key>/trials/<number>.arrow``, one row each.
+
+A trial is a study's arm that was drawn instead of declared; :func:`with_trials` makes arms of them, so that everything
+that follows a study (MLflow, records) follows a search.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+
+import pyarrow as pa
+
+from coablate_platform.results.journal import Journal
+from coablate_platform.results.storage import arrow_table, to_arrow
+from coablate_platform.run.records import EpochReport, RunState, TrialOutcome, TrialRecord
+from coablate_platform.study.errors import InputError
+from coablate_platform.study.plan import PlannedArm, PlannedRun, StudyPlan
+from coablate_platform.study.search import SEARCH_SEED
+
+_AS_JSON = ("params", "ranges", "changes", "config", "cost")
+_SCHEMA = pa.schema(
+    [
+        ("number", pa.int64()),
+        ("sampled", pa.bool_()),
+        ("run_id", pa.string()),
+        ("outcome", pa.string()),
+        ("values", pa.list_(pa.float64())),
+        ("epoch", pa.int64()),
+        ("reason", pa.string()),
+        *((name, pa.string()) for name in _AS_JSON),
+    ]
+)
+
+
+def trial_name(number: int) -> str:
+    """Return how tables and MLflow call a trial."""
+    return f"trial {number}"
+
+
+@dataclass(frozen=True)
+class TrialBook:
+    """One search's trials and their runs. Implements :class:`coablate_platform.run.sweep.Book`.
+
+    Args:
+        journal: of the results folder.
+        key: the search's.
+    """
+
+    journal: Journal
+    key: str
+
+    def trials(self) -> list[TrialRecord]:
+        """Return the trials by number."""
+        return [self._read(name) for name in sorted(self.journal.folder.stamps(self._folder))]
+
+    def write_trial(self, record: TrialRecord) -> None:
+        """Write a trial down, or anew when it has ended."""
+        row = asdict(record) | {"outcome": record.outcome, "values": list(record.values)}
+        row |= {name: json.dumps(row[name], sort_keys=True, ensure_ascii=False) for name in _AS_JSON}
+        content = to_arrow(pa.Table.from_pylist([row], schema=_SCHEMA))
+        self.journal.folder.write(f"{self._folder}/{record.number:05d}.arrow", content)
+
+    def stamp(self) -> dict[str, tuple[int, int]]:
+        """Return a value that changes when a trial is written, for one listing."""
+        return self.journal.folder.stamps(self._folder)
+
+    def state(self, run_id: str) -> RunState:
+        return self.journal.state(run_id)
+
+    def epochs(self, run_id: str) -> Sequence[EpochReport]:
+        return self.journal.record(run_id).epochs
+
+    def stop(self, run_id: str) -> None:
+        self.journal.stop(run_id)
+
+    @property
+    def _folder(self) -> str:
+        return f"studies/{self.key}/trials"
+
+    def _read(self, name: str) -> TrialRecord:
+        path = f"{self._folder}/{name}"
+        try:
+            row = arrow_table(self.journal.folder.read(path) or b"").to_pylist()[0]
+            values = row | {key: json.loads(row[key]) for key in _AS_JSON} | {"values": tuple(row["values"])}
+            return TrialRecord(**(values | {"outcome": row["outcome"] and TrialOutcome(row["outcome"])}))
+        except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, IndexError) as error:
+            where = f"{self.journal.folder.uri}/{path}"
+            raise InputError(f"{where} is damaged or of another version ({error}); delete it and go on") from None
+
+
+def best(plan: StudyPlan, trials: Sequence[TrialRecord], most: int) -> list[TrialRecord]:
+    """Return the best trials that came to their end, each configuration once.
+
+    Args:
+        plan: the search's.
+        trials: all of them.
+        most: how many to return; with costs, of the Pareto front, by the metric.
+    """
+    ended = {trial.run_id: trial for trial in reversed(trials) if trial.outcome is TrialOutcome.COMPLETE}
+    if plan.search is not None and plan.search.costs:
+        ended = {run_id: trial for run_id, trial in ended.items() if not any(_beats(o, trial) for o in ended.values())}
+    return sorted(ended.values(), key=lambda trial: (-trial.values[0], trial.number))[:most]
+
+
+def _beats(other: TrialRecord, trial: TrialRecord) -> bool:
+    """Whether ``other`` is nowhere worse and somewhere better; costs count against it."""
+    pairs = list(zip(_gains(other), _gains(trial), strict=True))
+    return all(mine >= theirs for mine, theirs in pairs) and any(mine > theirs for mine, theirs in pairs)
+
+
+def _gains(trial: TrialRecord) -> tuple[float, ...]:
+    return (trial.values[0], *(-cost for cost in trial.values[1:]))
+
+
+def with_trials(plan: StudyPlan, trials: Sequence[TrialRecord]) -> StudyPlan:
+    """Return a search's plan with its trials as arms; those that the model refused have no run."""
+    arms = tuple(
+        PlannedArm(
+            name=trial_name(trial.number),
+            difference=trial.changes,
+            config=trial.config,
+            parameters=trial.cost.get("parameters", 0),
+            flops=trial.cost.get("flops", 0),
+        )
+        for trial in trials
+    )
+    runs = tuple(
+        PlannedRun(run_id=trial.run_id, arm=trial_name(trial.number), seed=SEARCH_SEED)
+        for trial in trials
+        if trial.run_id
+    )
+    return replace(plan, arms=arms, runs=runs, reference=trial_name(0))

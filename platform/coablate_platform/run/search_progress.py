@@ -1,0 +1,78 @@
+"""What a user sees while a search runs."""
+
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from coablate_platform.run.progress import clock
+from coablate_platform.run.records import RunState, TrialOutcome, drawn_text
+from coablate_platform.run.sweep import Sweep
+from coablate_platform.study.plan import StudyPlan
+
+SHOWN_TRIALS = 12
+
+
+class SearchProgress:
+    """Follows a search's trials: the best and the newest of them, or plain lines where there is no terminal.
+
+    Args:
+        plan: the search's.
+        sweep: what decides; its records are shown.
+        console: where to print.
+    """
+
+    def __init__(self, plan: StudyPlan, sweep: Sweep, console: Console) -> None:
+        assert plan.search is not None
+        self._plan, self._search, self._sweep, self._console = plan, plan.search, sweep, console
+        self._said: dict[str, str] = {}  # run id -> where it stands
+        self._started, self._before = time.monotonic(), sum(record.outcome is not None for record in sweep.records)
+        self._live = (
+            Live(console=console, get_renderable=self._render, refresh_per_second=2) if console.is_terminal else None
+        )
+
+    def __enter__(self) -> "SearchProgress":
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def update(self, run_id: str, result: dict[str, Any], stopped: bool) -> None:
+        """Take in one result of a run, and whether it was given up after it."""
+        state, metric, epochs = RunState(result["state"]), self._plan.metric, self._search.epochs
+        if state is RunState.RUNNING:
+            epoch, value = int(result["epoch"]), result[f"validation/{metric}"]
+            said = f"epoch {epoch}/{epochs}  validation {value:.1%}"
+            line = f"given up after {said}" if stopped else said
+        else:
+            stopped, line = True, "completed" if state is RunState.COMPLETED else f"{state.value}: {result['reason']}"
+        self._said[run_id] = line
+        if not self._live and stopped:
+            trial = next(record.number for record in self._sweep.records if record.run_id == run_id)
+            self._console.print(
+                f"trial {trial}: {line}  [{self._pace()}]", markup=False, highlight=False, soft_wrap=True
+            )
+
+    def _render(self) -> Table:
+        table = Table(title=f"{self._plan.title} — {self._plan.protocol}", caption=self._pace())
+        table.add_column("trial", justify="right")
+        table.add_column("draws")
+        table.add_column("", min_width=34)
+        for record in self._sweep.records[-SHOWN_TRIALS:]:
+            drawn = drawn_text(record)
+            table.add_row(str(record.number), drawn, self._said.get(record.run_id, str(record.outcome or "·")))
+        return table
+
+    def _pace(self) -> str:
+        ended = [record for record in self._sweep.records if record.outcome is not None]
+        values = [(record.values[0], -record.number) for record in ended if record.outcome is TrialOutcome.COMPLETE]
+        best = f"best {max(values)[0]:.1%} (trial {-max(values)[1]})" if values else "none completed yet"
+        elapsed, done = time.monotonic() - self._started, len(ended) - self._before
+        left = elapsed / done * (self._search.trials - len(ended)) if done else None
+        rest = f", about {clock(left)} left" if left else ""
+        return f"{len(ended)} of {self._search.trials} trials, {best}, {clock(elapsed)} gone{rest}"

@@ -1,0 +1,101 @@
+"""What a user asked for, and the work on it: alone on its folder, followed by MLflow, resumable."""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from rich.console import Console
+
+from coablate_platform.results.journal import Journal
+from coablate_platform.results.tracking import finish_follower, start_follower
+from coablate_platform.study.errors import InputError, LaneLostError
+from coablate_platform.study.plan import StudyPlan
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """What the user asked for; kept with the study, so that ``resume`` can ask for the same.
+
+    Args:
+        study: a shipped name, ``package.module`` or a path to a ``.py`` file.
+        data: the prepared store.
+        protocol: which rows train and test; None: the study's, else the store's default.
+        seeds: number of seeds (of a search: of its confirmation); None: the study's.
+        overrides: ``field=value`` texts.
+        address: ``host:port`` of a running Ray cluster; None starts a local one.
+        tracking: MLflow tracking URI; None: the embedded one in the results folder.
+        trials: how many a search draws; None: as it declares.
+        sampler: who draws them; None: as it declares.
+        storage: URL of Optuna's storage; None: an SQLite file in the results folder.
+    """
+
+    study: str
+    data: str
+    protocol: str | None = None
+    seeds: int | None = None
+    overrides: tuple[str, ...] = ()
+    address: str | None = None
+    tracking: str | None = None
+    trials: int | None = None
+    sampler: str | None = None
+    storage: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """Work on a command.
+
+    Args:
+        command: what is asked for.
+        out: the results folder.
+        console: who is told.
+    """
+
+    command: Command
+    out: Path
+    console: Console
+
+    @property
+    def journal(self) -> Journal:
+        """The journal of the results folder."""
+        return Journal(str(self.out.resolve()))
+
+    @contextlib.contextmanager
+    def on(self, plan: StudyPlan) -> Iterator[None]:
+        """Work on a study alone, with MLflow following.
+
+        Raises:
+            InputError: the folder cannot be written, or another process works on this study.
+        """
+        with _only_one(self.out, plan.key):
+            self.journal.write_plan(plan)
+            follower = start_follower(str(self.out.resolve()), plan.key, self.command.tracking)
+            try:
+                yield
+            except (KeyboardInterrupt, LaneLostError):
+                again = f"coablate resume {self.out} --study {plan.concludes or plan.key}"
+                self.console.print(f"Go on with: {again}", soft_wrap=True, highlight=False)
+                raise
+            finally:
+                if finish_follower(follower):
+                    late = f"coablate track {self.out} --study {plan.key}"
+                    self.console.print(f"MLflow is not up to date; catch up with: {late}", soft_wrap=True)
+
+
+@contextlib.contextmanager
+def _only_one(out: Path, key: str) -> Iterator[None]:
+    """Hold the study's lock, so that two processes never write the same runs."""
+    lock = FileLock(out / f".{key}.lock", timeout=0)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        raise InputError(f"study {key} in {out} is being run by another process") from None
+    except OSError as error:
+        raise InputError(f"results folder {out}: cannot be written ({error.strerror})") from None
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,29 @@
+"""All of it together: placement with λ and r per site, whether TIAM and MFFM stand, and the learning rate."""
+
+from coablate_model.placement import DSFM1, DSFM2
+from coablate_platform.study.domains import Choice, Float
+from coablate_platform.study.overrides import apply
+from coablate_platform.study.search import Search
+from coablate_platform.study.space import Space
+from coablate_search_spaces._cc_dfarm import BASE, own, placements
+
+STUDY = Search(
+    name="joint",
+    title="Placement, λ, r, modules and learning rate of CC-DFARM",
+    base=apply(BASE, {"model.placement": (own(DSFM1), own(DSFM2))}),
+    space=Space(
+        {
+            "model.fusion": Choice(options=("dsfm", "mmtm")),
+            "model.placement": placements(
+                3,
+                channels=Choice(options=(16, 32, 64, 128, 256)),
+                floor=Float(low=0.0, high=1.0),
+                reduction=Choice(options=(2, 4, 8, 16)),
+            ),
+            "model.tiam": Choice(options=("none", "st", "channel")),
+            "model.mffm": Choice(options=(False, True)),
+            "training.learning_rate": Float(low=1e-4, high=2e-2, log=True),
+        }
+    ),
+    trials=60,
+)

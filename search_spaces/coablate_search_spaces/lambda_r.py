@@ -1,0 +1,14 @@
+"""How far may DSFM close its gates (λ), and how narrow may its joint vector be (r)? The paper names neither."""
+
+from coablate_platform.study.domains import Choice, Float
+from coablate_platform.study.search import Search
+from coablate_platform.study.space import Space
+from coablate_search_spaces._cc_dfarm import BASE
+
+STUDY = Search(
+    name="lambda_r",
+    title="Floor λ and reduction r of DSFM",
+    base=BASE,
+    space=Space({"model.floor": Float(low=0.0, high=1.0), "model.reduction": Choice(options=(1, 2, 4, 8, 16))}),
+    trials=30,
+)

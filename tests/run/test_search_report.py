@@ -1,0 +1,195 @@
+"""What is concluded from a search: what matters, the pictures, the report, and trials that are kept whole."""
+
+import csv
+from dataclasses import replace
+
+import pytest
+from curves import METRIC, search, simulate
+
+from coablate_model.hcn import LAYERS
+from coablate_model.placement import RGB_SITES, Site
+from coablate_platform.results.importance import importances
+from coablate_platform.results.journal import Journal
+from coablate_platform.results.report import findings, write_report
+from coablate_platform.results.search_figures import rung_epochs
+from coablate_platform.results.trials import TrialBook, best, trial_name, with_trials
+from coablate_platform.run.records import EpochReport, RunState, TrialOutcome
+from coablate_platform.run.simulation import MemoryBook
+from coablate_platform.study.domains import Choice, Float, Placement
+from coablate_platform.study.errors import InputError
+from coablate_platform.study.identity import canonical
+from coablate_platform.study.plan import PlannedSearch, StudyPlan
+from coablate_platform.study.search import Stopping
+from coablate_platform.study.space import Space
+
+SITES = Placement(
+    site=Site, streams={"rgb": RGB_SITES, "skeleton": LAYERS}, most=2, fields={"channels": Choice(options=(64, 256))}
+)
+
+
+def plan_of(declared) -> StudyPlan:
+    return StudyPlan(
+        key="curves-000000",
+        name=declared.name,
+        title=declared.title,
+        reference="",
+        metric="accuracy",
+        selection="last",
+        protocol="synthetic/cs",
+        data={"fingerprint": "f" * 64},
+        command={},
+        arms=(),
+        runs=(),
+        search=PlannedSearch(
+            trials=declared.size,
+            sampler=declared.sampler,
+            stopping=canonical(declared.stopping),
+            costs=tuple(declared.costs),
+            factors={name: str(domain) for name, domain in declared.space.factors.items()},
+            placements={"model.placement": {k: list(v) for k, v in SITES.streams.items()}},
+            epochs=declared.base.training.epochs,
+        ),
+    )
+
+
+class DiskBook(TrialBook):
+    """Trials on disk; their runs' reports in memory, as the simulation writes them."""
+
+    @property
+    def memory(self) -> MemoryBook:
+        return MEMORY.setdefault(self.journal.folder.uri, MemoryBook())
+
+    @property
+    def states(self) -> dict[str, RunState]:
+        return self.memory.states
+
+    @property
+    def reports(self) -> dict[str, list[EpochReport]]:
+        return self.memory.reports
+
+    def state(self, run_id: str) -> RunState:
+        return self.memory.state(run_id)
+
+    def epochs(self, run_id: str) -> list[EpochReport]:
+        return self.memory.epochs(run_id)
+
+    def stop(self, run_id: str) -> None:
+        self.memory.stop(run_id)
+
+
+MEMORY: dict[str, MemoryBook] = {}
+
+
+def searched(tmp_path, **changes):
+    declared = search(**({"trials": 40} | changes))
+    book = DiskBook(Journal(str(tmp_path)), "curves-000000")
+    sweep, simulation = simulate(declared, book)
+    assert simulation.run()
+    return declared, book, sweep
+
+
+def test_trials_are_read_as_they_were_written(tmp_path):
+    _, book, sweep = searched(tmp_path)
+    assert book.trials() == sweep.records
+    name = next(iter((tmp_path / "studies" / book.key / "trials").iterdir()))
+    name.write_bytes(b"broken")
+    with pytest.raises(InputError, match="is damaged"):
+        book.trials()
+
+
+def test_a_search_is_a_study_whose_arms_were_drawn(tmp_path):
+    declared, book, _ = searched(tmp_path)
+    refused = replace(book.trials()[3], number=40, run_id="", config={}, outcome=TrialOutcome.FAILED, values=())
+    plan = with_trials(plan_of(declared), [*book.trials(), refused])
+    assert len(plan.arms) == 41
+    assert len(plan.runs) == 40
+    assert plan.reference == trial_name(0)
+    assert plan.arms[1].difference == book.trials()[1].changes
+    assert StudyPlan.from_json(plan_of(declared).to_json()) == plan_of(declared)
+
+
+def test_the_best_are_those_that_came_to_their_end(tmp_path):
+    declared, book, _ = searched(tmp_path)
+    chosen = best(plan_of(declared), book.trials(), 3)
+    ended = [trial.values[0] for trial in book.trials() if trial.outcome is TrialOutcome.COMPLETE]
+    assert [trial.values[0] for trial in chosen] == sorted(ended, reverse=True)[:3]
+    assert len({trial.run_id for trial in chosen}) == 3
+
+
+def test_with_costs_the_best_are_the_front(tmp_path):
+    declared, book, sweep = searched(tmp_path, sampler="random", stopping=Stopping(rule="none"), costs=("flops",))
+    chosen = best(plan_of(declared), book.trials(), 10)
+    assert {trial.number for trial in chosen} == {trial.number for trial in sweep.study.best_trials}
+
+
+def test_importance_finds_what_matters(tmp_path):
+    space = Space(
+        {"training.learning_rate": Float(low=1e-4, high=1e-1, log=True), "model.hcn_dropout": Float(low=0, high=1)}
+    )
+    _, book, _ = searched(tmp_path, space=space, sampler="random", trials=60)
+    found = importances(book.trials(), book.reports, METRIC, 1)
+    assert [importance.parameter for importance in found] == ["training.learning_rate", "model.hcn_dropout"]
+    assert found[0].fanova > 0.6
+    assert found[0].ped_anova > 0.5
+    assert found[0].trials == 60
+    late = importances(book.trials(), book.reports, METRIC, None)
+    assert late[0].trials == sum(trial.outcome is TrialOutcome.COMPLETE for trial in book.trials())
+
+
+def test_parameters_that_exist_in_some_trials_are_judged_among_these(tmp_path):
+    _, book, _ = searched(tmp_path, sampler="random", trials=60)
+    found = {importance.parameter: importance for importance in importances(book.trials(), book.reports, METRIC, 1)}
+    having = [trial for trial in book.trials() if "model.floor" in trial.params]
+    assert found["model.floor"].trials == len(having) < 60
+    assert found["model.fusion"].trials == 60
+
+
+def test_too_few_trials_say_nothing(tmp_path):
+    _, book, _ = searched(tmp_path, trials=3)
+    assert importances(book.trials(), book.reports, METRIC, 1) == []
+
+
+@pytest.mark.parametrize("costs", [(), ("flops",)], ids=["metric", "front"])
+def test_the_report_needs_nothing_else_and_shows_every_figure(tmp_path, costs):
+    space = Space(
+        {
+            "model.fusion": Choice(options=("dsfm", "mmtm")),
+            "model.floor": Float(low=0, high=1),
+            "model.placement": SITES,
+        }
+    )
+    rule = Stopping(rule="none") if costs else Stopping(rule="asha")
+    declared, book, _ = searched(tmp_path, space=space, stopping=rule, costs=costs)
+    found = findings(plan_of(declared), book)
+    write_report(found, book)
+    folder = tmp_path / "studies" / book.key / "report"
+    names = {path.stem for path in folder.glob("*.png")}
+    expected = {"history", "curves", "importance", "effects", "interaction", "placement"} | (
+        {"pareto"} if costs else set()
+    )
+    assert expected <= names
+    assert names == {path.stem for path in folder.glob("*.svg")}
+    for picture in folder.glob("*.png"):
+        assert picture.read_bytes().startswith(b"\x89PNG")
+    html = (folder / "report.html").read_text()
+    assert html.count("data:image/svg+xml;base64,") == len(names)
+    assert 'src="http' not in html
+    assert f"{found.best[0].number}</td>" in html
+    with (folder / "trials.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["trial"]) for row in rows] == list(range(40))
+    assert float(rows[0]["accuracy"]) == book.trials()[0].values[0]
+
+
+def test_a_report_of_nothing_is_a_report(tmp_path):
+    declared = search()
+    book = DiskBook(Journal(str(tmp_path)), "curves-000000")
+    write_report(findings(plan_of(declared), book), book)
+    assert "0 of 60 trials" in (tmp_path / "studies" / book.key / "report" / "report.html").read_text()
+
+
+def test_rungs_are_where_successive_halving_decides():
+    declared = plan_of(search())
+    assert rung_epochs(declared.search) == [1, 3, 9, 27]
+    assert rung_epochs(plan_of(search(stopping=Stopping(rule="median"))).search) == []
+    assert rung_epochs(None) == []
