@@ -1,8 +1,8 @@
 """How many epochs a search spends until a trial reaches a target: with early stopping, without, and at random.
 
-Training is simulated: known learning curves over the shipped ``joint`` space, with noise, on four lanes. Everything else
-is real: the space, Optuna's samplers and the stopping rule as a search on a cluster uses them. Searches with the same
-seed are compared, and the interval is that of the mean logarithm of their ratios.
+Training is simulated: known learning curves over the shipped ``joint`` space, with noise, on four lanes. Everything
+else is real: the space, Optuna's samplers and the stopping rule as a search on a cluster uses them. Searches with the
+same seed are compared, and the interval is that of the mean logarithm of their ratios.
 """
 
 import functools
@@ -53,7 +53,7 @@ def plateau(config: RunConfig) -> float:
     return 0.65 + sites - gates + modules - rate
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def curve(config: RunConfig) -> Curve:
     """A smooth rise to the plateau, slower away from the best rate, with the noise of a validation split."""
     pace = 3 + 4 * abs(math.log10(config.training.learning_rate / 3e-3))
