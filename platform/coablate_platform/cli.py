@@ -41,6 +41,7 @@ TrackingOption = Annotated[str | None, typer.Option("--tracking", help="MLflow t
 TrialsOption = Annotated[int | None, typer.Option("--trials", help="How many trials a search draws.", min=1)]
 SamplerOption = Annotated[str | None, typer.Option("--sampler", help="Who draws a search's trials: tpe, random …")]
 StorageOption = Annotated[str | None, typer.Option("--storage", help="URL of Optuna's storage; default: embedded.")]
+WarmOption = Annotated[list[str] | None, typer.Option("--warm", help="Learn from an earlier search in the folder.")]
 MixedOption = Annotated[bool, typer.Option("--mixed", help="Allow runs of different code or package versions.")]
 
 
@@ -58,6 +59,7 @@ def run(
     trials: TrialsOption = None,
     sampler: SamplerOption = None,
     storage: StorageOption = None,
+    warm: WarmOption = None,
 ) -> None:
     """Run a study or a search; what is completed already is not repeated."""
     from coablate_platform import driver
@@ -73,6 +75,7 @@ def run(
         trials=trials,
         sampler=sampler,
         storage=storage,
+        warm=tuple(warm or ()),
     )
     _finish(driver.run(command, out, console, allow_mixed=mixed), out)
 

@@ -50,8 +50,8 @@ def prepare(command: Command) -> Prepared:
     study = load_study(command.study).override(changes, seeds=command.seeds)
     if isinstance(study, Search):
         study = study.draw(trials=command.trials, sampler=command.sampler)
-    elif command.trials is not None or command.sampler is not None or command.storage is not None:
-        raise InputError(f"--trials, --sampler and --storage are for searches; study {study.name} declares its arms")
+    elif given := [name for name in ("trials", "sampler", "storage", "warm") if getattr(command, name)]:
+        raise InputError(f"--{given[0]}: only a search draws trials; study {study.name} declares its arms")
     store = Store.open(command.data)
     study = resolve(study, store)
     plan = search_plan_of if isinstance(study, Search) else plan_of
@@ -92,7 +92,7 @@ def resume(out: Path, key: str | None, console: Console, allow_mixed: bool = Fal
     plan = Journal(str(out.resolve())).plan(key)
     known = {field.name for field in fields(Command)}
     command = Command(**{name: value for name, value in plan.command.items() if name in known})
-    command = replace(command, overrides=tuple(command.overrides))
+    command = replace(command, overrides=tuple(command.overrides), warm=tuple(command.warm))
     now = prepare(command).plan
     if now.key != (plan.concludes or plan.key):
         raise InputError(

@@ -3,16 +3,19 @@
 from pathlib import Path
 
 from coablate_platform.data.store import Store
+from coablate_platform.results.journal import Journal
 from coablate_platform.results.report import findings, write_report
 from coablate_platform.results.trials import TrialBook, best, trial_name
 from coablate_platform.run.cluster import joined, package_folders
 from coablate_platform.run.loop import Task
 from coablate_platform.run.planning import cost_of, trial_task
+from coablate_platform.run.records import TrialRecord
 from coablate_platform.run.search_progress import SearchProgress
 from coablate_platform.run.sweep import Sweep
 from coablate_platform.run.tuner import Places, Trials, run_all
 from coablate_platform.session import Session
 from coablate_platform.study.config import RunConfig
+from coablate_platform.study.errors import InputError
 from coablate_platform.study.plan import StudyPlan
 from coablate_platform.study.search import Search
 from coablate_platform.study.study import Study
@@ -39,6 +42,7 @@ def search(declared: Search, store: Store, plan: StudyPlan, session: Session) ->
         return {"parameters": described.parameters, "flops": described.flops}
 
     book = TrialBook(session.journal, plan.key)
+    earlier = [trial for key in session.command.warm for trial in _earlier(key, plan, session.journal)]
     with session.on(plan):
         sweep = Sweep(
             declared,
@@ -47,18 +51,40 @@ def search(declared: Search, store: Store, plan: StudyPlan, session: Session) ->
             identify=lambda config: trial_task(declared, config, store).run_id,
             cost=cost,
             storage=session.command.storage or embedded_storage(session.out),
+            earlier=earlier,
         )
-        if not sweep.exhausted:
+        if earlier:
+            session.console.print(f"Learning from {sweep.learnt} of {len(earlier)} earlier trials.", highlight=False)
+        if sweep.exhausted:
+            session.console.print(f"All {declared.size} trials are in the journal already.", highlight=False)
+        else:
             _run_trials(declared, sweep, store, plan, session)
         write_report(findings(plan, book), book)
-    chosen = best(plan, sweep.records, declared.confirm)
-    configs = {trial_name(record.number): declared.config(sweep.changes(record)) for record in chosen}
-    return declared.confirmation(configs)
+    configs = {record.number: sweep.config(record) for record in sweep.records}
+    known = [record for record in sweep.records if configs[record.number] is not None]
+    chosen = {trial_name(record.number): configs[record.number] for record in best(plan, known, declared.confirm)}
+    return declared.confirmation({name: config for name, config in chosen.items() if config is not None})
 
 
 def embedded_storage(out: Path) -> str:
     """Return the URL of Optuna's storage in a results folder."""
     return f"sqlite:///{out.resolve() / STORAGE}"
+
+
+def _earlier(key: str, plan: StudyPlan, journal: Journal) -> list[TrialRecord]:
+    """Return another search's trials.
+
+    Raises:
+        InputError: there is no such search, or it ran on other data.
+    """
+    other = journal.plan(key)
+    if other.search is None or other.key == plan.key:
+        raise InputError(f"--warm {key}: expected another search, {other.key} is none")
+    if plan.search is not None and other.search.costs != plan.search.costs:
+        raise InputError(f"--warm {key}: {other.key} was judged by other costs ({', '.join(other.search.costs)})")
+    if (other.data["fingerprint"], other.protocol) != (plan.data["fingerprint"], plan.protocol):
+        raise InputError(f"--warm {key}: {other.key} ran on other data ({other.data['uri']}, {other.protocol})")
+    return TrialBook(journal, other.key).trials()
 
 
 def _run_trials(declared: Search, sweep: Sweep, store: Store, plan: StudyPlan, session: Session) -> None:

@@ -29,6 +29,7 @@ class Command:
         trials: how many a search draws; None: as it declares.
         sampler: who draws them; None: as it declares.
         storage: URL of Optuna's storage; None: an SQLite file in the results folder.
+        warm: earlier searches in the results folder to learn from, by name or key.
     """
 
     study: str
@@ -41,6 +42,7 @@ class Command:
     trials: int | None = None
     sampler: str | None = None
     storage: str | None = None
+    warm: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -59,7 +59,7 @@ def cost(config: RunConfig) -> dict[str, int]:
     return {"parameters": 1000, "flops": 100 if config.model.fusion == "mmtm" else 200}
 
 
-def simulate(declared: Search, book: MemoryBook, lanes: int = 4, storage: str | None = None, curves: Any = curve):
+def simulate(declared: Search, book: MemoryBook, lanes: int = 4, curves: Any = curve, **more: Any):
     """The sweep and the simulation that works it off."""
-    sweep = Sweep(declared, declared.name, book, identify, cost, storage)
+    sweep = Sweep(declared, declared.name, book, identify, cost, **more)
     return sweep, Simulation(sweep, book, curves, METRIC, lanes)

@@ -1,10 +1,12 @@
 """What is concluded from a search: what matters, the pictures, the report, and trials that are kept whole."""
 
 import csv
+import io
 from dataclasses import replace
 
 import pytest
 from curves import METRIC, search, simulate
+from rich.console import Console
 
 from coablate_model.hcn import LAYERS
 from coablate_model.placement import RGB_SITES, Site
@@ -21,6 +23,7 @@ from coablate_platform.study.identity import canonical
 from coablate_platform.study.plan import PlannedSearch, StudyPlan
 from coablate_platform.study.search import Stopping
 from coablate_platform.study.space import Space
+from coablate_platform.views import best_view, importance_view
 
 SITES = Placement(
     site=Site, streams={"rgb": RGB_SITES, "skeleton": LAYERS}, most=2, fields={"channels": Choice(options=(64, 256))}
@@ -179,6 +182,19 @@ def test_the_report_needs_nothing_else_and_shows_every_figure(tmp_path, costs):
         rows = list(csv.DictReader(file))
     assert [int(row["trial"]) for row in rows] == list(range(40))
     assert float(rows[0]["accuracy"]) == book.trials()[0].values[0]
+
+
+def test_what_the_terminal_shows_names_trials_and_parameters(tmp_path):
+    declared, book, _ = searched(tmp_path)
+    found = findings(plan_of(declared), book)
+    console = Console(width=160, record=True, file=io.StringIO())
+    console.print(best_view(found), importance_view(found))
+    said = console.export_text()
+    for trial in found.best:
+        assert f"│ {trial.number} " in said
+        assert f"training.learning_rate={trial.params['training.learning_rate']:.4g}" in said
+    assert "after epoch 1, all trials" in said
+    assert f"{found.early[0].fanova:.3f}" in said
 
 
 def test_a_report_of_nothing_is_a_report(tmp_path):

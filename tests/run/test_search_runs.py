@@ -23,7 +23,7 @@ from coablate_platform.results.table import build_table
 from coablate_platform.results.trials import TrialBook
 from coablate_platform.run.cluster import joined
 from coablate_platform.run.planning import resolve, task_of
-from coablate_platform.run.records import RunState, TrialOutcome
+from coablate_platform.run.records import RunState, TrialOutcome, TrialRecord
 from coablate_platform.run.tuner import Places, Work, run_all
 from coablate_platform.study.errors import InputError
 from coablate_platform.study.load import load_study
@@ -99,8 +99,7 @@ def test_a_search_ends_with_a_confirmed_table(store, tmp_path):
     names = [f"trial {trial.number}" for trial in chosen if trial.number != 0][:2]
     assert [row.arm for row in table.rows][1:] in (names, names[:1])
     assert "confirmed" in said
-    for command, expected in (("best", f"│ {chosen[0].number}"), ("table", "reference"), ("importance", "fANOVA")):
-        assert expected in finished(started(command, tmp_path))
+    assert f"│ {chosen[0].number}" in finished(started("best", tmp_path))
     html = (tmp_path / "studies" / book.key / "report" / "report.html").read_text()
     assert "http://" not in html.replace("http://www.w3.org", "")
     assert "https://" not in html
@@ -110,19 +109,33 @@ def test_a_search_ends_with_a_confirmed_table(store, tmp_path):
         build_table(journal.plan(), journal)
 
 
+def trials_of(out: Path) -> dict[int, TrialRecord]:
+    journal = Journal(str(out))
+    roots = [plan.key for plan in journal.plans() if plan.search is not None]
+    return {trial.number: trial for key in roots for trial in TrialBook(journal, key).trials()}
+
+
 @pytest.mark.slow
 def test_killed_again_and_again_it_ends_as_if_it_had_not_been(store, tmp_path):
-    chance = random.Random(0)
+    chance, known, within = random.Random(0), {}, 0
     for _ in range(4):
         process = started("run", STUDY, "--data", store.uri, "--out", tmp_path, "--set", "model.pause=0.05")
         time.sleep(chance.uniform(12, 30))
         process.send_signal(signal.SIGKILL)
         process.communicate()
+        trials = trials_of(tmp_path)
+        within += any(trial.outcome is None for trial in trials.values())
+        ended = {number: trial for number, trial in trials.items() if trial.outcome is not None}
+        assert {number: ended[number] for number in known} == known
+        known = ended
         subprocess.run(
             [sys.executable, "-m", "ray.scripts.scripts", "stop", "--force"], check=False, capture_output=True
         )
     finished(started("resume", tmp_path))
     check_everything_agrees(tmp_path)
+    assert within, "no kill met the trials"
+    after = trials_of(tmp_path)
+    assert {number: after[number] for number in known} == known
 
 
 @dataclass
@@ -160,16 +173,13 @@ def test_a_hundred_runs_that_are_given_up_free_their_lanes_at_once(store, tmp_pa
     journal = Journal(str(tmp_path))
     with joined(None, []):
         before = ray.available_resources()
-        began = time.monotonic()
         run_all(study, source, Places.below(tmp_path, opened, journal))
-        took = time.monotonic() - began
         deadline = time.monotonic() + 30
         while ray.available_resources().get("CPU") != before["CPU"] and time.monotonic() < deadline:
             time.sleep(0.2)
         assert ray.available_resources()["CPU"] == before["CPU"]
     assert source.reports == Counter({task.run_id: 1 for task in tasks})
     starts = sorted(journal.record(task.run_id).started or 0 for task in tasks)
-    assert starts[-1] - starts[0] < took
     lanes = int(before["CPU"])
     gaps = [later - earlier for earlier, later in zip(starts, starts[lanes:], strict=False)]
     assert sorted(gaps)[len(gaps) // 2] < 2.0  # a lane's next run, after the one before: training, stopping, starting

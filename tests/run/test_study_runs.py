@@ -165,7 +165,7 @@ def children(parent: subprocess.Popen, title: str) -> list[psutil.Process]:
     ]
 
 
-@pytest.mark.parametrize("title", ["ray::_Trainers", "ray::TrainController"])
+@pytest.mark.parametrize("title", ["ray::_Trainers", pytest.param("ray::TrainController", marks=pytest.mark.slow)])
 def test_lanes_that_are_lost_as_a_whole_are_started_again(store, tmp_path, undisturbed, title):
     """The process of all trainers is killed, or one lane's controller."""
     with killed_at_the_end(started(store, tmp_path, 0.5)) as process:

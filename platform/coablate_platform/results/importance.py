@@ -90,10 +90,13 @@ def _ranges(trials: Sequence[TrialRecord]) -> dict[str, BaseDistribution]:
         for name, text in trial.ranges.items():
             new, old = json_to_distribution(text), ranges.get(name)
             ranges[name] = new if old is None else _joined(old, new)
-    return ranges
+    return {name: drawn for name, drawn in ranges.items() if drawn is not None}
 
 
-def _joined(one: Any, other: Any) -> BaseDistribution:
+def _joined(one: Any, other: Any) -> BaseDistribution | None:
+    """Return what holds both; None where a factor has become one of another kind."""
+    if type(one) is not type(other):
+        return None
     if isinstance(one, CategoricalDistribution):
         return CategoricalDistribution(tuple(dict.fromkeys([*one.choices, *other.choices])))
     kind = FloatDistribution if isinstance(one, FloatDistribution) else IntDistribution

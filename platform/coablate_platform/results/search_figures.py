@@ -5,6 +5,7 @@ PNG to look at, SVG for papers and for the report; drawn without a display.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import matplotlib as mpl
@@ -41,6 +42,7 @@ def draw_search(
     """
     assert plan.search is not None
     judged = [trial for trial in trials if trial.values]
+    early = _after_grace(plan, trials, reports)
     if not judged:
         return {}
     order = [found.parameter for found in importance]
@@ -50,10 +52,10 @@ def draw_search(
         "curves": lambda: _curves(plan, trials, reports),
         "importance": lambda: _importance(importance),
         "effects": lambda: _effects(plan, judged, names[:_MOST_SLICES]),
-        "interaction": lambda: _interaction(plan, judged, names),
+        "interaction": lambda: _interaction(plan, early, names),
         "parallel": lambda: _parallel(plan, judged, names),
         "pareto": lambda: _pareto(plan, judged),
-        "placement": lambda: _placement(plan, judged),
+        "placement": lambda: _placement(plan, early),
     }
     files: dict[str, bytes] = {}
     with mpl.rc_context(STYLE):
@@ -61,6 +63,21 @@ def draw_search(
             if (figure := make()) is not None:
                 files |= {f"{name}.{format}": written(figure, format) for format in FORMATS}  # noqa: A001
     return files
+
+
+def _after_grace(plan: StudyPlan, trials: Sequence[TrialRecord], reports: Reports) -> list[TrialRecord]:
+    """Return the trials with the value they had after the epochs that every trial gets: there all can be compared."""
+    assert plan.search is not None
+    epoch, metric = plan.search.stopping["grace"], f"validation/{plan.metric}"
+    values = {
+        run_id: report.metrics[metric] for run_id, own in reports.items() for report in own if report.epoch == epoch
+    }
+    return [replace(trial, values=(values[trial.run_id],)) for trial in trials if trial.run_id in values]
+
+
+def _after(plan: StudyPlan) -> str:
+    assert plan.search is not None
+    return f"validation {plan.metric} % after epoch {plan.search.stopping['grace']}"
 
 
 def _history(plan: StudyPlan, trials: Sequence[TrialRecord]) -> Figure:
@@ -162,7 +179,7 @@ def _interaction(plan: StudyPlan, trials: Sequence[TrialRecord], names: Sequence
     first, second = _Axis(pair[0], own), _Axis(pair[1], own)
     x, y = [first.place(t) for t in own], [second.place(t) for t in own]
     shown = axes.scatter(x, y, c=[100 * t.values[0] for t in own], s=40, cmap="viridis", edgecolors="white")
-    figure.colorbar(shown, label=f"validation {plan.metric} %")
+    figure.colorbar(shown, label=_after(plan))
     first.mark(axes)
     second.mark(axes, vertical=True)
     axes.set_xlabel(pair[0])
@@ -240,7 +257,7 @@ def _placement(plan: StudyPlan, trials: Sequence[TrialRecord]) -> Figure | None:
     axes.set_yticks(range(len(behind)), behind)
     axes.set_xlabel(f"{first} stream →")
     axes.set_ylabel(f"← {second} stream")
-    figure.colorbar(shown, label=f"mean validation {plan.metric} %")
+    figure.colorbar(shown, label=f"mean {_after(plan)}")
     none = [100 * trial.values[0] for trial in trials if not trial.changes.get(field, [])]
     figure.suptitle(f"without a site: {np.mean(none):.1f} % (n = {len(none)})" if none else "", fontsize=8)
     return figure
@@ -257,8 +274,10 @@ class _Axis:
         having = [trial for trial in trials if name in trial.params]
         drawn: Any = [json_to_distribution(trial.ranges[name]) for trial in having]
         self.choices: list[str] | None = None
-        if isinstance(drawn[0], CategoricalDistribution):
-            self.choices = list(dict.fromkeys(str(choice) for one in drawn for choice in one.choices))
+        if any(isinstance(one, CategoricalDistribution) for one in drawn):
+            kinds = [one for one in drawn if isinstance(one, CategoricalDistribution)]
+            values = [choice for one in kinds for choice in one.choices] + [trial.params[name] for trial in having]
+            self.choices = list(dict.fromkeys(map(str, values)))
         places = [self.place(trial) for trial in having]
         self.low, self.high = min(places), max(places)
         self.log = self.choices is None and drawn[0].log

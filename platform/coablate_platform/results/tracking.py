@@ -21,7 +21,7 @@ from typing import IO, TYPE_CHECKING, NoReturn
 
 from coablate_platform.results.journal import Journal, RunRecord
 from coablate_platform.results.trials import TrialBook, with_trials
-from coablate_platform.run.records import RunState
+from coablate_platform.run.records import RunState, TrialRecord
 from coablate_platform.study.errors import InputError
 from coablate_platform.study.plan import StudyPlan
 
@@ -146,21 +146,33 @@ class _Watch:
         self.plan = plan
         self.stamps: dict[str, object] = {run.run_id: None for run in plan.runs}
         self.records: dict[str, RunRecord] = {}
-        self._trials: object = None
+        self._trials: dict[str, tuple[object, TrialRecord]] = {}
 
     def refresh(self, thorough: bool) -> None:
         """Look at every run that is not completed, at one listing a run; ``thorough`` reads it in any case."""
-        if self.plan.search is not None and (written := (book := TrialBook(self.journal, self.plan.key)).stamp()):
-            if written != self._trials:
-                self.plan = with_trials(self.plan, book.trials())
-                self.stamps = {run.run_id: self.stamps.get(run.run_id) for run in self.plan.runs}
-            self._trials = written
+        if self.plan.search is not None:
+            self._grow(TrialBook(self.journal, self.plan.key))
         for run_id, former in self.stamps.items():
-            if not self._completed(run_id):
+            if not self._done(run_id) or (thorough and not self._completed(run_id)):
                 stamp = self.journal.stamp(run_id)
                 if thorough or stamp != former:
                     self.records[run_id] = self.journal.record(run_id)
                     self.stamps[run_id] = stamp
+
+    def _grow(self, book: TrialBook) -> None:
+        """Take new and changed trials into a search's plan."""
+        stamps = book.stamps()
+        changed = [name for name, stamp in stamps.items() if self._trials.get(name, (None,))[0] != stamp]
+        self._trials |= {name: (stamps[name], book.read(name)) for name in changed}
+        if changed:
+            self.plan = with_trials(self.plan, [self._trials[name][1] for name in sorted(self._trials)])
+            self.stamps = {run.run_id: self.stamps.get(run.run_id) for run in self.plan.runs}
+
+    def _done(self, run_id: str) -> bool:
+        """Whether nothing more will be written: a search does not try a failed run again."""
+        if self.plan.search is None:
+            return self._completed(run_id)
+        return run_id in self.records and self.records[run_id].state.ended
 
     def report(self, closing: bool) -> dict[str, bytes]:
         """Return the files that conclude a search, once it has ended."""

@@ -49,9 +49,14 @@ class TrialBook:
     journal: Journal
     key: str
 
+    @property
+    def owner(self) -> str:
+        """The results folder."""
+        return self.journal.folder.uri
+
     def trials(self) -> list[TrialRecord]:
         """Return the trials by number."""
-        return [self._read(name) for name in sorted(self.journal.folder.stamps(self._folder))]
+        return [self.read(name) for name in sorted(self.stamps())]
 
     def write_trial(self, record: TrialRecord) -> None:
         """Write a trial down, or anew when it has ended."""
@@ -60,8 +65,8 @@ class TrialBook:
         content = to_arrow(pa.Table.from_pylist([row], schema=_SCHEMA))
         self.journal.folder.write(f"{self._folder}/{record.number:05d}.arrow", content)
 
-    def stamp(self) -> dict[str, tuple[int, int]]:
-        """Return a value that changes when a trial is written, for one listing."""
+    def stamps(self) -> dict[str, tuple[int, int]]:
+        """Return for each trial's file a value that changes when it is written, for one listing."""
         return self.journal.folder.stamps(self._folder)
 
     def state(self, run_id: str) -> RunState:
@@ -77,7 +82,12 @@ class TrialBook:
     def _folder(self) -> str:
         return f"studies/{self.key}/trials"
 
-    def _read(self, name: str) -> TrialRecord:
+    def read(self, name: str) -> TrialRecord:
+        """Read one of the files that :meth:`stamps` names.
+
+        Raises:
+            InputError: it is damaged.
+        """
         path = f"{self._folder}/{name}"
         try:
             row = arrow_table(self.journal.folder.read(path) or b"").to_pylist()[0]

@@ -25,6 +25,7 @@ class Curve:
 class MemoryBook:
     """A book for trials and runs that are not written to disk."""
 
+    owner: str = "memory"
     records: dict[int, TrialRecord] = field(default_factory=dict)
     states: dict[str, RunState] = field(default_factory=dict)
     reports: dict[str, list[EpochReport]] = field(default_factory=dict)

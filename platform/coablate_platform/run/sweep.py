@@ -6,12 +6,14 @@ rebuilt from it at every start, so that neither a crash nor another search can p
 """
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import optuna
 from optuna.distributions import distribution_to_json
+from optuna.exceptions import OptunaError
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 from sqlalchemy.exc import SQLAlchemyError
@@ -28,8 +30,16 @@ from coablate_platform.study.search import Search
 _STATES = {TrialOutcome.PRUNED: TrialState.PRUNED, TrialOutcome.FAILED: TrialState.FAIL}
 
 
+OWNER = "coablate.folder"  # the attribute of Optuna's study that says whose it is
+
+
 class Book(Protocol):
     """Where trials and runs are written down."""
+
+    @property
+    def owner(self) -> str:
+        """Name the results folder."""
+        ...
 
     def trials(self) -> Sequence[TrialRecord]:
         """Return the search's trials by number."""
@@ -67,6 +77,12 @@ class Sweep:
         identify: returns the run id of a configuration.
         cost: returns what a configuration costs, by the names in ``search.costs`` (and more).
         storage: URL of Optuna's storage; None keeps it in memory.
+        earlier: trials of other searches on the same data, to learn from; those count that came to their end and whose
+            configuration this search could draw.
+
+    Attributes:
+        study: Optuna's.
+        learnt: how many of the earlier trials counted.
 
     Raises:
         InputError: the storage cannot be opened.
@@ -80,6 +96,7 @@ class Sweep:
         identify: Callable[[RunConfig], str],
         cost: Callable[[RunConfig], Mapping[str, int]],
         storage: str | None = None,
+        earlier: Sequence[TrialRecord] = (),
     ) -> None:
         self._search = search
         self._book = book
@@ -92,7 +109,9 @@ class Sweep:
         self._seen: dict[int, int] = {}  # trial -> the last epoch that the stopping rule has judged
         self._stops: dict[int, bool] = {}  # trial -> what it said of that epoch
         self._waiting: dict[str, list[int]] = {}
-        self.study = self._rebuilt(name, storage)
+        self._handed: set[str] = set()  # run ids given out since the start: none is given out twice
+        self.learnt = 0
+        self.study = self._rebuilt(name, storage, earlier)
         self._again = [record for record in self._records.values() if record.outcome is None]
 
     @property
@@ -105,21 +124,24 @@ class Sweep:
         """Whether there is nothing left to draw; runs may still be at work."""
         return not self._again and len(self._records) >= self._search.size
 
-    def changes(self, record: TrialRecord) -> dict[str, Any]:
-        """Return what a trial drew, by dotted field."""
-        return self._search.space.draw(self._known(record))
+    def config(self, record: TrialRecord) -> RunConfig | None:
+        """Return a trial's configuration; None where the space has changed so that it draws another one, or none."""
+        try:
+            config = self._search.config(self._search.space.draw(self._known(record)))
+        except InputError:
+            return None
+        return config if self._identify(config) == record.run_id else None
 
     def next(self) -> Draw | None:
-        """Return a trial to work on, or None where all that is left is being worked on.
+        """Return a trial to work on, or None where none is left.
 
-        A configuration that was tried before takes its outcome from the book and costs nothing.
+        A configuration that was tried before takes its outcome from the book and costs nothing; one that is being
+        tried shares its outcome.
         """
         while not self.exhausted:
             record = self._again.pop(0) if self._again else self._begin()
-            if record.run_id in self._waiting:
-                self._waiting[record.run_id].append(record.number)
-            elif (draw := self._open(record)) is not None:
-                self._waiting[record.run_id] = [record.number]
+            if record.outcome is None and (draw := self._open(record)) is not None:
+                self._handed.add(record.run_id)
                 return draw
         return None
 
@@ -146,42 +168,44 @@ class Sweep:
 
     def _begin(self) -> TrialRecord:
         """Draw a new trial and write it down."""
-        number = len(self._records)
+        number = max(self._records, default=-1) + 1
         self.study.sampler = sampler_of(self._search, number)
-        given = self._given[number] if number < len(self._given) else None
-        trial, changes = self._ask(self.study, given)
-        record = TrialRecord(
-            number=number,
-            params=dict(trial.params),
-            ranges={name: distribution_to_json(drawn) for name, drawn in trial.distributions.items()},
-            sampled=given is None,
-            changes=canonical(changes),
-        )
+        tried = [record.params for record in self._records.values()]
+        given = next((point for point in self._given if point not in tried), None)
+        trial = self._ask(given)
+        found: dict[str, Any] = {}
         try:
+            changes = self._search.space.draw(trial)
             config = self._search.config(changes)
+            found = {"changes": canonical(changes), "config": canonical(config), "cost": dict(self._cost(config))}
+            found["run_id"] = self._identify(config)
         except InputError as error:  # the space allows what the model refuses
-            record = replace(record, outcome=TrialOutcome.FAILED, reason=str(error))
-        else:
-            whole = {"run_id": self._identify(config), "config": canonical(config), "cost": dict(self._cost(config))}
-            record = replace(record, **whole)
+            found = {"outcome": TrialOutcome.FAILED, "reason": str(error)}
+        ranges = {name: distribution_to_json(drawn) for name, drawn in trial.distributions.items()}
+        record = TrialRecord(number=number, params=dict(trial.params), ranges=ranges, sampled=given is None, **found)
         self._trials[number] = trial
         self._write(record)
         return record
 
     def _open(self, record: TrialRecord) -> Draw | None:
-        """Return what is left to do of a trial: nothing where its run's outcome is known."""
-        if record.outcome is not None:
-            return None
-        state, reports = self._book.state(record.run_id), self._book.epochs(record.run_id)
-        stops = [self._judge(record.number, report.epoch, report.metrics[self._metric]) for report in reports]
-        if state is RunState.COMPLETED or not to_run(state):
-            self._end(record.number, state, "a run of this configuration failed before")
+        """Return what is left to do of a trial: nothing where its run is at work, or has an outcome already."""
+        number, run_id = record.number, record.run_id
+        state = self._book.state(run_id)
+        stops = [
+            self._judge(number, report.epoch, report.metrics[self._metric]) for report in self._book.epochs(run_id)
+        ]
+        if run_id in self._waiting:
+            self._waiting[run_id].append(number)
+        elif state is RunState.COMPLETED or not to_run(state) or (run_id in self._handed and not any(stops)):
+            self._end(number, state, "so did a trial of the same configuration")
         elif any(stops):
-            self._book.stop(record.run_id)
-            self._end(record.number, RunState.STOPPED)
+            self._book.stop(run_id)
+            self._end(number, RunState.STOPPED)
+        elif (config := self.config(record)) is None:
+            self._write(replace(record, outcome=TrialOutcome.FAILED, reason="the space has changed since it was drawn"))
         else:
-            config = self._search.config(self.changes(record))
-            return Draw(number=record.number, run_id=record.run_id, config=config)
+            self._waiting[run_id] = [number]
+            return Draw(number=number, run_id=run_id, config=config)
         return None
 
     def _judge(self, number: int, epoch: int, value: float) -> bool:
@@ -203,6 +227,10 @@ class Sweep:
         if state is RunState.COMPLETED:
             outcome, value = TrialOutcome.COMPLETE, self._selected(reports)
             values = (value, *(float(record.cost[name]) for name in self._search.costs))
+            if not math.isfinite(value):
+                reason = f"{self._metric} is {value}"
+                self._write(replace(record, outcome=TrialOutcome.FAILED, epoch=reports[-1].epoch, reason=reason))
+                return
             self._write(replace(record, outcome=outcome, values=values, epoch=reports[-1].epoch))
         elif state is RunState.STOPPED:
             epoch = self._seen[number]
@@ -235,36 +263,59 @@ class Sweep:
         else:
             study.tell(trial, state=_STATES[record.outcome])
 
-    def _ask(self, study: optuna.Study, given: Mapping[str, Plain] | None) -> tuple[optuna.Trial, dict[str, Any]]:
+    def _ask(self, given: Mapping[str, Plain] | None) -> optuna.Trial:
+        """Return a new trial, which will suggest what is given, else what the sampler says."""
         if given is not None:
-            study.enqueue_trial(dict(given))
-        trial = study.ask()
-        return trial, self._search.space.draw(trial)
+            self.study.enqueue_trial(dict(given))
+        return self.study.ask()
 
     def _known(self, record: TrialRecord) -> Known:
         """Return a trial's parameters; of factors that were added since, it has the base's."""
         return Known(record.params, otherwise=self._given[0])
 
-    def _rebuilt(self, name: str, storage: str | None) -> optuna.Study:
+    def _rebuilt(self, name: str, storage: str | None, earlier: Sequence[TrialRecord]) -> optuna.Study:
         """Return Optuna's study as the book tells it."""
         quiet()
         directions = [StudyDirection.MAXIMIZE, *(StudyDirection.MINIMIZE for _ in self._search.costs)]
         pruner = pruner_of(self._search)
         memory = optuna.storages.InMemoryStorage()
         self.study = optuna.create_study(storage=memory, study_name=name, directions=directions, pruner=pruner)
-        for record in self.records:
-            self._replay(record)
+        for other in earlier:
+            self._learn(other)
+        for number in range(max(self._records, default=-1) + 1):
+            if number in self._records:
+                self._replay(self._records[number])
+            else:  # its file was lost: the others keep their numbers
+                self.study.add_trial(optuna.trial.create_trial(state=TrialState.FAIL))
         if storage is None:
             return self.study
         with _readable(storage):
-            if name in optuna.get_all_study_names(storage):
-                optuna.delete_study(study_name=name, storage=storage)
+            _make_room(storage, name, self._book.owner)
+            self.study.set_user_attr(OWNER, self._book.owner)
             optuna.copy_study(from_study_name=name, from_storage=memory, to_storage=storage)
             study = optuna.load_study(study_name=name, storage=storage, pruner=pruner)
         for trial in study.get_trials(deepcopy=False):
             if not trial.state.is_finished():
-                self._trials[trial.number] = optuna.Trial(study, trial._trial_id)
+                self._trials[trial.number - self.learnt] = optuna.Trial(study, trial._trial_id)
         return study
+
+    def _learn(self, record: TrialRecord) -> None:
+        """Tell Optuna of another search's trial, if this one could have drawn it."""
+        known = self._known(record)
+        try:
+            changes = self._search.space.draw(known)
+            config = self._search.config(changes)
+        except InputError:
+            return
+        same = record.outcome is TrialOutcome.COMPLETE and record.config == canonical(config)
+        if not same or len(record.values) != len(self.study.directions):
+            return
+        self.study.sampler = optuna.samplers.RandomSampler()
+        trial = self._ask(known.asked)
+        self._search.space.draw(trial)
+        trial.set_user_attr("run_id", record.run_id)
+        self.study.tell(trial, list(record.values))
+        self.learnt += 1
 
     def _replay(self, record: TrialRecord) -> None:
         """Let a trial of the book happen again: draw, reports, end."""
@@ -279,7 +330,8 @@ class Sweep:
                 self._records[record.number] = replace(record, outcome=TrialOutcome.FAILED, reason=str(error))
                 self._book.write_trial(self._records[record.number])
             return
-        trial, _ = self._ask(self.study, known.asked)
+        trial = self._ask(known.asked)
+        self._search.space.draw(trial)
         self._trials[record.number] = trial
         if record.sampled and by_number:
             trial.relative_params  # noqa: B018  # where the sampler notes that it has drawn
@@ -291,9 +343,25 @@ class Sweep:
             self._tell(self.study, trial, record)
 
 
+def _make_room(storage: str, name: str, owner: str) -> None:
+    """Remove what an earlier start of this search left in a storage.
+
+    Raises:
+        InputError: it is another's.
+    """
+    if name not in optuna.get_all_study_names(storage):
+        return
+    theirs = optuna.load_study(study_name=name, storage=storage).user_attrs.get(OWNER)
+    if theirs != owner:
+        raise InputError(f"Optuna storage {storage}: its study {name} belongs to {theirs}; choose another storage")
+    optuna.delete_study(study_name=name, storage=storage)
+
+
 @contextlib.contextmanager
 def _readable(storage: str) -> Iterator[None]:
     try:
         yield
-    except (SQLAlchemyError, ImportError, ValueError, OSError) as error:
+    except InputError:
+        raise
+    except (SQLAlchemyError, OptunaError, ImportError, ValueError, OSError, RuntimeError) as error:
         raise InputError(f"Optuna storage {storage}: {type(error).__name__}: {str(error).splitlines()[0]}") from None

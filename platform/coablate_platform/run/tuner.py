@@ -57,7 +57,7 @@ class Source(Protocol):
         ...
 
     def next(self) -> Work | None:
-        """Return the next run; None where it depends on what is at work now."""
+        """Return the next run; None where none is left."""
         ...
 
     def report(self, run_id: str, result: dict[str, Any]) -> bool:
@@ -216,7 +216,7 @@ class _Courier(Searcher):  # type: ignore[misc]  # ray is untyped
             ray.get(self._dispatcher.close.remote())
             self._closed = True
         if work is None:
-            return Searcher.FINISHED if self._source.exhausted else None
+            return Searcher.FINISHED
         self._active[trial_id] = work.task.run_id
         return {"cell": {"run_id": work.task.run_id, "arm": work.arm, "seed": work.task.seed[1]}}
 

@@ -233,7 +233,10 @@ class Placement:
             last = len(ahead) - max(owed, 1)  # leaves room for those that must follow
             behind = suggest.suggest_int(f"{here}.{first}", behind + 1, last) if behind + 1 < last else last
             others = {key: domain.draw(f"{here}.{key}", suggest) for key, domain in self.fields.items()}
-            sites.append(self.site(**{first: ahead[behind], second: stage}, **others))
+            try:
+                sites.append(self.site(**{first: ahead[behind], second: stage}, **others))
+            except ValueError as error:
+                raise InputError(f"{name}: {error}") from None
         return tuple(sites)
 
     def encode(self, name: str, value: Any) -> dict[str, Plain]:

@@ -1,6 +1,7 @@
 """The declared search: a base configuration, what may vary, how to look, and what is confirmed at the end."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast, get_args
@@ -17,6 +18,11 @@ SAMPLERS = get_args(Sampler)
 Cost = Literal["flops", "parameters"]
 """What a search may trade accuracy against: both come from a model's description."""
 
+SHARED = (
+    *("data.protocol", "data.validation", "training.epochs", "training.metric", "training.selection"),
+    "training.workers",
+)
+"""Fields that all trials of a search have in common."""
 CONFIRMED = "confirmed"
 REFERENCE = "reference"
 SEARCH_SEED = 0  # of every trial; the confirmation's seeds come after it, so that no lucky one is counted twice
@@ -94,25 +100,33 @@ class Search:
             raise InputError(
                 f"search {self.name}: trials are judged by validation, which needs data.validation='subjects'"
             )
-        for point in self.given[: 1 + len(self.points)]:
+        if shared := [name for name in self.space.factors if name in SHARED]:
+            raise InputError(f"search {self.name}: {shared[0]} cannot vary, trials could not be compared")
+        for point in self.given:
             self.config(self.space.draw_known(point))
         self._check_sampler()
 
-    @property
+    @functools.cached_property
     def given(self) -> list[dict[str, Plain]]:
         """Parameters of the base, of the points, and of a grid's configurations: what no sampler is asked for."""
         try:
             given = [self.space.encode(self.varied(self.base))]
         except InputError as error:
             raise InputError(f"search {self.name}: the base is outside the space: {error}") from None
-        given += [self.space.encode(self.varied(apply(self.base, point))) for point in self.points]
+        for point in self.points:
+            if unknown := [name for name in point if name not in self.space.factors]:
+                raise InputError(f"search {self.name}: a point names {unknown[0]!r}, which does not vary")
+        more = [self.space.encode(self.varied(apply(self.base, point))) for point in self.points]
         if self.sampler == "grid":
-            given += [point for point in self.space.grid(self.trials) if point not in given]
+            more += self.space.grid(self.trials)
+        for point_ in more:
+            if point_ not in given:
+                given.append(point_)
         return given
 
     @property
     def size(self) -> int:
-        """How many trials there will be."""
+        """How many trials there will be; a grid has no more than its configurations."""
         return min(self.trials, len(self.given)) if self.sampler == "grid" else self.trials
 
     def varied(self, config: RunConfig) -> dict[str, Any]:
