@@ -15,6 +15,7 @@ from scipy import stats
 
 from coablate_model.hcn import LAYERS
 from coablate_model.placement import RGB_SITES
+from coablate_platform.run.records import TrialOutcome
 from coablate_platform.run.simulation import Curve, MemoryBook, Simulation
 from coablate_platform.run.sweep import Sweep
 from coablate_platform.study.config import RunConfig
@@ -26,9 +27,10 @@ from coablate_search_spaces.joint import STUDY
 
 EPOCHS = 27
 SEEDS = 12
-TRIALS = 200
+TRIALS = 1000
 LANES = 4
-TARGET = 0.775  # one random configuration in 80 has it
+TARGET = 0.755  # 1.2 % of 1,500 random configurations have it; the base has 0.737
+BEST_RATE = 6e-4
 METRIC = "validation/accuracy"
 BASE = apply(STUDY.base, {"training.epochs": EPOCHS})
 METHODS = {
@@ -45,35 +47,41 @@ def plateau(config: RunConfig) -> float:
     for site in model.placement:  # type: ignore[attr-defined]
         ahead, behind = RGB_SITES.index(site.rgb) - 5, LAYERS.index(site.skeleton) - 1.5
         gains.append(0.06 * math.exp(-(ahead**2) / 6 - behind**2 / 2))
-        floors.append((site.floor - 0.7) ** 2)
+        floors.append((site.floor - 0.8) ** 2)
     sites = sum(gain / (rank + 1) for rank, gain in enumerate(sorted(gains, reverse=True)))
     gates = 0.06 * statistics.mean(floors) if floors else 0.0
     modules = 0.02 * (model.tiam == "st") + 0.02 * model.mffm + 0.03 * (model.fusion == "dsfm")  # type: ignore[attr-defined]
-    rate = 0.1 * math.log10(config.training.learning_rate / 3e-3) ** 2
+    rate = 0.1 * math.log10(config.training.learning_rate / BEST_RATE) ** 2
     return 0.65 + sites - gates + modules - rate
 
 
 @functools.cache
 def curve(config: RunConfig) -> Curve:
     """A smooth rise to the plateau, slower away from the best rate, with the noise of a validation split."""
-    pace = 3 + 4 * abs(math.log10(config.training.learning_rate / 3e-3))
+    pace = 3 + 4 * abs(math.log10(config.training.learning_rate / BEST_RATE))
     noise = stream("curve", run_id(config, "", (0, 0))).normal(0, 0.006, EPOCHS)
     values = [plateau(config) * (1 - math.exp(-(epoch + 1) / pace)) + noise[epoch] for epoch in range(EPOCHS)]
     return Curve(values=values)
 
 
 def epochs_to_target(search: Search) -> int:
-    """Return how many epochs were trained when a report first reached the target, or by the whole search."""
+    """Return how many epochs were trained when a configuration with such a plateau had come to its end.
+
+    Raises:
+        RuntimeError: the search ended without one.
+    """
     book = MemoryBook()
     sweep = Sweep(search, search.name, book, lambda config: run_id(config, "", (0, 0)), lambda config: {})
     simulation = Simulation(sweep, book, curve, METRIC, LANES)
-    reached = 0
+    judged = 0
     while not simulation.run(1):
-        newest = [reports[-1].metrics[METRIC] for reports in book.reports.values() if reports]
-        if max(newest) >= TARGET:
+        ended = [record for record in sweep.records if record.outcome is TrialOutcome.COMPLETE]
+        if len(ended) > judged and any(
+            plateau(search.config(search.space.draw_known(r.params))) >= TARGET for r in ended
+        ):
             return simulation.epochs
-        reached = simulation.epochs
-    return reached
+        judged = len(ended)
+    raise RuntimeError(f"no trial in {search.trials} reached {TARGET} (seed {search.seed})")
 
 
 def spent(sampler: str, rule: str) -> list[int]:
