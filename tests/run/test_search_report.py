@@ -16,6 +16,7 @@ from coablate_platform.results.report import findings, write_report
 from coablate_platform.results.search_figures import rung_epochs
 from coablate_platform.results.trials import TrialBook, best, trial_name, with_trials
 from coablate_platform.run.records import EpochReport, RunState, TrialOutcome
+from coablate_platform.run.search_progress import SearchProgress
 from coablate_platform.run.simulation import MemoryBook
 from coablate_platform.study.domains import Choice, Float, Placement
 from coablate_platform.study.errors import InputError
@@ -195,6 +196,28 @@ def test_what_the_terminal_shows_names_trials_and_parameters(tmp_path):
         assert f"training.learning_rate={trial.params['training.learning_rate']:.4g}" in said
     assert "after epoch 1, all trials" in said
     assert f"{found.early[0].fanova:.3f}" in said
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_progress_names_what_was_given_up_and_the_best_so_far(terminal):
+    declared, book, said = search(trials=12), MemoryBook(), io.StringIO()
+    sweep, simulation = simulate(declared, book)
+    console = Console(file=said, force_terminal=terminal, width=140)
+    with SearchProgress(plan_of(declared), sweep, console) as progress:
+        plain = sweep.report
+
+        def report(run_id, result):
+            stops = plain(run_id, result)
+            progress.update(run_id, result, stops)
+            return stops
+
+        sweep.report = report
+        assert simulation.run()
+    ended = best(plan_of(declared), sweep.records, 1)[0]
+    assert f"12 of 12 trials, best {ended.values[0]:.1%} (trial {ended.number})" in said.getvalue()
+    assert "given up after epoch 1/27" in said.getvalue()
+    assert "completed" in said.getvalue()
+    assert ("─" in said.getvalue()) == terminal
 
 
 def test_a_report_of_nothing_is_a_report(tmp_path):

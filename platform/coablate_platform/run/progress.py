@@ -1,8 +1,9 @@
 """What a user sees while a study runs: one live table of arms × seeds, or plain lines where there is no terminal."""
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 from rich.console import Console
 from rich.live import Live
@@ -14,7 +15,37 @@ from coablate_platform.study.plan import StudyPlan
 PLAIN_LINES_A_RUN = 3
 
 
-class Progress:
+class OnScreen(ABC):
+    """What is shown while it is entered: a live table where there is a terminal, else what is printed.
+
+    Args:
+        console: where to show it.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live: Live | None = None
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._live = Live(console=self._console, get_renderable=self._render, refresh_per_second=2)
+            self._live.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def _say(self, line: str) -> None:
+        """Print a line where there is no live table."""
+        if not self._live:
+            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    @abstractmethod
+    def _render(self) -> Table: ...
+
+
+class Progress(OnScreen):
     """Follows a study's runs.
 
     Args:
@@ -25,25 +56,14 @@ class Progress:
     """
 
     def __init__(self, plan: StudyPlan, epochs: int, done: dict[str, float], console: Console) -> None:
-        self._plan, self._epochs, self._console = plan, epochs, console
+        super().__init__(console)
+        self._plan, self._epochs = plan, epochs
         self._cells = {run.run_id: "·" for run in plan.runs}
         self._cells |= {run_id: f"[green]{value:.1%}[/] (known)" for run_id, value in done.items()}
         self._epochs_left = {run.run_id: epochs for run in plan.runs if run.run_id not in done}
         self._epochs_planned = sum(self._epochs_left.values())
         self._names = {run.run_id: f"{run.arm}, seed {run.seed}" for run in plan.runs}
         self._started: float | None = None  # with the first epoch, so that starting up does not count
-        self._live = (
-            Live(console=console, get_renderable=self._render, refresh_per_second=2) if console.is_terminal else None
-        )
-
-    def __enter__(self) -> "Progress":
-        if self._live:
-            self._live.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self._live:
-            self._live.stop()
 
     def update(self, run_id: str, result: dict[str, Any]) -> None:
         """Take in one result of a run: an epoch's, a conclusion or a failure."""
@@ -70,10 +90,8 @@ class Progress:
             self._cells[run_id] = f"{epoch}/{self._epochs}  {shown}"
             if epoch % max(self._epochs // PLAIN_LINES_A_RUN, 1) == 0:
                 line = f"epoch {epoch}/{self._epochs}  {shown}  {result['seconds']:.1f} s/epoch"
-        if line and not self._live:
-            self._console.print(
-                f"{self._names[run_id]}: {line}  [{self._pace()}]", markup=False, highlight=False, soft_wrap=True
-            )
+        if line:
+            self._say(f"{self._names[run_id]}: {line}  [{self._pace()}]")
 
     def _render(self) -> Table:
         seeds = sorted({run.seed for run in self._plan.runs})

@@ -4,10 +4,9 @@ import time
 from typing import Any
 
 from rich.console import Console
-from rich.live import Live
 from rich.table import Table
 
-from coablate_platform.run.progress import clock
+from coablate_platform.run.progress import OnScreen, clock
 from coablate_platform.run.records import RunState, TrialOutcome, drawn_text
 from coablate_platform.run.sweep import Sweep
 from coablate_platform.study.plan import StudyPlan
@@ -15,7 +14,7 @@ from coablate_platform.study.plan import StudyPlan
 SHOWN_TRIALS = 12
 
 
-class SearchProgress:
+class SearchProgress(OnScreen):
     """Follows a search's trials: the best and the newest of them, or plain lines where there is no terminal.
 
     Args:
@@ -26,21 +25,10 @@ class SearchProgress:
 
     def __init__(self, plan: StudyPlan, sweep: Sweep, console: Console) -> None:
         assert plan.search is not None
-        self._plan, self._search, self._sweep, self._console = plan, plan.search, sweep, console
+        super().__init__(console)
+        self._plan, self._search, self._sweep = plan, plan.search, sweep
         self._said: dict[str, str] = {}  # run id -> where it stands
         self._started, self._before = time.monotonic(), sum(record.outcome is not None for record in sweep.records)
-        self._live = (
-            Live(console=console, get_renderable=self._render, refresh_per_second=2) if console.is_terminal else None
-        )
-
-    def __enter__(self) -> "SearchProgress":
-        if self._live:
-            self._live.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self._live:
-            self._live.stop()
 
     def update(self, run_id: str, result: dict[str, Any], stopped: bool) -> None:
         """Take in one result of a run, and whether it was given up after it."""
@@ -52,11 +40,9 @@ class SearchProgress:
         else:
             stopped, line = True, "completed" if state is RunState.COMPLETED else f"{state.value}: {result['reason']}"
         self._said[run_id] = line
-        if not self._live and stopped:
+        if stopped:
             trial = next(record.number for record in self._sweep.records if record.run_id == run_id)
-            self._console.print(
-                f"trial {trial}: {line}  [{self._pace()}]", markup=False, highlight=False, soft_wrap=True
-            )
+            self._say(f"trial {trial}: {line}  [{self._pace()}]")
 
     def _render(self) -> Table:
         table = Table(title=f"{self._plan.title} — {self._plan.protocol}", caption=self._pace())
