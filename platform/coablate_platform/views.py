@@ -59,10 +59,9 @@ def best_view(found: Findings) -> RenderableType:
 
 def importance_view(found: Findings) -> RenderableType:
     """How much each parameter explains, early and late."""
-    assert found.plan.search is not None
     parts: list[RenderableType] = []
     for importance, when in (
-        (found.early, f"after epoch {found.plan.search.stopping['grace']}, all trials"),
+        (found.early, f"after epoch {found.epoch}, all trials"),
         (found.late, "completed trials"),
     ):
         rows = [(i.parameter, f"{i.fanova:.3f}", f"{i.ped_anova:.3f}", str(i.trials)) for i in importance]

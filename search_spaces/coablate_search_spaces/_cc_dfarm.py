@@ -7,6 +7,7 @@ from coablate_model.hcn import LAYERS
 from coablate_model.placement import RGB_SITES, Site
 from coablate_platform.study.config import DataConfig, RunConfig, TrainingConfig
 from coablate_platform.study.domains import Domain, Placement
+from coablate_platform.study.search import Stopping
 
 BASE = RunConfig(
     model=CCDFARM(
@@ -17,6 +18,9 @@ BASE = RunConfig(
 )
 """Made for the embedded set on two CPU cores: some hundred clips, a minute a run. The paper's size and recipe:
 ``--set model.width=1 --set data.frames=32 --set data.size=224 --set data.skeleton_frames=32 --set training=paper``."""
+
+STOPPING = Stopping(rule="asha", grace=3, reduction=3)
+"""After one epoch of a rising rate all trials are still at chance; rungs stand after 3 and 9."""
 
 
 def published(cs: float, cv: float, csub: float, cset: float) -> dict[str, float]:

@@ -5,7 +5,7 @@ from coablate_platform.study.domains import Choice, Float
 from coablate_platform.study.overrides import apply
 from coablate_platform.study.search import Search
 from coablate_platform.study.space import Space
-from coablate_search_spaces._cc_dfarm import BASE, own, placements
+from coablate_search_spaces._cc_dfarm import BASE, STOPPING, own, placements
 
 STUDY = Search(
     name="joint",
@@ -26,4 +26,5 @@ STUDY = Search(
         }
     ),
     trials=60,
+    stopping=STOPPING,
 )

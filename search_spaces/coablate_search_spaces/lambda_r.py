@@ -3,7 +3,7 @@
 from coablate_platform.study.domains import Choice, Float
 from coablate_platform.study.search import Search
 from coablate_platform.study.space import Space
-from coablate_search_spaces._cc_dfarm import BASE
+from coablate_search_spaces._cc_dfarm import BASE, STOPPING
 
 STUDY = Search(
     name="lambda_r",
@@ -11,4 +11,5 @@ STUDY = Search(
     base=BASE,
     space=Space({"model.floor": Float(low=0.0, high=1.0), "model.reduction": Choice(options=(1, 2, 4, 8, 16))}),
     trials=30,
+    stopping=STOPPING,
 )

@@ -3,7 +3,7 @@
 from coablate_platform.study.domains import Choice, Float
 from coablate_platform.study.search import Search
 from coablate_platform.study.space import Space
-from coablate_search_spaces._cc_dfarm import BASE
+from coablate_search_spaces._cc_dfarm import BASE, STOPPING
 
 STUDY = Search(
     name="learning_rates",
@@ -17,4 +17,5 @@ STUDY = Search(
         }
     ),
     trials=30,
+    stopping=STOPPING,
 )

@@ -3,7 +3,7 @@
 from coablate_platform.study.domains import Choice
 from coablate_platform.study.search import Search
 from coablate_platform.study.space import Space
-from coablate_search_spaces._cc_dfarm import BASE, placements
+from coablate_search_spaces._cc_dfarm import BASE, STOPPING, placements
 
 STUDY = Search(
     name="placement",
@@ -11,4 +11,5 @@ STUDY = Search(
     base=BASE,
     space=Space({"model.placement": placements(3, channels=Choice(options=(16, 32, 64, 128, 256)))}),
     trials=40,
+    stopping=STOPPING,
 )

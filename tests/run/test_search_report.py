@@ -194,7 +194,8 @@ def test_what_the_terminal_shows_names_trials_and_parameters(tmp_path):
     for trial in found.best:
         assert f"│ {trial.number} " in said
         assert f"training.learning_rate={trial.params['training.learning_rate']:.4g}" in said
-    assert "after epoch 1, all trials" in said
+    assert f"after epoch {found.epoch}, all trials" in said
+    assert found.epoch == min(trial.epoch for trial in book.trials() if trial.values)
     assert f"{found.early[0].fanova:.3f}" in said
 
 

@@ -1,7 +1,7 @@
 """Which factors of a search matter: the share of the trials' variance that each parameter explains.
 
 fANOVA (Hutter et al., ICML 2014) and PED-ANOVA (Watanabe et al., IJCAI 2023) as Optuna implements them. Trials are
-judged where they can be compared: all of them after the epochs that every trial gets, and those that came to their end.
+judged where they can be compared: all of them after an epoch that all reached, and those that came to their end.
 A parameter that exists only in some trials is judged among these.
 """
 

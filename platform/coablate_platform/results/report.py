@@ -10,7 +10,7 @@ from html import escape
 
 from coablate_platform.results.importance import Importance, importances
 from coablate_platform.results.search_figures import draw_search
-from coablate_platform.results.trials import TrialBook, best
+from coablate_platform.results.trials import TrialBook, best, common_epoch
 from coablate_platform.run.records import EpochReport, TrialRecord, drawn_text
 from coablate_platform.study.plan import StudyPlan
 
@@ -41,13 +41,15 @@ class Findings:
         plan: the search's.
         trials: by number.
         best: of those that came to their end.
-        early: importances after the epochs that every trial gets.
+        epoch: the last that all trials reached.
+        early: importances after it.
         late: importances among completed trials.
     """
 
     plan: StudyPlan
     trials: Sequence[TrialRecord]
     best: Sequence[TrialRecord]
+    epoch: int
     early: Sequence[Importance]
     late: Sequence[Importance]
     reports: dict[str, Sequence[EpochReport]]
@@ -55,7 +57,6 @@ class Findings:
 
 def findings(plan: StudyPlan, book: TrialBook) -> Findings:
     """Read what there is of a search, finished or not."""
-    assert plan.search is not None
     trials = book.trials()
     reports = {trial.run_id: book.epochs(trial.run_id) for trial in trials if trial.run_id}
     metric = f"validation/{plan.metric}"
@@ -63,7 +64,8 @@ def findings(plan: StudyPlan, book: TrialBook) -> Findings:
         plan=plan,
         trials=trials,
         best=best(plan, trials, SHOWN),
-        early=importances(trials, reports, metric, plan.search.stopping["grace"]),
+        epoch=common_epoch(trials),
+        early=importances(trials, reports, metric, common_epoch(trials)),
         late=importances(trials, reports, metric, None),
         reports=reports,
     )
@@ -110,7 +112,7 @@ def _html(found: Findings, figures: dict[str, bytes]) -> str:
         "<h2>What may vary</h2>",
         _table(("factor", "values"), list(plan.search.factors.items())),
     ]
-    for epoch, importance in ((plan.search.stopping["grace"], found.early), (None, found.late)):
+    for epoch, importance in ((found.epoch, found.early), (None, found.late)):
         when = "among completed trials" if epoch is None else f"after epoch {epoch}, among all trials"
         if importance:
             parts += [f"<h2>Importance {when}</h2>", _importance(importance)]

@@ -17,6 +17,7 @@ from optuna.distributions import CategoricalDistribution, json_to_distribution
 
 from coablate_platform.results.figures import COLOURS, FORMATS, STYLE, written
 from coablate_platform.results.importance import Importance
+from coablate_platform.results.trials import common_epoch
 from coablate_platform.run.records import EpochReport, TrialOutcome, TrialRecord
 from coablate_platform.study.plan import PlannedSearch, StudyPlan
 
@@ -42,7 +43,8 @@ def draw_search(
     """
     assert plan.search is not None
     judged = [trial for trial in trials if trial.values]
-    early = _after_grace(plan, trials, reports)
+    epoch = common_epoch(trials)
+    early, label = _early(plan, trials, reports, epoch), f"validation {plan.metric} % after epoch {epoch}"
     if not judged:
         return {}
     order = [found.parameter for found in importance]
@@ -52,10 +54,10 @@ def draw_search(
         "curves": lambda: _curves(plan, trials, reports),
         "importance": lambda: _importance(importance),
         "effects": lambda: _effects(plan, judged, names[:_MOST_SLICES]),
-        "interaction": lambda: _interaction(plan, early, names),
+        "interaction": lambda: _interaction(early, names, label),
         "parallel": lambda: _parallel(plan, judged, names),
         "pareto": lambda: _pareto(plan, judged),
-        "placement": lambda: _placement(plan, early),
+        "placement": lambda: _placement(plan, early, label),
     }
     files: dict[str, bytes] = {}
     with mpl.rc_context(STYLE):
@@ -65,19 +67,13 @@ def draw_search(
     return files
 
 
-def _after_grace(plan: StudyPlan, trials: Sequence[TrialRecord], reports: Reports) -> list[TrialRecord]:
-    """Return the trials with the value they had after the epochs that every trial gets: there all can be compared."""
-    assert plan.search is not None
-    epoch, metric = plan.search.stopping["grace"], f"validation/{plan.metric}"
+def _early(plan: StudyPlan, trials: Sequence[TrialRecord], reports: Reports, epoch: int) -> list[TrialRecord]:
+    """Return the trials with the value they had after an epoch that all of them reached."""
+    metric = f"validation/{plan.metric}"
     values = {
         run_id: report.metrics[metric] for run_id, own in reports.items() for report in own if report.epoch == epoch
     }
     return [replace(trial, values=(values[trial.run_id],)) for trial in trials if trial.run_id in values]
-
-
-def _after(plan: StudyPlan) -> str:
-    assert plan.search is not None
-    return f"validation {plan.metric} % after epoch {plan.search.stopping['grace']}"
 
 
 def _history(plan: StudyPlan, trials: Sequence[TrialRecord]) -> Figure:
@@ -167,7 +163,7 @@ def _effects(plan: StudyPlan, trials: Sequence[TrialRecord], names: Sequence[str
     return figure
 
 
-def _interaction(plan: StudyPlan, trials: Sequence[TrialRecord], names: Sequence[str]) -> Figure | None:
+def _interaction(trials: Sequence[TrialRecord], names: Sequence[str], label: str) -> Figure | None:
     """The two most important parameters that trials have together, coloured by the value."""
     pairs = [(a, b) for n, a in enumerate(names) for b in names[n + 1 :]]
     together = {pair: [t for t in trials if set(pair) <= t.params.keys()] for pair in pairs}
@@ -179,7 +175,7 @@ def _interaction(plan: StudyPlan, trials: Sequence[TrialRecord], names: Sequence
     first, second = _Axis(pair[0], own), _Axis(pair[1], own)
     x, y = [first.place(t) for t in own], [second.place(t) for t in own]
     shown = axes.scatter(x, y, c=[100 * t.values[0] for t in own], s=40, cmap="viridis", edgecolors="white")
-    figure.colorbar(shown, label=_after(plan))
+    figure.colorbar(shown, label=label)
     first.mark(axes)
     second.mark(axes, vertical=True)
     axes.set_xlabel(pair[0])
@@ -235,7 +231,7 @@ def _pareto(plan: StudyPlan, trials: Sequence[TrialRecord]) -> Figure | None:
     return figure
 
 
-def _placement(plan: StudyPlan, trials: Sequence[TrialRecord]) -> Figure | None:
+def _placement(plan: StudyPlan, trials: Sequence[TrialRecord], label: str) -> Figure | None:
     """For each pair of stages the mean value of the trials with a site there, over the diagram of the two streams."""
     field = next(iter(plan.search.placements), None) if plan.search else None
     if plan.search is None or field is None:
@@ -257,7 +253,7 @@ def _placement(plan: StudyPlan, trials: Sequence[TrialRecord]) -> Figure | None:
     axes.set_yticks(range(len(behind)), behind)
     axes.set_xlabel(f"{first} stream →")
     axes.set_ylabel(f"← {second} stream")
-    figure.colorbar(shown, label=f"mean {_after(plan)}")
+    figure.colorbar(shown, label=f"mean {label}")
     none = [100 * trial.values[0] for trial in trials if not trial.changes.get(field, [])]
     figure.suptitle(f"without a site: {np.mean(none):.1f} % (n = {len(none)})" if none else "", fontsize=8)
     return figure

@@ -112,6 +112,11 @@ def best(plan: StudyPlan, trials: Sequence[TrialRecord], most: int) -> list[Tria
     return sorted(ended.values(), key=lambda trial: (-trial.values[0], trial.number))[:most]
 
 
+def common_epoch(trials: Sequence[TrialRecord]) -> int:
+    """Return the last epoch that all trials reached which did not fail: there they can be compared; 0 without any."""
+    return min((trial.epoch for trial in trials if trial.values), default=0)
+
+
 def _beats(other: TrialRecord, trial: TrialRecord) -> bool:
     """Whether ``other`` is nowhere worse and somewhere better; costs count against it."""
     pairs = list(zip(_gains(other), _gains(trial), strict=True))
