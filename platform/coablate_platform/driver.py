@@ -3,7 +3,7 @@
 The one place where study, data, run and results meet; the command line is a thin shell around it.
 """
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -73,7 +73,7 @@ def run(command: Command, out: Path, console: Console, allow_mixed: bool = False
         check_reachable(command.address)
     session = Session(command=command, out=out, console=console)
     if isinstance(prepared.study, Search):
-        from coablate_platform.searching import search  # Optuna and plotly: only now
+        from coablate_platform.searching import search  # Optuna: only now
 
         study = search(prepared.study, prepared.store, prepared.plan, session)
         plan = replace(plan_of(study, prepared.store, asdict(command)), concludes=prepared.plan.key)
@@ -90,8 +90,7 @@ def resume(out: Path, key: str | None, console: Console, allow_mixed: bool = Fal
         InputError: there is no such study, or what it declares has changed since.
     """
     plan = Journal(str(out.resolve())).plan(key)
-    known = {field.name for field in fields(Command)}
-    command = Command(**{name: value for name, value in plan.command.items() if name in known})
+    command = Command(**plan.command)
     command = replace(command, overrides=tuple(command.overrides), warm=tuple(command.warm))
     now = prepare(command).plan
     if now.key != (plan.concludes or plan.key):

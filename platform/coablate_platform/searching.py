@@ -5,11 +5,11 @@ from pathlib import Path
 from coablate_platform.data.store import Store
 from coablate_platform.results.journal import Journal
 from coablate_platform.results.report import findings, write_report
-from coablate_platform.results.trials import TrialBook, best, trial_name
+from coablate_platform.results.trials import TrialBook, best
 from coablate_platform.run.cluster import joined, package_folders
 from coablate_platform.run.loop import Task
 from coablate_platform.run.planning import cost_of, trial_task
-from coablate_platform.run.records import TrialRecord
+from coablate_platform.run.records import TrialRecord, trial_name
 from coablate_platform.run.search_progress import SearchProgress
 from coablate_platform.run.sweep import Sweep
 from coablate_platform.run.tuner import Places, Trials, run_all

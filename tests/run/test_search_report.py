@@ -14,8 +14,8 @@ from coablate_platform.results.importance import importances
 from coablate_platform.results.journal import Journal
 from coablate_platform.results.report import findings, write_report
 from coablate_platform.results.search_figures import rung_epochs
-from coablate_platform.results.trials import TrialBook, best, trial_name, with_trials
-from coablate_platform.run.records import EpochReport, RunState, TrialOutcome
+from coablate_platform.results.trials import TrialBook, best, with_trials
+from coablate_platform.run.records import EpochReport, RunState, TrialOutcome, trial_name
 from coablate_platform.run.search_progress import SearchProgress
 from coablate_platform.run.simulation import MemoryBook
 from coablate_platform.study.domains import Choice, Float, Placement

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from coablate_platform.results.journal import Journal
 from coablate_platform.results.storage import arrow_table, to_arrow
-from coablate_platform.run.records import EpochReport, RunState, TrialOutcome, TrialRecord
+from coablate_platform.run.records import EpochReport, RunState, TrialOutcome, TrialRecord, trial_name
 from coablate_platform.study.errors import InputError
 from coablate_platform.study.plan import PlannedArm, PlannedRun, StudyPlan
 from coablate_platform.study.search import SEARCH_SEED
@@ -30,11 +30,6 @@ _SCHEMA = pa.schema(
         *((name, pa.string()) for name in _AS_JSON),
     ]
 )
-
-
-def trial_name(number: int) -> str:
-    """Return how tables and MLflow call a trial."""
-    return f"trial {number}"
 
 
 @dataclass(frozen=True)

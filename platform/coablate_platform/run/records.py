@@ -102,6 +102,11 @@ class TrialRecord:
     reason: str = ""
 
 
+def trial_name(number: int) -> str:
+    """Return how progress, tables and MLflow call a trial."""
+    return f"trial {number}"
+
+
 def drawn_text(record: TrialRecord) -> str:
     """Write what a trial drew, numbers in few digits."""
     shown = {name: f"{v:.4g}" if isinstance(v, float) else str(v) for name, v in record.params.items()}

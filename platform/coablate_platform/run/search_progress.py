@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from coablate_platform.run.progress import OnScreen, clock
-from coablate_platform.run.records import RunState, TrialOutcome, drawn_text
+from coablate_platform.run.records import RunState, TrialOutcome, drawn_text, trial_name
 from coablate_platform.run.sweep import Sweep
 from coablate_platform.study.plan import StudyPlan
 
@@ -42,7 +42,7 @@ class SearchProgress(OnScreen):
         self._said[run_id] = line
         if stopped:
             trial = next(record.number for record in self._sweep.records if record.run_id == run_id)
-            self._say(f"trial {trial}: {line}  [{self._pace()}]")
+            self._say(f"{trial_name(trial)}: {line}  [{self._pace()}]")
 
     def _render(self) -> Table:
         table = Table(title=f"{self._plan.title} — {self._plan.protocol}", caption=self._pace())

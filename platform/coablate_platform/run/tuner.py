@@ -21,7 +21,7 @@ from coablate_platform.run.dispatcher import NAME, Dispatcher
 from coablate_platform.run.keeper import Keeper, RayLanes, this_node
 from coablate_platform.run.lane import LaneConfig
 from coablate_platform.run.loop import Task
-from coablate_platform.run.records import Recorder, RunState
+from coablate_platform.run.records import Recorder, RunState, trial_name
 from coablate_platform.run.sweep import Sweep
 from coablate_platform.run.trial import Trial
 from coablate_platform.study.config import RunConfig
@@ -130,7 +130,7 @@ class Trials:
 
     def next(self) -> Work | None:
         draw = self._sweep.next()
-        return None if draw is None else Work(task=self._task_of(draw.config), arm=f"trial {draw.number}")
+        return None if draw is None else Work(task=self._task_of(draw.config), arm=trial_name(draw.number))
 
     def report(self, run_id: str, result: dict[str, Any]) -> bool:
         stops = self._sweep.report(run_id, result)
