@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+from coablate_platform.run.samplers import rungs_of
 from coablate_platform.run.simulation import Curve, MemoryBook, Simulation
 from coablate_platform.run.sweep import Sweep
 from coablate_platform.study.config import RunConfig
@@ -19,6 +20,18 @@ FACTORS = {
     "training.learning_rate": Float(low=1e-4, high=1e-1, log=True),
     "model.fusion": Choice(options=("dsfm", "mmtm")),
     "model.floor": Float(low=0.0, high=1.0, when={"model.fusion": ("dsfm",)}),
+}
+NUMBERS = {name: FACTORS[name] for name in ("training.learning_rate",)} | {"model.floor": Float(low=0.0, high=1.0)}
+SAMPLERS = {
+    "random": {},
+    "tpe": {},
+    "qmc": {"space": Space(NUMBERS)},
+    "gp": {"space": Space(NUMBERS), "trials": 14},
+    "cmaes": {"space": Space(NUMBERS)},
+    "nsga2": {},
+    "grid": {
+        "space": Space({"model.floor": Choice(options=(0.1, 0.5, 0.7)), "model.reduction": Choice(options=(2, 4))})
+    },
 }
 BEST = {"training.learning_rate": 3e-3, "model.floor": 0.7}
 
@@ -63,3 +76,12 @@ def simulate(declared: Search, book: MemoryBook, lanes: int = 4, curves: Any = c
     """The sweep and the simulation that works it off."""
     sweep = Sweep(declared, declared.name, book, identify, cost, **more)
     return sweep, Simulation(sweep, book, curves, METRIC, lanes)
+
+
+def said(sweep: Sweep) -> list[tuple]:
+    """Everything that two equal searches have in common."""
+    optuna_says = [
+        (trial.number, trial.state, trial.params, trial.values, trial.intermediate_values)
+        for trial in sweep.study.get_trials(deepcopy=False)
+    ]
+    return [sweep.records, optuna_says, rungs_of(sweep.study)]

@@ -15,13 +15,13 @@ from coablate_platform.results.journal import Journal
 from coablate_platform.results.report import findings, write_report
 from coablate_platform.results.search_figures import rung_epochs
 from coablate_platform.results.trials import TrialBook, best, with_trials
+from coablate_platform.run.planning import planned_search
 from coablate_platform.run.records import EpochReport, RunState, TrialOutcome, trial_name
 from coablate_platform.run.search_progress import SearchProgress
 from coablate_platform.run.simulation import MemoryBook
 from coablate_platform.study.domains import Choice, Float, Placement
 from coablate_platform.study.errors import InputError
-from coablate_platform.study.identity import canonical
-from coablate_platform.study.plan import PlannedSearch, StudyPlan
+from coablate_platform.study.plan import StudyPlan
 from coablate_platform.study.search import Stopping
 from coablate_platform.study.space import Space
 from coablate_platform.views import best_view, importance_view
@@ -44,15 +44,7 @@ def plan_of(declared) -> StudyPlan:
         command={},
         arms=(),
         runs=(),
-        search=PlannedSearch(
-            trials=declared.size,
-            sampler=declared.sampler,
-            stopping=canonical(declared.stopping),
-            costs=tuple(declared.costs),
-            factors={name: str(domain) for name, domain in declared.space.factors.items()},
-            placements={"model.placement": {k: list(v) for k, v in SITES.streams.items()}},
-            epochs=declared.base.training.epochs,
-        ),
+        search=planned_search(declared),
     )
 
 

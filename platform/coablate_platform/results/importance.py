@@ -56,7 +56,7 @@ def importances(
         metric: name of the report's metric.
         epoch: the epoch after which trials are compared; None compares what completed trials ended with.
     """
-    scores = _scores(trials, reports, metric, epoch)
+    scores = scores_of(trials, reports, metric, epoch)
     judged = [trial for trial in trials if trial.number in scores]
     if len(judged) < LEAST_TRIALS or len(set(scores.values())) < 2:
         return []
@@ -70,9 +70,10 @@ def importances(
     return sorted(found, key=lambda importance: -importance.fanova)
 
 
-def _scores(
+def scores_of(
     trials: Sequence[TrialRecord], reports: Mapping[str, Sequence[EpochReport]], metric: str, epoch: int | None
 ) -> dict[int, float]:
+    """Return the metric by trial number, after an epoch, or (None) that completed trials ended with."""
     if epoch is None:
         return {trial.number: trial.values[0] for trial in trials if trial.outcome is TrialOutcome.COMPLETE}
     return {

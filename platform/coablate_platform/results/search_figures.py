@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from optuna.distributions import CategoricalDistribution, json_to_distribution
 
 from coablate_platform.results.figures import COLOURS, FORMATS, STYLE, written
-from coablate_platform.results.importance import Importance
+from coablate_platform.results.importance import LEAST_TRIALS, Importance, scores_of
 from coablate_platform.results.trials import common_epoch
 from coablate_platform.run.records import EpochReport, TrialOutcome, TrialRecord
 from coablate_platform.study.plan import PlannedSearch, StudyPlan
@@ -69,11 +69,8 @@ def draw_search(
 
 def _early(plan: StudyPlan, trials: Sequence[TrialRecord], reports: Reports, epoch: int) -> list[TrialRecord]:
     """Return the trials with the value they had after an epoch that all of them reached."""
-    metric = f"validation/{plan.metric}"
-    values = {
-        run_id: report.metrics[metric] for run_id, own in reports.items() for report in own if report.epoch == epoch
-    }
-    return [replace(trial, values=(values[trial.run_id],)) for trial in trials if trial.run_id in values]
+    scores = scores_of(trials, reports, f"validation/{plan.metric}", epoch)
+    return [replace(trial, values=(scores[trial.number],)) for trial in trials if trial.number in scores]
 
 
 def _history(plan: StudyPlan, trials: Sequence[TrialRecord]) -> Figure:
@@ -144,7 +141,7 @@ def _importance(importance: Sequence[Importance]) -> Figure | None:
 
 
 def _effects(plan: StudyPlan, trials: Sequence[TrialRecord], names: Sequence[str]) -> Figure | None:
-    """The value against each parameter alone; where it has few values, their means too."""
+    """The value against each parameter alone."""
     if not names:
         return None
     rows = -(-len(names) // _SLICES_A_ROW)
@@ -167,7 +164,7 @@ def _interaction(trials: Sequence[TrialRecord], names: Sequence[str], label: str
     """The two most important parameters that trials have together, coloured by the value."""
     pairs = [(a, b) for n, a in enumerate(names) for b in names[n + 1 :]]
     together = {pair: [t for t in trials if set(pair) <= t.params.keys()] for pair in pairs}
-    pair = next((pair for pair in pairs if len(together[pair]) >= len(_SQUARE)), None)
+    pair = next((pair for pair in pairs if len(together[pair]) >= LEAST_TRIALS), None)
     if pair is None:
         return None
     figure, axes = _plain(5, 3.8)
@@ -181,9 +178,6 @@ def _interaction(trials: Sequence[TrialRecord], names: Sequence[str], label: str
     axes.set_xlabel(pair[0])
     axes.set_ylabel(pair[1])
     return figure
-
-
-_SQUARE = range(4)  # the least points that an interaction is read from
 
 
 def _parallel(plan: StudyPlan, trials: Sequence[TrialRecord], names: Sequence[str]) -> Figure | None:

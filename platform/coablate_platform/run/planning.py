@@ -110,19 +110,24 @@ def search_plan_of(search: Search, store: Store, command: dict[str, Any]) -> Stu
         reference="",
         arms=(),
         runs=(),
-        search=PlannedSearch(
-            trials=search.size,
-            sampler=search.sampler,
-            stopping=canonical(search.stopping),
-            costs=tuple(search.costs),
-            factors={name: str(domain) for name, domain in search.space.factors.items()},
-            placements={
-                name: {stream: list(stages) for stream, stages in domain.streams.items()}
-                for name, domain in search.space.factors.items()
-                if isinstance(domain, Placement)
-            },
-            epochs=search.base.training.epochs,
-        ),
+        search=planned_search(search),
+    )
+
+
+def planned_search(search: Search) -> PlannedSearch:
+    """Return what a plan says of a search."""
+    return PlannedSearch(
+        trials=search.size,
+        sampler=search.sampler,
+        stopping=canonical(search.stopping),
+        costs=tuple(search.costs),
+        factors={name: str(domain) for name, domain in search.space.factors.items()},
+        placements={
+            name: {stream: list(stages) for stream, stages in domain.streams.items()}
+            for name, domain in search.space.factors.items()
+            if isinstance(domain, Placement)
+        },
+        epochs=search.base.training.epochs,
     )
 
 

@@ -44,8 +44,27 @@ class Domain(Protocol):
         ...
 
 
+class _Range:
+    """What the two kinds of numbers have in common."""
+
+    low: float
+    high: float
+    log: bool
+    when: Mapping[str, Sequence[Any]]
+
+    def __post_init__(self) -> None:
+        if not self.low < self.high:
+            raise InputError(f"range {self.low} to {self.high}: the low end must be below the high end")
+        if self.log and self.low <= 0:
+            raise InputError(f"range {self.low} to {self.high} is logarithmic: it must lie above 0")
+
+    def __str__(self) -> str:
+        scale = ", logarithmic" if self.log else ""
+        return f"{self.low:g} to {self.high:g}{scale}{_under(self.when)}"
+
+
 @dataclass(frozen=True, kw_only=True)
-class Float:
+class Float(_Range):
     """A real number from ``low`` to ``high``, both possible, drawn evenly or evenly on a logarithmic scale.
 
     Raises:
@@ -57,21 +76,15 @@ class Float:
     log: bool = False
     when: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        _check_range(self)
-
     def draw(self, name: str, suggest: Suggest) -> float:
         return suggest.suggest_float(name, float(self.low), float(self.high), log=self.log)
 
     def encode(self, name: str, value: Any) -> dict[str, Plain]:
-        return {name: float(_within(self, name, value))}
-
-    def __str__(self) -> str:
-        return _range(self)
+        return {name: float(_within(name, value, self.low, self.high))}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Int:
+class Int(_Range):
     """A whole number from ``low`` to ``high``, both possible, drawn evenly or evenly on a logarithmic scale.
 
     Raises:
@@ -83,17 +96,11 @@ class Int:
     log: bool = False
     when: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        _check_range(self)
-
     def draw(self, name: str, suggest: Suggest) -> int:
         return suggest.suggest_int(name, self.low, self.high, log=self.log)
 
     def encode(self, name: str, value: Any) -> dict[str, Plain]:
-        return {name: int(_within(self, name, value))}
-
-    def __str__(self) -> str:
-        return _range(self)
+        return {name: int(_within(name, value, self.low, self.high))}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +141,7 @@ class Choice:
         raise InputError(f"{name}: {value!r} is none of {', '.join(map(repr, self._named))}")
 
     def __str__(self) -> str:
-        return f"one of {', '.join(map(str, self._named))}{_under(self)}"
+        return f"one of {', '.join(map(str, self._named))}{_under(self.when)}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,7 +187,7 @@ class Subset:
         return _encoded(self, name, {f"{name}.{member}": member in value for member in self.of}, tuple(value))
 
     def __str__(self) -> str:
-        return f"{self.least} to {self._most} of {', '.join(self.of)}{_under(self)}"
+        return f"{self.least} to {self._most} of {', '.join(self.of)}{_under(self.when)}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,7 +262,7 @@ class Placement:
     def __str__(self) -> str:
         stages = " × ".join(f"{stages[0]} … {stages[-1]}" for stages in self.streams.values())
         fields = "".join(f"; {name}: {domain}" for name, domain in self.fields.items())
-        return f"{self.least} to {self.most} sites over {stages}{fields}{_under(self)}"
+        return f"{self.least} to {self.most} sites over {stages}{fields}{_under(self.when)}"
 
 
 class Known:
@@ -271,21 +278,15 @@ class Known:
         self.asked: dict[str, Plain] = {}
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-        return float(self._number(name, low, high))
+        return float(_within(name, self._known(name), low, high))
 
     def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
-        return int(self._number(name, low, high))
+        return int(_within(name, self._known(name), low, high))
 
     def suggest_categorical(self, name: str, choices: Sequence[Plain]) -> Any:
         value = self._known(name)
         if not any(value == choice and type(value) is type(choice) for choice in choices):
             raise InputError(f"{name}: {value!r} is none of {', '.join(map(repr, choices))}")
-        return value
-
-    def _number(self, name: str, low: float, high: float) -> Any:
-        value = self._known(name)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-            raise InputError(f"{name}: {value!r} is not from {low} to {high}")
         return value
 
     def _known(self, name: str) -> Plain:
@@ -308,24 +309,12 @@ def _encoded(domain: Domain, name: str, parameters: dict[str, Plain], value: Any
     return known.asked
 
 
-def _check_range(domain: Float | Int) -> None:
-    if not domain.low < domain.high:
-        raise InputError(f"range {domain.low} to {domain.high}: the low end must be below the high end")
-    if domain.log and domain.low <= 0:
-        raise InputError(f"range {domain.low} to {domain.high} is logarithmic: it must lie above 0")
-
-
-def _range(domain: Float | Int) -> str:
-    scale = ", logarithmic" if domain.log else ""
-    return f"{domain.low:g} to {domain.high:g}{scale}{_under(domain)}"
-
-
-def _under(domain: Domain) -> str:
-    conditions = " and ".join(f"{name} is {' or '.join(map(str, values))}" for name, values in domain.when.items())
+def _under(when: Mapping[str, Sequence[Any]]) -> str:
+    conditions = " and ".join(f"{name} is {' or '.join(map(str, values))}" for name, values in when.items())
     return f" where {conditions}" if conditions else ""
 
 
-def _within(domain: Float | Int, name: str, value: Any) -> Any:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not domain.low <= value <= domain.high:
-        raise InputError(f"{name}: {value!r} is not from {domain.low} to {domain.high}")
+def _within(name: str, value: Any, low: float, high: float) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise InputError(f"{name}: {value!r} is not from {low} to {high}")
     return value

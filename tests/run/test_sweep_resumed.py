@@ -1,0 +1,188 @@
+"""Searches that are cut off, killed, grown or shared: they come back as they were, and nothing else comes with them."""
+
+from dataclasses import replace
+
+import optuna
+import pytest
+from curves import FACTORS, SAMPLERS, said, search, simulate
+from optuna.trial import TrialState
+
+from coablate_platform.run.records import RunState, TrialOutcome
+from coablate_platform.run.samplers import rungs_of
+from coablate_platform.run.simulation import MemoryBook
+from coablate_platform.study.domains import Choice, Float
+from coablate_platform.study.errors import InputError
+from coablate_platform.study.search import Stopping
+from coablate_platform.study.space import Space
+
+CUT_OFF = [
+    (sampler, rule)
+    for sampler in SAMPLERS
+    for rule in ("none", "asha", "hyperband", "median")
+    if sampler != "gp" or rule == "asha"  # the Gaussian process takes seconds; once is enough
+]
+
+
+@pytest.mark.parametrize(("sampler", "rule"), CUT_OFF)
+def test_cut_off_anywhere_it_comes_back_whole(sampler, rule):
+    declared = search(sampler=sampler, stopping=Stopping(rule=rule), **({"trials": 24} | SAMPLERS[sampler]))
+    book = MemoryBook()
+    for events in (1, 7, 2, 40, 3, 11):  # killed after so many reports
+        sweep, simulation = simulate(declared, book, lanes=3)
+        before = said(sweep)
+        rebuilt, _ = simulate(declared, book, lanes=3)
+        assert said(rebuilt) == before
+        simulation.run(events)
+        live = rungs_of(sweep.study)
+        rebuilt, _ = simulate(declared, book, lanes=3)
+        assert rungs_of(rebuilt.study) == live
+        assert rebuilt.records == sweep.records
+    sweep, simulation = simulate(declared, book, lanes=3)
+    assert simulation.run()
+    assert len(sweep.records) == declared.size
+    assert all(record.outcome is not None for record in sweep.records)
+    assert all(trial.state.is_finished() for trial in sweep.study.trials)
+    assert [trial.number for trial in sweep.study.trials] == [record.number for record in sweep.records]
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe", "qmc", "grid"])
+def test_on_one_lane_being_cut_off_changes_nothing(sampler):
+    declared = search(sampler=sampler, **({"trials": 24} | SAMPLERS[sampler]))
+    whole, simulation = simulate(declared, MemoryBook(), lanes=1)
+    simulation.run()
+    book = MemoryBook()
+    for events in (1, 5, 30, 2, 17, None):
+        sweep, simulation = simulate(declared, book, lanes=1)
+        simulation.run(events)
+    assert said(sweep) == said(whole)
+
+
+def test_the_storage_holds_what_the_book_says_and_nothing_of_another_search(tmp_path):
+    storage = f"sqlite:///{tmp_path}/optuna.db"
+    book, other = MemoryBook(), MemoryBook()
+    declared = search(trials=8)
+    for events in (9, None):
+        sweep, simulation = simulate(declared, book, storage=storage)
+        simulation.run(events)
+    second, simulation = simulate(replace(declared, name="second", seed=3), other, storage=storage)
+    simulation.run()
+    for name, has in (("curves", sweep), ("second", second)):
+        study = optuna.load_study(study_name=name, storage=storage)
+        assert len(study.trials) == 8
+        assert [trial.user_attrs["run_id"] for trial in study.trials] == [record.run_id for record in has.records]
+        assert {trial.state for trial in study.trials} <= {TrialState.COMPLETE, TrialState.PRUNED}
+        for trial, record in zip(study.trials, has.records, strict=True):
+            assert trial.values == list(record.values)
+
+
+def test_a_storage_that_cannot_be_opened_is_one_clear_line(tmp_path):
+    for storage in (f"sqlite:///{tmp_path}/no/such/folder/optuna.db", "nonsense://x"):
+        with pytest.raises(InputError, match="Optuna storage"):
+            simulate(search(), MemoryBook(), storage=storage)
+
+
+def test_a_storage_keeps_what_another_folder_has_in_it(tmp_path):
+    storage = f"sqlite:///{tmp_path}/optuna.db"
+    simulate(search(trials=2), MemoryBook(owner="mine"), storage=storage)
+    simulate(search(trials=2), MemoryBook(owner="mine"), storage=storage)
+    with pytest.raises(InputError, match="belongs to mine"):
+        simulate(search(trials=2), MemoryBook(owner="theirs"), storage=storage)
+
+
+class KilledError(Exception):
+    """The process is killed."""
+
+
+def _crashing(writes: int):
+    """A book whose process dies at one of its writes: the word is written, and nothing after it."""
+
+    class Crashing(MemoryBook):
+        left = writes
+
+        def _write(self) -> None:
+            type(self).left -= 1
+            if type(self).left == 0:
+                raise KilledError
+
+        def write_trial(self, record) -> None:
+            super().write_trial(record)
+            self._write()
+
+        def stop(self, run_id: str) -> None:
+            super().stop(run_id)
+            self._write()
+
+    return Crashing
+
+
+@pytest.mark.parametrize("writes", range(1, 40, 3))
+def test_killed_between_any_two_writes_it_comes_back_whole(writes):
+    declared = search(trials=14, stopping=Stopping(rule="asha", grace=1, reduction=2))
+    book = _crashing(writes)()
+    with pytest.raises(KilledError):
+        simulate(declared, book, lanes=2)[1].run()
+    ended = {number: record for number, record in book.records.items() if record.outcome is not None}
+    sweep, simulation = simulate(declared, book, lanes=2)
+    assert simulation.run()
+    assert len(sweep.records) == 14
+    assert all(record.outcome is not None for record in sweep.records)
+    assert {number: book.records[number] for number in ended} == ended
+    assert all(trial.state.is_finished() for trial in sweep.study.trials)
+    assert [trial.user_attrs["run_id"] for trial in sweep.study.trials] == [r.run_id for r in sweep.records]
+    for record in sweep.records:
+        assert (record.outcome is TrialOutcome.PRUNED) == (book.state(record.run_id) is RunState.STOPPED)
+
+
+def test_a_lost_trial_leaves_the_others_their_numbers():
+    book = MemoryBook()
+    sweep, simulation = simulate(search(trials=6), book)
+    simulation.run()
+    before = dict(book.records)
+    del book.records[2]
+    sweep, simulation = simulate(search(trials=6), book)
+    simulation.run()
+    assert sorted(book.records) == [0, 1, 3, 4, 5, 6]
+    assert all(book.records[number] == before[number] for number in (0, 1, 3, 4, 5))
+    assert [sweep.study.trials[n].params for n in (3, 5)] == [before[n].params for n in (3, 5)]
+
+
+def test_a_space_may_grow_and_keeps_its_trials():
+    book = MemoryBook()
+    small = search(space=Space({"training.learning_rate": FACTORS["training.learning_rate"]}), trials=10)
+    before, simulation = simulate(small, book)
+    simulation.run()
+    grown, simulation = simulate(search(trials=20), book)
+    simulation.run()
+    assert grown.records[:10] == before.records
+    assert grown.study.trials[5].params["model.floor"] == 0.5  # the base's
+    shrunk = search(space=Space({"training.learning_rate": Float(low=1e-3, high=1e-2, log=True)}), trials=22)
+    last, simulation = simulate(shrunk, book)
+    simulation.run()
+    assert len(last.study.trials) == 22
+    outside = [r.number for r in before.records if not 1e-3 <= r.params["training.learning_rate"] <= 1e-2]
+    assert outside
+    assert all(last.study.trials[number].state is TrialState.FAIL for number in outside)
+
+
+def test_a_grown_grid_tries_what_is_new():
+    book = MemoryBook()
+    for reductions in ((2, 4), (2, 4, 8)):
+        space = Space({"model.floor": Choice(options=(0.1, 0.5)), "model.reduction": Choice(options=reductions)})
+        sweep, simulation = simulate(search(space=space, sampler="grid", stopping=Stopping(rule="none")), book)
+        simulation.run()
+    found = {(record.params["model.floor"], record.params["model.reduction"]) for record in sweep.records}
+    assert found == {(floor, reduction) for floor in (0.1, 0.5) for reduction in (2, 4, 8)}
+    assert len(sweep.records) == 6
+
+
+def test_a_space_that_changed_confirms_nothing_else_under_the_same_name():
+    book = MemoryBook()
+    named = {"wide": 8, "narrow": 2, "four": 4}
+    before, simulation = simulate(search(space=Space({"model.reduction": Choice(options=named)}), trials=6), book)
+    simulation.run()
+    other = Space({"model.reduction": Choice(options=named | {"wide": 16})})
+    after, _ = simulate(search(space=other, trials=6), book)
+    for record in before.records:
+        same = record.params["model.reduction"] != "wide"
+        assert (after.config(record) is not None) == same
+        assert before.config(record) is not None
