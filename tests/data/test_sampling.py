@@ -8,7 +8,7 @@ import torch
 
 from coablate_platform.data.augment import Cut, draw, whole
 from coablate_platform.data.joints import KINECT_V1, LAYOUTS, JointLayout
-from coablate_platform.data.sampling import cut_sample, cut_skeleton, cut_video, frame_numbers
+from coablate_platform.data.sampling import Region, cut_sample, cut_skeleton, cut_video, frame_numbers
 from coablate_platform.study.config import DataConfig
 from coablate_platform.study.seeding import stream, stream_seed
 
@@ -139,6 +139,47 @@ def test_the_video_shows_where_the_joint_is(store):
         x, y = clip.pixels[number, 0, 0].astype(int)
         assert out[:, place, y, x].min() > 0.8
         assert out[:, place, y + 12, x].max() < 0.3
+
+
+def test_framed_on_the_persons_the_video_is_the_square_around_their_joints(store):
+    clip, config = _marked(store), replace(CONFIG, framing="persons", size=40)
+    whole_clip = cut_sample(clip, PLAIN, config, KINECT_V1, 2, ("video",))["video"]
+    # Joints reach from (8, 10) to (40, 26): 32 pixels and an eighth on each side are 40 around (24, 18).
+    assert torch.equal(whole_clip, cut_video(clip.video, PLAIN, 40, Region(-2, 4, 40, 40)))
+    assert (whole_clip[:, :, :2] == -1).all()  # two rows above the frame
+    assert (whole_clip[:, :, 2:] > -1).any()
+    flipped = cut_sample(clip, replace(PLAIN, flip=True), config, KINECT_V1, 2, ("video",))["video"]
+    assert torch.equal(flipped, whole_clip.flip(3))
+
+
+def test_a_crop_lies_within_what_is_shown(store):
+    clip, cut = _marked(store), replace(PLAIN, side=0.5, down=1.0, across=0.0)
+    config = replace(CONFIG, framing="persons", size=20)
+    corner = cut_sample(clip, cut, config, KINECT_V1, 2, ("video",))["video"]
+    assert torch.equal(corner, cut_video(clip.video, PLAIN, 20, Region(18, 4, 20, 20)))
+
+
+@pytest.mark.parametrize("region", [Region(-30, -30, 20, 20), Region(500, 3, 20, 20), Region(3, 500, 20, 20)])
+def test_beyond_the_frame_the_video_is_black(store, region):
+    assert (cut_video(store.clip(10).video, PLAIN, 20, region) == -1).all()
+
+
+@pytest.mark.parametrize("pixels", [0.0, np.nan, -5.0, 9e3], ids=["absent", "unknown", "left of it", "right of it"])
+def test_without_a_joint_on_the_frames_all_of_them_is_shown(store, pixels):
+    clip = store.clip(10)
+    nowhere = replace(clip, pixels=np.full_like(clip.pixels, pixels))
+    config = replace(CONFIG, framing="persons")
+    shown = cut_sample(nowhere, PLAIN, config, KINECT_V1, 2, ("video",))["video"]
+    assert torch.equal(shown, cut_video(clip.video, PLAIN, CONFIG.size))
+
+
+def _marked(store):
+    """A clip whose joints lie on two places of the frames, and some on none."""
+    clip = store.clip(10)
+    pixels = np.full_like(clip.pixels, np.nan)
+    pixels[0, 0, :2] = [[8, 10], [40, 26]]
+    pixels[1, 0, :3] = [[0, 0], [-400, 12], [20, 9e3]]
+    return replace(clip, pixels=pixels)
 
 
 def test_both_modalities_see_the_same_window():

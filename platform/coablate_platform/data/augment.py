@@ -20,9 +20,9 @@ class Cut:
         start: where the time window begins, as a share of the clip; the same for both modalities.
         length: how long it is, as a share of the clip.
         moments: where in its segment each video frame is taken, (frames,).
-        side: side of the square cut from a video frame, as a share of the frame's short side.
-        across: where that square lies along the width, 0 left to 1 right.
-        down: where it lies along the height.
+        side: side of the square cut from what the video shows, as a share of that region's short side.
+        across: where that square lies along the region's width, 0 left to 1 right.
+        down: where it lies along its height.
         flip: whether video and skeleton are mirrored.
         brightness: added to the video, whose range is [-1, 1].
         contrast: factor on the video.

@@ -5,9 +5,13 @@ whether once or in every frame they leave open, so it is a setting: ``first`` ta
 in the window and moves all frames alike, so that walking stays walking; ``every`` takes it anew in every frame, which
 leaves the pose alone. Absent joints are exactly zero before, in every step, and after: they are never interpolated
 from, moved or jittered.
+
+The video shows the whole frame or, ``persons``, the square around all joints of the whole clip, an eighth of its side
+wider on each side: the same square in every frame, so that walking stays walking. The papers leave this open too.
 """
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,6 +28,17 @@ from coablate_platform.study.config import DataConfig
 Sample = dict[str, torch.Tensor]
 MODALITIES = ("video", "skeleton")
 
+_MARGIN = 1 / 8  # of the joints' extent, on each side: hands and the crown of the head lie beyond their joints
+
+
+class Region(NamedTuple):
+    """A rectangle of a video frame, in pixels; it may reach beyond the frame."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
 
 def cut_sample(
     clip: StoredClip,
@@ -39,7 +54,7 @@ def cut_sample(
         clip: from the store.
         cut: from :func:`~coablate_platform.data.augment.draw` in training,
             :func:`~coablate_platform.data.augment.whole` in evaluation.
-        config: sizes, where the skeleton is centred, and the strength of the joints' noise.
+        config: sizes, what the video shows, where the skeleton is centred, and the strength of the joints' noise.
         layout: the clip's joints.
         persons: persons of the sample M; missing ones are zeros.
         modalities: which to make; a video that is not asked for is not decoded.
@@ -52,7 +67,8 @@ def cut_sample(
     """
     sample: Sample = {}
     if "video" in modalities and clip.video is not None:
-        sample["video"] = cut_video(clip.video, cut, config.size)
+        region = _around_persons(clip, clip.video.size) if config.framing == "persons" else None
+        sample["video"] = cut_video(clip.video, cut, config.size, region)
     if "skeleton" in modalities:
         xyz = cut_skeleton(clip.xyz, cut, config, layout)
         padded = np.zeros((3, config.skeleton_frames, xyz.shape[2], persons), dtype=np.float32)
@@ -76,22 +92,23 @@ def frame_numbers(count: int, cut: Cut) -> list[int]:
     return np.minimum((shares * count).astype(np.int64), count - 1).tolist()  # type: ignore[no-any-return]
 
 
-def cut_video(video: StoredVideo, cut: Cut, size: int) -> torch.Tensor:
+def cut_video(video: StoredVideo, cut: Cut, size: int, region: Region | None = None) -> torch.Tensor:
     """Decode, crop, scale, mirror and recolour.
 
     Args:
         video: the stored clip.
         cut: what was drawn.
         size: side S of the result in pixels.
+        region: what of the frames is shown; None shows all. Where it reaches beyond the frame it is black.
 
     Returns:
         (3, F, S, S) float32 in [-1, 1].
     """
     numbers = frame_numbers(len(video.packets), cut)
-    height, width = video.size
+    top, left, height, width = region or Region(0, 0, *video.size)
     side = max(1, round(cut.side * min(height, width)))
-    top, left = round(cut.down * (height - side)), round(cut.across * (width - side))
-    frames = np.stack([frame[top : top + side, left : left + side] for frame in video.decode(numbers)])
+    square = Region(top + round(cut.down * (height - side)), left + round(cut.across * (width - side)), side, side)
+    frames = np.stack([_shown(frame, square) for frame in video.decode(numbers)])
     pixels = torch.from_numpy(frames).permute(0, 3, 1, 2)  # channels last in memory: torch's fast path for uint8
     if side != size:
         pixels = functional.interpolate(pixels, (size, size), mode="bilinear", antialias=side > size)
@@ -101,6 +118,32 @@ def cut_video(video: StoredVideo, cut: Cut, size: int) -> torch.Tensor:
     made = torch.empty((3, len(numbers), size, size))
     made.copy_(pixels.transpose(0, 1))
     return made.mul_(gain).add_(cut.brightness - cut.contrast).clamp_(-1.0, 1.0)
+
+
+def _around_persons(clip: StoredClip, size: tuple[int, int]) -> Region | None:
+    """Return the square around the joints that lie on the frames (H, W), with a margin; None where none is known."""
+    if clip.pixels is None:
+        return None
+    joints = clip.pixels[clip.pixels.any(-1)]  # (J, 2), x then y
+    inside = ((joints >= 0) & (joints < (size[1], size[0]))).all(-1)  # never of the unknown, which are NaN
+    if not inside.any():
+        return None
+    least, most = joints[inside].min(0), joints[inside].max(0)
+    side = max(1, math.ceil((1 + 2 * _MARGIN) * float((most - least).max())))
+    left, top = np.rint((least + most - side) / 2).astype(int).tolist()
+    return Region(top, left, side, side)
+
+
+def _shown(frame: NDArray[np.uint8], region: Region) -> NDArray[np.uint8]:
+    """Cut a region from a frame (H, W, 3); what lies beyond the frame is black."""
+    top, left, height, width = region
+    inner = frame[max(top, 0) : max(top + height, 0), max(left, 0) : max(left + width, 0)]
+    if inner.shape[:2] == (height, width):
+        return inner
+    shown = np.zeros((height, width, 3), dtype=np.uint8)
+    above, before = max(-top, 0), max(-left, 0)
+    shown[above : above + inner.shape[0], before : before + inner.shape[1]] = inner
+    return shown
 
 
 def cut_skeleton(xyz: NDArray[np.float32], cut: Cut, config: DataConfig, layout: JointLayout) -> NDArray[np.float32]:

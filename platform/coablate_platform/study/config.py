@@ -97,10 +97,11 @@ class DataConfig:
             (then the selection rule may not look at validation).
         frames: video frames a clip.
         size: height and width of a frame in pixels.
+        framing: what the video shows: the whole ``frame``, or the square around the ``persons``' joints.
         skeleton_frames: frames the skeleton is resampled to.
         centring: the skeleton moves with its centre joint's place in the ``first`` frame, or in ``every`` frame.
         crop_ratio: the shortest share of a clip that a training sample may span; 1 takes the whole clip.
-        spatial_crop: the shortest side of a training crop as a share of the frame; 1 switches cropping off.
+        spatial_crop: the shortest side of a training crop as a share of what is shown; 1 switches cropping off.
         flip: probability that a training sample is mirrored, video and skeleton together; only for classes that do
             not tell left from right.
         colour: strength of brightness and contrast jitter (0 off).
@@ -114,6 +115,7 @@ class DataConfig:
     validation: Literal["subjects", "none"] = "subjects"
     frames: int = 8
     size: int = 56
+    framing: Literal["frame", "persons"] = "frame"
     skeleton_frames: int = 32
     centring: Literal["first", "every"] = "first"
     crop_ratio: float = 0.5
