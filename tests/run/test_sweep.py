@@ -245,6 +245,8 @@ def test_plateaus_are_where_they_are_said_to_be():
         ({"points": ({"model.floor": 2.0},)}, "floor"),
         ({"points": ({"training.batch_size": 8},)}, "which does not vary"),
         ({"space": Space({"training.epochs": Int(low=1, high=99)})}, "training.epochs cannot vary"),
+        ({"space": Space({"model.fusion": Choice(options=("dsfm", "mtmm"))})}, "factor model.fusion.*'mtmm'"),
+        ({"space": Space({"model.reduction": Float(low=1.0, high=8.0)})}, "factor model.reduction.*fractional"),
     ],
 )
 def test_searches_that_make_no_sense_are_refused(changes, message):

@@ -5,6 +5,7 @@ grid, and trials written down earlier. Each value has exactly one encoding as na
 cannot be drawn.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -30,6 +31,11 @@ class Domain(Protocol):
 
     @property
     def when(self) -> Mapping[str, Sequence[Any]]: ...
+
+    @property
+    def examples(self) -> Sequence[Any]:
+        """Values that together have every type that a value can have."""
+        ...
 
     def draw(self, name: str, suggest: Suggest) -> Any:
         """Return a value; the parameters it is drawn by begin with ``name``."""
@@ -76,6 +82,10 @@ class Float(_Range):
     log: bool = False
     when: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
+    @property
+    def examples(self) -> Sequence[float]:
+        return (self.low + (self.high - self.low) / math.e,)  # no whole number
+
     def draw(self, name: str, suggest: Suggest) -> float:
         return suggest.suggest_float(name, float(self.low), float(self.high), log=self.log)
 
@@ -95,6 +105,10 @@ class Int(_Range):
     high: int
     log: bool = False
     when: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+
+    @property
+    def examples(self) -> Sequence[int]:
+        return (self.low,)
 
     def draw(self, name: str, suggest: Suggest) -> int:
         return suggest.suggest_int(name, self.low, self.high, log=self.log)
@@ -130,6 +144,10 @@ class Choice:
     @property
     def _named(self) -> dict[Any, Any]:
         return dict(self.options) if isinstance(self.options, Mapping) else {option: option for option in self.options}
+
+    @property
+    def examples(self) -> Sequence[Any]:
+        return tuple(self._named.values())
 
     def draw(self, name: str, suggest: Suggest) -> Any:
         return self._named[suggest.suggest_categorical(name, tuple(self._named))]
@@ -171,6 +189,10 @@ class Subset:
     def is_free(self) -> bool:
         """Whether any subset will do."""
         return self.least == 0 and self._most == len(self.of)
+
+    @property
+    def examples(self) -> Sequence[tuple[str, ...]]:
+        return (tuple(self.of),)
 
     def draw(self, name: str, suggest: Suggest) -> tuple[str, ...]:
         drawn: list[str] = []
@@ -226,6 +248,10 @@ class Placement:
             raise InputError(
                 f"a site's field {conditional[0]!r} cannot have a condition: it exists where the site does"
             )
+
+    @property
+    def examples(self) -> Sequence[tuple[Any, ...]]:
+        return ((),)
 
     def draw(self, name: str, suggest: Suggest) -> tuple[Any, ...]:
         (first, ahead), (second, stages) = self.streams.items()

@@ -41,6 +41,17 @@ def part(config: object, path: str) -> Any:
     return config
 
 
+def check_type(config: object, path: str, value: Any) -> None:
+    """Check that a dotted field can hold a value, whatever the other fields say.
+
+    Raises:
+        InputError: the field does not exist, or the value is not of its type.
+    """
+    part(config, path)
+    owner, _, name = path.rpartition(".")
+    _typed(part(config, owner) if owner else config, name, value, path)
+
+
 def parse(text: str) -> tuple[str, Any]:
     """Read ``a.b=c`` as a dotted field and a value: JSON where it is JSON (numbers, lists, null), else a string.
 
@@ -86,29 +97,28 @@ def _replace(config: Any, parts: list[str], value: Any, path: str) -> Any:
         if not dataclasses.is_dataclass(current):
             raise InputError(f"{path}: {name!r} is a plain value ({current!r}) and has no field {rest[0]!r}")
         return dataclasses.replace(config, **{name: _replace(current, rest, value, path)})
+    try:
+        return dataclasses.replace(config, **{name: _typed(config, name, value, path)})
+    except ValueError as error:
+        raise InputError(f"{path}={value!r}: {error}") from None
+
+
+def _typed(config: Any, name: str, value: Any, path: str) -> Any:
+    """Return ``value`` as the field ``name`` of ``config`` holds it."""
     if name == "training" and isinstance(value, str):
         if value not in TRAINING_PRESETS:
             raise InputError(f"{path}: no training preset {value!r}{did_you_mean(value, TRAINING_PRESETS)}")
-        return dataclasses.replace(config, training=TRAINING_PRESETS[value])
-    return _checked(config, name, value, path)
-
-
-def _checked(config: Any, name: str, value: Any, path: str) -> Any:
-    hint = get_type_hints(type(config))[name]
+        return TRAINING_PRESETS[value]
     if dataclasses.is_dataclass(value):  # a whole part (a model, a preset) stands in as it is
-        checked = value
-    elif dataclasses.is_dataclass(part := getattr(config, name)):
+        return value
+    if dataclasses.is_dataclass(part := getattr(config, name)):
         first = dataclasses.fields(part)[0].name
         raise InputError(f"{path}={value!r}: {name} is set field by field, for example {path}.{first}=…")
-    else:
-        try:
-            strict = ConfigDict(arbitrary_types_allowed=True)
-            checked = TypeAdapter(hint, config=strict).validate_python(value)
-        except ValidationError as error:
-            expected = getattr(hint, "__name__", str(hint)) if isinstance(hint, type) else str(hint)
-            expected = expected.replace("typing.", "")
-            raise InputError(f"{path}={value!r}: {error.errors()[0]['msg']} (expected {expected})") from None
+    hint = get_type_hints(type(config))[name]
     try:
-        return dataclasses.replace(config, **{name: checked})
-    except ValueError as error:
-        raise InputError(f"{path}={value!r}: {error}") from None
+        strict = ConfigDict(arbitrary_types_allowed=True)
+        return TypeAdapter(hint, config=strict).validate_python(value)
+    except ValidationError as error:
+        expected = getattr(hint, "__name__", str(hint)) if isinstance(hint, type) else str(hint)
+        expected = expected.replace("typing.", "")
+        raise InputError(f"{path}={value!r}: {error.errors()[0]['msg']} (expected {expected})") from None

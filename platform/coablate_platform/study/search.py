@@ -9,7 +9,7 @@ from typing import Any, Literal, cast, get_args
 from coablate_platform.study.config import RunConfig
 from coablate_platform.study.domains import Choice, Plain, Subset
 from coablate_platform.study.errors import InputError, did_you_mean
-from coablate_platform.study.overrides import apply, difference, part
+from coablate_platform.study.overrides import apply, check_type, difference, part
 from coablate_platform.study.space import Space
 from coablate_platform.study.study import Arm, Resources, Study
 
@@ -102,6 +102,7 @@ class Search:
             )
         if shared := [name for name in self.space.factors if name in SHARED]:
             raise InputError(f"search {self.name}: {shared[0]} cannot vary, trials could not be compared")
+        self._check_types()
         for point in self.given:
             self.config(self.space.draw_known(point))
         self._check_sampler()
@@ -181,6 +182,14 @@ class Search:
             seed=self.seed,
             resources=self.resources,
         )
+
+    def _check_types(self) -> None:
+        for name, domain in self.space.factors.items():
+            for value in domain.examples:
+                try:
+                    check_type(self.base, name, value)
+                except InputError as error:
+                    raise InputError(f"search {self.name}: factor {name} does not fit its field: {error}") from None
 
     def _check_sampler(self) -> None:
         domains = list(self.space.factors.values())
