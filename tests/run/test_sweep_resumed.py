@@ -1,8 +1,5 @@
 """Searches that are cut off, killed, grown or shared: they come back as they were, and nothing else comes with them."""
 
-from dataclasses import replace
-
-import optuna
 import pytest
 from curves import FACTORS, SAMPLERS, said, search, simulate
 from optuna.trial import TrialState
@@ -11,7 +8,6 @@ from coablate_platform.run.records import RunState, TrialOutcome
 from coablate_platform.run.samplers import rungs_of
 from coablate_platform.run.simulation import MemoryBook
 from coablate_platform.study.domains import Choice, Float
-from coablate_platform.study.errors import InputError
 from coablate_platform.study.search import Stopping
 from coablate_platform.study.space import Space
 
@@ -55,38 +51,6 @@ def test_on_one_lane_being_cut_off_changes_nothing(sampler):
         sweep, simulation = simulate(declared, book, lanes=1)
         simulation.run(events)
     assert said(sweep) == said(whole)
-
-
-def test_the_storage_holds_what_the_book_says_and_nothing_of_another_search(tmp_path):
-    storage = f"sqlite:///{tmp_path}/optuna.db"
-    book, other = MemoryBook(), MemoryBook()
-    declared = search(trials=8)
-    for events in (9, None):
-        sweep, simulation = simulate(declared, book, storage=storage)
-        simulation.run(events)
-    second, simulation = simulate(replace(declared, name="second", seed=3), other, storage=storage)
-    simulation.run()
-    for name, has in (("curves", sweep), ("second", second)):
-        study = optuna.load_study(study_name=name, storage=storage)
-        assert len(study.trials) == 8
-        assert [trial.user_attrs["run_id"] for trial in study.trials] == [record.run_id for record in has.records]
-        assert {trial.state for trial in study.trials} <= {TrialState.COMPLETE, TrialState.PRUNED}
-        for trial, record in zip(study.trials, has.records, strict=True):
-            assert trial.values == list(record.values)
-
-
-def test_a_storage_that_cannot_be_opened_is_one_clear_line(tmp_path):
-    for storage in (f"sqlite:///{tmp_path}/no/such/folder/optuna.db", "nonsense://x"):
-        with pytest.raises(InputError, match="Optuna storage"):
-            simulate(search(), MemoryBook(), storage=storage)
-
-
-def test_a_storage_keeps_what_another_folder_has_in_it(tmp_path):
-    storage = f"sqlite:///{tmp_path}/optuna.db"
-    simulate(search(trials=2), MemoryBook(owner="mine"), storage=storage)
-    simulate(search(trials=2), MemoryBook(owner="mine"), storage=storage)
-    with pytest.raises(InputError, match="belongs to mine"):
-        simulate(search(trials=2), MemoryBook(owner="theirs"), storage=storage)
 
 
 class KilledError(Exception):

@@ -5,19 +5,17 @@ decides is written into a book (the journal) before anybody acts on it; Optuna's
 rebuilt from it at every start, so that neither a crash nor another search can put anything else into it.
 """
 
-import contextlib
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import optuna
 from optuna.distributions import distribution_to_json
-from optuna.exceptions import OptunaError
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
-from sqlalchemy.exc import SQLAlchemyError
 
+from coablate_platform.run.optuna_storage import put
 from coablate_platform.run.policy import to_run
 from coablate_platform.run.records import EpochReport, RunState, TrialOutcome, TrialRecord
 from coablate_platform.run.samplers import KEEPS_COUNT, pruner_of, quiet, sampler_of
@@ -28,9 +26,6 @@ from coablate_platform.study.identity import canonical
 from coablate_platform.study.search import Search
 
 _STATES = {TrialOutcome.PRUNED: TrialState.PRUNED, TrialOutcome.FAILED: TrialState.FAIL}
-
-
-OWNER = "coablate.folder"  # the attribute of Optuna's study that says whose it is
 
 
 class Book(Protocol):
@@ -289,11 +284,7 @@ class Sweep:
                 self.study.add_trial(optuna.trial.create_trial(state=TrialState.FAIL))
         if storage is None:
             return self.study
-        with _readable(storage):
-            _make_room(storage, name, self._book.owner)
-            self.study.set_user_attr(OWNER, self._book.owner)
-            optuna.copy_study(from_study_name=name, from_storage=memory, to_storage=storage)
-            study = optuna.load_study(study_name=name, storage=storage, pruner=pruner)
+        study = put(name, memory, storage, self._book.owner, pruner)
         for trial in study.get_trials(deepcopy=False):
             if not trial.state.is_finished():
                 self._trials[trial.number - self.learnt] = optuna.Trial(study, trial._trial_id)
@@ -341,27 +332,3 @@ class Sweep:
                 self._judge(record.number, report.epoch, report.metrics[self._metric])
         if record.outcome is not None:
             self._tell(self.study, trial, record)
-
-
-def _make_room(storage: str, name: str, owner: str) -> None:
-    """Remove what an earlier start of this search left in a storage.
-
-    Raises:
-        InputError: it is another's.
-    """
-    if name not in optuna.get_all_study_names(storage):
-        return
-    theirs = optuna.load_study(study_name=name, storage=storage).user_attrs.get(OWNER)
-    if theirs != owner:
-        raise InputError(f"Optuna storage {storage}: its study {name} belongs to {theirs}; choose another storage")
-    optuna.delete_study(study_name=name, storage=storage)
-
-
-@contextlib.contextmanager
-def _readable(storage: str) -> Iterator[None]:
-    try:
-        yield
-    except InputError:
-        raise
-    except (SQLAlchemyError, OptunaError, ImportError, ValueError, OSError, RuntimeError) as error:
-        raise InputError(f"Optuna storage {storage}: {type(error).__name__}: {str(error).splitlines()[0]}") from None
