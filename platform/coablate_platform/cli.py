@@ -38,6 +38,7 @@ SetOption = Annotated[list[str] | None, typer.Option("--set", help="Override a.b
 KeyOption = Annotated[str | None, typer.Option("--study", help="Which study, where the folder holds several.")]
 AddressOption = Annotated[str | None, typer.Option("--address", help="host:port of a Ray cluster; default: local.")]
 TrackingOption = Annotated[str | None, typer.Option("--tracking", help="MLflow tracking URI; default: embedded.")]
+GpusOption = Annotated[str | None, typer.Option("--gpus", help="GPUs a worker holds: a number, a share, or fit.")]
 TrialsOption = Annotated[int | None, typer.Option("--trials", help="How many trials a search draws.", min=1)]
 SamplerOption = Annotated[str | None, typer.Option("--sampler", help="Who draws a search's trials: tpe, random …")]
 StorageOption = Annotated[str | None, typer.Option("--storage", help="URL of Optuna's storage; default: embedded.")]
@@ -56,6 +57,7 @@ def run(
     address: AddressOption = None,
     tracking: TrackingOption = None,
     mixed: MixedOption = False,
+    gpus: GpusOption = None,
     trials: TrialsOption = None,
     sampler: SamplerOption = None,
     storage: StorageOption = None,
@@ -72,6 +74,7 @@ def run(
         overrides=tuple(set_ or ()),
         address=address,
         tracking=tracking,
+        gpus=gpus,
         trials=trials,
         sampler=sampler,
         storage=storage,

@@ -24,7 +24,7 @@ from coablate_platform.study.load import load_study
 from coablate_platform.study.overrides import parse
 from coablate_platform.study.plan import StudyPlan
 from coablate_platform.study.search import Search
-from coablate_platform.study.study import Study
+from coablate_platform.study.study import Resources, Study
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +48,8 @@ def prepare(command: Command) -> Prepared:
     if command.seeds is not None and command.seeds < 1:
         raise InputError(f"--seeds {command.seeds}: expected at least 1")
     study = load_study(command.study).override(changes, seeds=command.seeds)
+    if command.gpus is not None:
+        study = replace(study, resources=replace(study.resources, gpus=Resources.parse_gpus(command.gpus)))
     if isinstance(study, Search):
         study = study.draw(trials=command.trials, sampler=command.sampler)
     elif given := [name for name in ("trials", "sampler", "storage", "warm") if getattr(command, name)]:

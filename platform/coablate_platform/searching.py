@@ -8,7 +8,7 @@ from coablate_platform.results.report import findings, write_report
 from coablate_platform.results.trials import TrialBook, best
 from coablate_platform.run.cluster import joined, package_folders
 from coablate_platform.run.loop import Task
-from coablate_platform.run.planning import cost_of, trial_task
+from coablate_platform.run.planning import clips_of, cost_of, latency_of, trial_task
 from coablate_platform.run.records import TrialRecord, trial_name
 from coablate_platform.run.search_progress import SearchProgress
 from coablate_platform.run.sweep import Sweep
@@ -39,7 +39,10 @@ def search(declared: Search, store: Store, plan: StudyPlan, session: Session) ->
 
     def cost(config: RunConfig) -> dict[str, int]:
         described = cost_of(config, store, declared.seed)
-        return {"parameters": described.parameters, "flops": described.flops}
+        cost = {"parameters": described.parameters, "flops": described.flops}
+        if "latency" in declared.costs:
+            cost["latency"] = latency_of(config, clips_of(config, store, (declared.seed, 0)).shape)
+        return cost
 
     book = TrialBook(session.journal, plan.key)
     earlier = [trial for key in session.command.warm for trial in _earlier(key, plan, session.journal)]

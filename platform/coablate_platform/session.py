@@ -26,6 +26,7 @@ class Command:
         overrides: ``field=value`` texts.
         address: ``host:port`` of a running Ray cluster; None starts a local one.
         tracking: MLflow tracking URI; None: the embedded one in the results folder.
+        gpus: what a worker holds of them, a number or ``fit``; None: as the study says.
         trials: how many a search draws; None: as it declares.
         sampler: who draws them; None: as it declares.
         storage: URL of Optuna's storage; None: an SQLite file in the results folder.
@@ -39,6 +40,7 @@ class Command:
     overrides: tuple[str, ...] = ()
     address: str | None = None
     tracking: str | None = None
+    gpus: str | None = None
     trials: int | None = None
     sampler: str | None = None
     storage: str | None = None

@@ -1,8 +1,8 @@
 """A study of fast models that fail on purpose: one trains, others diverge, raise, run out of memory or die.
 
-Read as ``coablate run tests/run/faulty_study.py``; tests override ``model.folder`` (where a model leaves its marks),
-``model.pause`` (seconds a step) and the arms through the environment. With ``FAULTS=search`` it is a search in which
-models of every fifth size diverge.
+Read as ``coablate run tests/run/faulty_study.py``; tests override ``model.folder`` (where a model leaves its marks and
+a line a training step), ``model.pause`` (seconds a step) and the arms through the environment. With ``FAULTS=search``
+it is a search in which models of every fifth size diverge.
 """
 
 import os
@@ -67,18 +67,23 @@ class Net(nn.Module):
         logits = self.out(self.layers(batch["skeleton"].flatten(1)))
         if self.training:
             self.steps += 1
+            if self.config.folder:
+                with (Path(self.config.folder) / "steps").open("a") as steps:
+                    steps.write(f"{self.config.fault}\n")
             time.sleep(self.config.pause)
             if self.steps == 3:  # the first step of the second epoch
                 logits = self.fail(logits)
         return {"fused": logits}
 
     def fail(self, logits):
-        fault, mark = self.config.fault, Path(self.config.folder) / "died-once"
+        fault, mark = self.config.fault, Path(self.config.folder) / "failed-once"
         if fault == "diverge" or (fault == "fifth" and self.config.hidden % 5 == 0):
             return logits * float("nan")
         if fault == "raise":
             raise RuntimeError("the model is broken on purpose")
-        if fault == "memory":
+        if fault == "memory" or (fault == "memory once" and not mark.exists()):
+            if fault == "memory once":
+                mark.touch()
             raise torch.OutOfMemoryError("asked for more than there is")
         if fault == "die" or (fault == "die once" and not mark.exists()):
             if fault == "die once":
@@ -98,7 +103,7 @@ ARMS = Study(
     title="Arms that fail on purpose",
     base=BASE,
     arms=tuple(
-        Arm(name=fault, changes={"model.fault": fault.removesuffix(" again"), "model.hidden": 16 + number})
+        Arm(name=fault, changes={"model.fault": fault.partition(" again")[0], "model.hidden": 16 + number})
         for number, fault in enumerate(FAULTS)
     ),
     reference=FAULTS[0],

@@ -36,7 +36,7 @@ def test_runs_are_taken_in_the_order_in_which_they_were_submitted():
         dispatcher = made("a", "b", "c")
         for run_id in ("b", "a", "c"):
             await dispatcher.submit(run_id)
-        taken = [await dispatcher.take(lane, SOON) for lane in (0, 1, 2)]
+        taken = [await dispatcher.take(lane, "n", SOON) for lane in (0, 1, 2)]
         assert taken == [Order(run_id=name, payload=name.encode(), losses=0) for name in ("b", "a", "c")]
 
     play(scene())
@@ -46,7 +46,7 @@ def test_a_step_is_asked_and_answered():
     async def scene():
         dispatcher = made("a")
         await dispatcher.submit("a")
-        await dispatcher.take(0, SOON)
+        await dispatcher.take(0, "n", SOON)
         step = await asked(dispatcher, "a")
         assert await dispatcher.command("a", SOON) == "step"
         assert not step.done()
@@ -61,15 +61,15 @@ def test_a_stopped_run_leaves_its_lane_which_takes_the_next():
     async def scene():
         dispatcher = made("a", "b")
         await dispatcher.submit("a")
-        await dispatcher.take(0, SOON)
+        await dispatcher.take(0, "n", SOON)
         await dispatcher.stop("a")
         assert await dispatcher.command("a", SOON) == "stop"
         await dispatcher.release(0, "a")
         await dispatcher.release(0, "a")
         await dispatcher.submit("b")
-        assert (await dispatcher.take(0, SOON)).run_id == "b"
+        assert (await dispatcher.take(0, "n", SOON)).run_id == "b"
         await dispatcher.release(0, "a")  # late, of a run it no longer holds
-        assert (await dispatcher.take(0, SOON)).run_id == "b"
+        assert (await dispatcher.take(0, "n", SOON)).run_id == "b"
 
     play(scene())
 
@@ -77,14 +77,14 @@ def test_a_stopped_run_leaves_its_lane_which_takes_the_next():
 def test_before_it_is_closed_more_may_come():
     async def scene():
         dispatcher = Dispatcher()
-        assert isinstance(await dispatcher.take(0, SOON), Idle)
+        assert isinstance(await dispatcher.take(0, "n", SOON), Idle)
         await dispatcher.offer("a", b"a")
         await dispatcher.submit("a")
-        assert (await dispatcher.take(0, SOON)).run_id == "a"
+        assert (await dispatcher.take(0, "n", SOON)).run_id == "a"
         await dispatcher.release(0, "a")
-        assert isinstance(await dispatcher.take(0, SOON), Idle)
+        assert isinstance(await dispatcher.take(0, "n", SOON), Idle)
         await dispatcher.close()
-        assert await dispatcher.take(0, SOON) is None
+        assert await dispatcher.take(0, "n", SOON) is None
 
     play(scene())
 
@@ -92,12 +92,12 @@ def test_before_it_is_closed_more_may_come():
 def test_nothing_to_take_is_idle_and_nothing_left_is_the_end():
     async def scene():
         dispatcher = made("a")
-        assert isinstance(await dispatcher.take(0, SOON), Idle)
+        assert isinstance(await dispatcher.take(0, "n", SOON), Idle)
         await dispatcher.submit("a")
-        await dispatcher.take(0, SOON)
-        assert await dispatcher.take(1, SOON) is None
+        await dispatcher.take(0, "n", SOON)
+        assert await dispatcher.take(1, "n", SOON) is None
         await dispatcher.release(0, "a")
-        assert await dispatcher.take(0, SOON) is None
+        assert await dispatcher.take(0, "n", SOON) is None
 
     play(scene())
 
@@ -107,17 +107,17 @@ def test_a_restarted_lane_gets_its_run_and_the_owed_step_once(heard):
     async def scene():
         dispatcher = made("a", "b")
         await dispatcher.submit("a")
-        await dispatcher.take(0, SOON)
+        await dispatcher.take(0, "n", SOON)
         step = await asked(dispatcher, "a")
         if heard:
             await dispatcher.command("a", SOON)
         for losses in (1, 2):  # it dies twice
-            assert await dispatcher.take(0, SOON) == Order(run_id="a", payload=b"a", losses=losses)
+            assert await dispatcher.take(0, "n", SOON) == Order(run_id="a", payload=b"a", losses=losses)
             assert await dispatcher.command("a", SOON) == "step"
             assert isinstance(await dispatcher.command("a", SOON), Idle)
         await dispatcher.answer("a", RUNNING)
         assert await step == RUNNING
-        await dispatcher.take(0, SOON)
+        await dispatcher.take(0, "n", SOON)
         assert isinstance(await dispatcher.command("a", SOON), Idle)  # nothing is owed any more
 
     play(scene())
@@ -127,10 +127,10 @@ def test_a_word_is_not_given_to_a_dead_worker():
     async def scene():
         dispatcher = made("a")
         await dispatcher.submit("a")
-        await dispatcher.take(0, SOON)
+        await dispatcher.take(0, "n", SOON)
         dead = asyncio.create_task(dispatcher.command("a", 60))
         await asyncio.sleep(SOON / 2)
-        await dispatcher.take(0, SOON)  # its successor
+        await dispatcher.take(0, "n", SOON)  # its successor
         await asked(dispatcher, "a")
         assert await dispatcher.command("a", SOON) == "step"
         dead.cancel()
@@ -142,10 +142,10 @@ def test_a_stop_that_a_dead_worker_heard_is_said_again():
     async def scene():
         dispatcher = made("a")
         await dispatcher.submit("a")
-        await dispatcher.take(0, SOON)
+        await dispatcher.take(0, "n", SOON)
         await dispatcher.stop("a")
         assert await dispatcher.command("a", SOON) == "stop"
-        await dispatcher.take(0, SOON)
+        await dispatcher.take(0, "n", SOON)
         assert await dispatcher.command("a", SOON) == "stop"
 
     play(scene())
@@ -154,9 +154,9 @@ def test_a_stop_that_a_dead_worker_heard_is_said_again():
 def test_a_run_is_not_given_to_a_dead_lane():
     async def scene():
         dispatcher = made("a", "b")
-        dead = asyncio.create_task(dispatcher.take(0, 60))
+        dead = asyncio.create_task(dispatcher.take(0, "n", 60))
         await asyncio.sleep(SOON / 2)
-        alive = asyncio.create_task(dispatcher.take(0, 60))
+        alive = asyncio.create_task(dispatcher.take(0, "n", 60))
         await asyncio.sleep(SOON / 2)
         await dispatcher.submit("a")
         assert (await alive).run_id == "a"
@@ -170,8 +170,8 @@ def test_a_restarted_trial_finds_its_run_where_it_was():
         dispatcher = made("a", "b")
         await dispatcher.submit("a")
         await dispatcher.submit("a")  # while it is queued
-        await dispatcher.take(0, SOON)
-        assert isinstance(await dispatcher.take(1, SOON), Idle)
+        await dispatcher.take(0, "n", SOON)
+        assert isinstance(await dispatcher.take(1, "n", SOON), Idle)
         dead = await asked(dispatcher, "a")
         await dispatcher.submit("a")  # while a lane holds it
         step = await asked(dispatcher, "a")
@@ -188,7 +188,7 @@ def test_a_restarted_trial_hears_the_last_word_again():
     async def scene():
         dispatcher = made("a")
         await dispatcher.submit("a")
-        await dispatcher.take(0, SOON)
+        await dispatcher.take(0, "n", SOON)
         step = await asked(dispatcher, "a")
         await dispatcher.answer("a", DONE)
         assert await step == DONE
@@ -197,7 +197,7 @@ def test_a_restarted_trial_hears_the_last_word_again():
         await dispatcher.release(0, "a")
         await dispatcher.submit("a")
         assert await dispatcher.step("a") == DONE
-        assert await dispatcher.take(0, SOON) is None  # it is not run again
+        assert await dispatcher.take(0, "n", SOON) is None  # it is not run again
 
     play(scene())
 
@@ -206,7 +206,7 @@ def test_an_answer_nobody_has_fetched_survives_a_restarted_trial():
     async def scene():
         dispatcher = made("a")
         await dispatcher.submit("a")
-        await dispatcher.take(0, SOON)
+        await dispatcher.take(0, "n", SOON)
         dead = await asked(dispatcher, "a")
         dead.cancel()
         await asyncio.gather(dead, return_exceptions=True)
@@ -221,12 +221,102 @@ def test_a_run_that_was_let_go_can_be_submitted_again():
     async def scene():
         dispatcher = made("a")
         await dispatcher.submit("a")
-        await dispatcher.take(0, SOON)
+        await dispatcher.take(0, "n", SOON)
         await dispatcher.stop("a")
         await dispatcher.command("a", SOON)
         await dispatcher.release(0, "a")
         await dispatcher.submit("a")
-        assert (await dispatcher.take(1, SOON)).run_id == "a"
+        assert (await dispatcher.take(1, "n", SOON)).run_id == "a"
         assert isinstance(await dispatcher.command("a", SOON), Idle)
+
+    play(scene())
+
+
+def test_a_run_without_memory_gets_its_node_alone_when_the_others_are_through():
+    async def scene():
+        dispatcher = made("a", "b", "c", "d")
+        for run_id in ("a", "b", "c", "d"):
+            await dispatcher.submit(run_id)
+        await dispatcher.take(0, "n", SOON)
+        await dispatcher.take(1, "n", SOON)
+        elsewhere = await dispatcher.take(2, "m", SOON)
+        step = await asked(dispatcher, "a")
+        await dispatcher.command("a", SOON)
+        assert await dispatcher.set_aside(0, "a")
+        assert await dispatcher.set_aside(0, "a")  # another worker of the lane
+        assert isinstance(await dispatcher.take(0, "n", SOON), Idle)  # b is at work there
+        await dispatcher.release(2, elsewhere.run_id)
+        assert (await dispatcher.take(2, "m", SOON)).run_id == "d"  # another node goes on
+        await dispatcher.release(1, "b")
+        assert await dispatcher.take(1, "n", SOON) == Order(run_id="a", payload=b"a", losses=0, alone=True)
+        assert isinstance(await dispatcher.take(0, "n", SOON), Idle)
+        assert await dispatcher.command("a", SOON) == "step"  # the one that is still owed
+        await dispatcher.answer("a", DONE)
+        assert await step == DONE
+        await dispatcher.release(1, "a")
+        assert await dispatcher.take(0, "n", SOON) is None
+
+    play(scene())
+
+
+def test_a_run_that_had_its_node_alone_is_not_set_aside_again():
+    async def scene():
+        dispatcher = made("a", "b")
+        await dispatcher.submit("a")
+        await dispatcher.take(0, "n", SOON)
+        assert not await dispatcher.set_aside(0, "a")  # there is no other lane
+        assert isinstance(await dispatcher.take(1, "n", SOON), Idle)
+        assert await dispatcher.set_aside(0, "a")
+        assert (await dispatcher.take(0, "n", SOON)).alone
+        assert not await dispatcher.set_aside(0, "a")
+
+    play(scene())
+
+
+def test_a_lane_that_waited_for_a_run_leaves_it_where_its_node_is_taken():
+    async def scene():
+        dispatcher = made("a", "b")
+        await dispatcher.submit("a")
+        await dispatcher.take(0, "n", SOON)
+        waits = asyncio.create_task(dispatcher.take(1, "n", 60))
+        await asyncio.sleep(SOON / 2)
+        assert await dispatcher.set_aside(0, "a")
+        await dispatcher.submit("b")
+        assert isinstance(await waits, Idle)
+        assert (await dispatcher.take(1, "n", SOON)).run_id == "a"
+        await dispatcher.release(1, "a")
+        assert (await dispatcher.take(1, "n", SOON)).run_id == "b"
+
+    play(scene())
+
+
+def test_a_run_that_is_set_aside_is_still_there_when_its_trial_was_restarted():
+    async def scene():
+        dispatcher = made("a", "b")
+        await dispatcher.submit("a")
+        await dispatcher.take(0, "n", SOON)
+        assert isinstance(await dispatcher.take(1, "n", SOON), Idle)
+        dead = await asked(dispatcher, "a")
+        await dispatcher.command("a", SOON)
+        assert await dispatcher.set_aside(0, "a")
+        dead.cancel()
+        await dispatcher.submit("a")
+        step = await asked(dispatcher, "a")
+        assert (await dispatcher.take(0, "n", SOON)).alone
+        assert await dispatcher.command("a", SOON) == "step"
+        assert isinstance(await dispatcher.command("a", SOON), Idle)
+        await dispatcher.answer("a", RUNNING)
+        assert await step == RUNNING
+
+    play(scene())
+
+
+def test_where_the_other_lanes_have_ended_a_run_without_memory_was_alone():
+    async def scene():
+        dispatcher = made("a")
+        await dispatcher.submit("a")
+        await dispatcher.take(0, "n", SOON)
+        assert await dispatcher.take(1, "n", SOON) is None
+        assert not await dispatcher.set_aside(0, "a")
 
     play(scene())

@@ -1,6 +1,7 @@
 """When lanes are started, without Ray."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 
@@ -8,6 +9,7 @@ from coablate_platform.run.cluster import Cluster, LaneSize
 from coablate_platform.run.keeper import Keeper
 from coablate_platform.run.policy import MAX_LOSSES
 from coablate_platform.study.errors import InputError, LaneLostError
+from coablate_platform.study.study import Resources
 from coablate_search_spaces.smoke import STUDY
 
 
@@ -104,8 +106,37 @@ def test_lanes_that_fit_a_cluster(nodes, size, lanes):
     assert Cluster(nodes=tuple(nodes)).lanes(size) == lanes
 
 
+def none_asked() -> int:
+    raise AssertionError("nobody asked how many runs share a GPU")
+
+
 def test_a_lane_takes_a_gpu_where_there_is_one_and_the_study_says_nothing():
-    assert Cluster(nodes=((2, 0),)).size_of(STUDY) == LaneSize(workers=1, cpus=1, gpus=0)
-    assert Cluster(nodes=((2, 0), (8, 2))).size_of(STUDY) == LaneSize(workers=1, cpus=1, gpus=1)
+    assert Cluster(nodes=((2, 0),)).size_of(STUDY, none_asked) == LaneSize(workers=1, cpus=1, gpus=0)
+    assert Cluster(nodes=((2, 0), (8, 2))).size_of(STUDY, none_asked) == LaneSize(workers=1, cpus=1, gpus=1)
     with pytest.raises(InputError, match=r"1 worker\(s\) with 1 CPU and 0 GPU each; the cluster's nodes have: 0.5 CPU"):
-        Cluster(nodes=((0.5, 0),)).size_of(STUDY)
+        Cluster(nodes=((0.5, 0),)).size_of(STUDY, none_asked)
+
+
+def test_lanes_share_a_gpu_where_the_study_asks_for_what_fits():
+    fit = replace(STUDY, resources=Resources(gpus="fit"))
+    cluster = Cluster(nodes=((16, 2),))
+    size = cluster.size_of(fit, lambda: 3)
+    assert size.gpus == pytest.approx(1 / 3)
+    assert cluster.lanes(size) == 6
+    assert Cluster(nodes=((4, 0),)).size_of(fit, none_asked).gpus == 0
+    pair = fit.override({"training.workers": 2})
+    assert cluster.size_of(pair, none_asked) == LaneSize(workers=2, cpus=1, gpus=1)  # one each: they cannot share
+    with pytest.raises(InputError, match="2 workers cannot share GPUs"):
+        cluster.size_of(replace(pair, resources=Resources(gpus=0.5)), none_asked)
+
+
+@pytest.mark.parametrize(("cpus", "gpus"), [(0, None), (1, -1), (1, 1.5)])
+def test_resources_that_nobody_can_have_are_refused(cpus, gpus):
+    with pytest.raises(InputError, match="resources: "):
+        Resources(cpus=cpus, gpus=gpus)
+
+
+def test_what_a_user_may_say_of_gpus():
+    assert (Resources.parse_gpus("fit"), Resources.parse_gpus("0.5"), Resources.parse_gpus("2")) == ("fit", 0.5, 2)
+    with pytest.raises(InputError, match="--gpus half: expected a number, or 'fit'"):
+        Resources.parse_gpus("half")

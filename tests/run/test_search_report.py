@@ -145,7 +145,7 @@ def test_too_few_trials_say_nothing(tmp_path):
     assert importances(book.trials(), book.reports, METRIC, 1) == []
 
 
-@pytest.mark.parametrize("costs", [(), ("flops",)], ids=["metric", "front"])
+@pytest.mark.parametrize("costs", [(), ("flops", "parameters")], ids=["metric", "front"])
 def test_the_report_needs_nothing_else_and_shows_every_figure(tmp_path, costs):
     space = Space(
         {

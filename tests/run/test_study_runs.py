@@ -92,6 +92,25 @@ def test_failures_are_told_apart_counted_and_do_not_stop_the_others(store, tmp_p
     assert statuses["none"] == "FINISHED"
 
 
+def test_a_run_without_memory_is_tried_again_with_the_machine_to_itself(store, tmp_path):
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    more = ("--set", f"model.folder={marks}", "--set", "model.pause=0.25")
+    run(store, tmp_path / "out", *more, faults="none,memory once,none again,none again again")
+    journal = Journal(str(tmp_path / "out"))
+    runs = {cell.arm: cell.run_id for cell in journal.plan().runs}
+    assert {journal.state(run_id) for run_id in runs.values()} == {RunState.COMPLETED}
+    assert {arm: journal.attempts(run_id) for arm, run_id in runs.items()} == {
+        **dict.fromkeys(runs, 1),
+        "memory once": 2,
+    }
+    steps = (marks / "steps").read_text().split("\n")[:-1]
+    own = [number for number, fault in enumerate(steps) if fault == "memory once"]
+    again = own[3:]  # the third step is the one that failed
+    assert len(again) > 4
+    assert again == list(range(again[0], again[0] + len(again)))  # no other trained meanwhile
+
+
 def test_running_again_repeats_nothing(store, tmp_path):
     run(store, tmp_path, faults="none")
     journal = Journal(str(tmp_path))
@@ -113,7 +132,7 @@ def test_a_killed_worker_changes_nothing_but_the_time(store, tmp_path, undisturb
         f"model.folder={folder}",
         faults="die once,none again",
     )
-    assert (folder / "died-once").exists()
+    assert (folder / "failed-once").exists()
     journal = Journal(str(tmp_path / "out"))
     assert journal.attempts(journal.plan().runs[0].run_id) == 2
     assert list(outcome(tmp_path / "out")["scores"].values()) == list(undisturbed["scores"].values())

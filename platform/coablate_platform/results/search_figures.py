@@ -20,6 +20,7 @@ from coablate_platform.results.importance import LEAST_TRIALS, Importance, score
 from coablate_platform.results.trials import common_epoch
 from coablate_platform.run.records import EpochReport, TrialOutcome, TrialRecord
 from coablate_platform.study.plan import PlannedSearch, StudyPlan
+from coablate_platform.study.search import COST_LABELS
 
 _LOOKS: dict[TrialOutcome, Any] = {
     TrialOutcome.COMPLETE: {"color": COLOURS[0], "marker": "o", "label": "completed"},
@@ -210,18 +211,19 @@ _POINTS: Any = {"textcoords": "offset points"}
 def _pareto(plan: StudyPlan, trials: Sequence[TrialRecord]) -> Figure | None:
     if plan.search is None or not plan.search.costs:
         return None
-    figure, axes = _plain(5, 3.6)
-    costs = [trial.values[1] for trial in trials]
-    axes.scatter(costs, [100 * t.values[0] for t in trials], s=18, color="0.65", label="trials")
-    best, front = -math.inf, []
-    for trial in sorted(trials, key=lambda t: (t.values[1], -t.values[0])):
-        if trial.values[0] > best:
-            best = trial.values[0]
-            front.append((trial.values[1], 100 * best))
-    axes.step(*zip(*front, strict=True), where="post", color=COLOURS[1], marker="o", label="front")
-    axes.set_xlabel(f"{plan.search.costs[0]} of a clip" if plan.search.costs[0] == "flops" else plan.search.costs[0])
-    axes.set_ylabel(f"validation {plan.metric} %")
-    axes.legend(frameon=False, fontsize=8)
+    figure = Figure(figsize=(5 * len(plan.search.costs), 3.6), layout="constrained")
+    panels = figure.subplots(1, len(plan.search.costs), sharey=True, squeeze=False)[0]
+    for place, (cost, axes) in enumerate(zip(plan.search.costs, panels, strict=True), start=1):
+        axes.scatter([t.values[place] for t in trials], [100 * t.values[0] for t in trials], s=18, color="0.65")
+        best, front = -math.inf, []
+        for trial in sorted(trials, key=lambda t: (t.values[place], -t.values[0])):
+            if trial.values[0] > best:
+                best = trial.values[0]
+                front.append((trial.values[place], 100 * best))
+        axes.step(*zip(*front, strict=True), where="post", color=COLOURS[1], marker="o", label="front")
+        axes.set_xlabel(COST_LABELS[cost])
+    panels[0].set_ylabel(f"validation {plan.metric} %")
+    panels[0].legend(frameon=False, fontsize=8)
     return figure
 
 

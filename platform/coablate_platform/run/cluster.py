@@ -3,7 +3,7 @@
 import contextlib
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,15 +56,24 @@ class Cluster:
             places += int(min(cpus / size.cpus, by_gpu) + 1e-6)
         return places // size.workers
 
-    def size_of(self, study: Study | Search) -> LaneSize:
+    def size_of(self, study: Study | Search, fit: Callable[[], int]) -> LaneSize:
         """Return the size of the study's lanes on this cluster; where it leaves GPUs open, one if there is any.
 
+        Args:
+            study: what is to run.
+            fit: measures how many of its runs a GPU holds; called where the study asks for that.
+
         Raises:
-            InputError: not even one lane fits.
+            InputError: not even one lane fits, or workers that belong together would have to share a GPU.
         """
-        asked = study.resources
-        gpus = asked.gpus if asked.gpus is not None else float(any(gpus >= 1 for _, gpus in self.nodes))
-        size = LaneSize(workers=study.base.training.workers, cpus=asked.cpus, gpus=gpus)
+        asked, workers = study.resources, study.base.training.workers
+        gpus = asked.gpus
+        if gpus is None or gpus == "fit":
+            whole = float(any(gpus >= 1 for _, gpus in self.nodes))
+            gpus = whole / fit() if gpus == "fit" and whole and workers == 1 else whole
+        if workers > 1 and 0 < gpus < 1:
+            raise InputError(f"a lane of {workers} workers cannot share GPUs: each needs whole ones, not {gpus:g}")
+        size = LaneSize(workers=workers, cpus=asked.cpus, gpus=gpus)
         if self.lanes(size) < 1:
             has = "; ".join(f"{cpus:g} CPU and {gpus:g} GPU" for cpus, gpus in self.nodes)
             raise InputError(

@@ -12,15 +12,24 @@ from typing import Any
 from coablate_platform.run.records import RunState
 
 NAME = "coablate-dispatcher"
+REST_S = 0.5  # before a lane that has to wait for its node asks again
 
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """A run handed to a lane; ``losses`` says how often it has taken a lane down with it."""
+    """A run handed to a lane.
+
+    Args:
+        run_id: the run.
+        payload: what it is, for the lane alone to read.
+        losses: how often it has taken a lane down with it.
+        alone: no other lane of the node is at work meanwhile.
+    """
 
     run_id: str
     payload: bytes
     losses: int
+    alone: bool = False
 
 
 class Idle:
@@ -38,6 +47,9 @@ class Dispatcher:
         self._commands: dict[str, asyncio.Queue[str]] = {}
         self._answers: dict[str, asyncio.Queue[dict[str, Any]]] = {}
         self._held: dict[int, str] = {}
+        self._nodes: dict[int, str] = {}  # lane -> where it last asked from
+        self._aside: dict[str, str] = {}  # run -> the node that it will have alone
+        self._alone: set[str] = set()  # runs that have, or had, their node alone
         self._owed: set[str] = set()
         self._stopped: set[str] = set()
         self._ended: dict[str, dict[str, Any]] = {}
@@ -63,7 +75,8 @@ class Dispatcher:
 
     async def submit(self, run_id: str) -> None:
         """Queue a run. One that is known and not let go (its trial was restarted) stays where it is."""
-        if run_id in self._commands and run_id in self._untaken | set(self._held.values()) | self._ended.keys():
+        kept = self._untaken | set(self._held.values()) | self._aside.keys() | self._ended.keys()
+        if run_id in self._commands and run_id in kept:
             former, self._answers[run_id] = self._answers[run_id], asyncio.Queue()
             while not former.empty():
                 self._answers[run_id].put_nowait(former.get_nowait())
@@ -89,27 +102,54 @@ class Dispatcher:
 
     # the lanes' side
 
-    async def take(self, lane: int, patience: float) -> Order | Idle | None:
-        """Return the run this lane held when its workers died, or the next; None when none will come any more."""
+    async def take(self, lane: int, node: str, patience: float) -> Order | Idle | None:
+        """Return the run this lane held when its workers died, or the next; None when none will come any more.
+
+        A run that was set aside on the lane's node comes first, once the node's other lanes are through with theirs.
+        """
         self._asked[lane] += 1
+        self._nodes[lane] = node
         asked = self._asked[lane]
         if lane in self._held:
             run_id = self._held[lane]
             self._losses[run_id] += 1
             await self._repeat(run_id)
+        elif self._must_rest(node):
+            await asyncio.sleep(min(patience, REST_S))
+            return Idle()
+        elif (aside := next((run for run, at in self._aside.items() if at == node), None)) is not None:
+            run_id = aside
+            del self._aside[run_id]
+            self._alone.add(run_id)
+            self._held[lane] = run_id
         elif self._closed and not self._untaken:
+            del self._nodes[lane]
             return None
         else:
             try:
                 run_id = await asyncio.wait_for(self._waiting.get(), patience)
             except TimeoutError:
                 return Idle()
-            if asked != self._asked[lane]:  # who asked is dead, its successor waits too
-                await self._waiting.put(run_id)
+            if asked != self._asked[lane] or node in self._aside.values() or self._must_rest(node):
+                await self._waiting.put(run_id)  # who asked is dead, or the node is another run's by now
                 return Idle()
             self._held[lane] = run_id
             self._untaken.discard(run_id)
-        return Order(run_id=run_id, payload=self._orders[run_id], losses=self._losses[run_id])
+        payload, losses = self._orders[run_id], self._losses[run_id]
+        return Order(run_id=run_id, payload=payload, losses=losses, alone=run_id in self._alone)
+
+    async def set_aside(self, lane: int, run_id: str) -> bool:
+        """Keep a run for which there was no memory until it can have its node alone; False where it had it already."""
+        if self._held.get(lane) != run_id:
+            return True  # another of the lane's workers has said so
+        node = self._nodes[lane]
+        shared = any(at == node for other, at in self._nodes.items() if other != lane)
+        if run_id in self._alone or not shared:
+            return False
+        await self.release(lane, run_id)
+        self._aside[run_id] = node
+        await self._repeat(run_id)
+        return True
 
     async def command(self, run_id: str, patience: float) -> str | Idle:
         """Return ``step`` or ``stop``."""
@@ -129,6 +169,11 @@ class Dispatcher:
         """Say that the lane is through with the run, well or badly; saying it twice does no harm."""
         if self._held.get(lane) == run_id:
             del self._held[lane]
+
+    def _must_rest(self, node: str) -> bool:
+        """Say whether a node's free lanes have to wait: one has the node alone, or soon will and others still work."""
+        at_work = [run_id for lane, run_id in self._held.items() if self._nodes[lane] == node]
+        return any(run_id in self._alone for run_id in at_work) or (bool(at_work) and node in self._aside.values())
 
     async def _repeat(self, run_id: str) -> None:
         """Say anew, in a new mailbox, what Tune asked for and has no answer to."""

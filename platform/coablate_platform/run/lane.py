@@ -42,6 +42,7 @@ class LaneConfig:
         checkpoints: folder or URI; each run has its own folder below it.
         store: URI of the prepared data.
         threads: torch threads a worker.
+        gpu_share: the most of a GPU's memory that a worker may take while it shares it.
     """
 
     lane: int
@@ -50,6 +51,7 @@ class LaneConfig:
     checkpoints: str
     store: str
     threads: int
+    gpu_share: float = 1.0
 
 
 def serve(config: LaneConfig) -> None:
@@ -57,7 +59,10 @@ def serve(config: LaneConfig) -> None:
     torch.set_num_threads(config.threads)
     computing_code()  # now, before anybody edits a file
     device = ray.train.torch.get_device()
-    while (order := _hear(lambda: config.dispatcher.take.remote(config.lane, PATIENCE_S))) is not None:
+    node = ray.get_runtime_context().get_node_id()
+    while (order := _hear(lambda: config.dispatcher.take.remote(config.lane, node, PATIENCE_S))) is not None:
+        if device.type == "cuda":
+            torch.cuda.set_per_process_memory_fraction(1.0 if order.alone else config.gpu_share, device)
         try:
             _run(order, config, device)
         finally:  # not reached when the process is killed: then the restarted lane takes this run again
@@ -81,7 +86,9 @@ def _run(order: Order, config: LaneConfig, device: torch.device) -> None:
         raise  # the dispatcher is gone: that is nothing about the run
     except Exception as error:
         log.exception("run %s failed", order.run_id[:8])
-        _fail(order.run_id, attempt, failure_of(error), config)
+        failure = failure_of(error)
+        if failure.state is not RunState.OUT_OF_MEMORY or not _set_aside(order.run_id, config):
+            _fail(order.run_id, attempt, failure, config)
         if must_restart_lane(error, distributed.world()):
             raise
 
@@ -118,6 +125,11 @@ def _follow(run_id: str, attempt: int, events: Iterator[Any], config: LaneConfig
             _drain(run_id, config)
             return
         _answer(run_id, RunState.RUNNING, {"epoch": event.epoch, "seconds": event.seconds, **event.metrics}, config)
+
+
+def _set_aside(run_id: str, config: LaneConfig) -> bool:
+    """Return whether the run will be tried again with its node to itself."""
+    return bool(ray.get(config.dispatcher.set_aside.remote(config.lane, run_id)))
 
 
 def _fail(run_id: str, attempt: int, failure: Failure, config: LaneConfig) -> None:

@@ -24,7 +24,7 @@ from coablate_platform.study.search import SEARCH_SEED, Search
 from coablate_platform.study.study import Arm, Study
 
 TIMED_STEPS = 3
-
+TIMED_PASSES = 10
 
 Declared = TypeVar("Declared", bound=Study | Search)
 
@@ -171,7 +171,7 @@ def seconds_a_run(config: RunConfig, clips: ClipData) -> float:
     batch_size = min(config.training.batch_size, clips.sizes["train"])
     model = fast_layout(config.model.build(clips.shape))
     initialise(model, (0, 0))
-    batch = _random_batch(clips.shape, batch_size)
+    batch = random_batch(clips.shape, batch_size)
     objective = config.model.objective()
     for step in range(1 + TIMED_STEPS):
         if step == 1:  # the first one warms up
@@ -180,6 +180,40 @@ def seconds_a_run(config: RunConfig, clips: ClipData) -> float:
     a_clip = (time.perf_counter() - started) / TIMED_STEPS / batch_size
     evaluated = clips.sizes["validation"] / 3  # a forward pass is about a third of a step
     return a_clip * (config.training.epochs * (clips.sizes["train"] + evaluated) + clips.sizes["test"] / 3)
+
+
+@torch.inference_mode()
+def latency_of(config: RunConfig, shape: ClipShape) -> int:
+    """Measure a forward pass of one clip on this machine: on its GPU where it has one, else on one thread.
+
+    On one, since threads that wait for each other on cores that lanes keep busy measure the lanes.
+
+    Args:
+        config: any model's.
+        shape: of its clips.
+
+    Returns:
+        The fastest of some passes in µs: what else the machine does can only slow one down.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = config.model.build(shape)
+    initialise(model, (0, 0))
+    model = fast_layout(model).to(device).eval()
+    batch = {name: tensor.to(device) for name, tensor in random_batch(shape, 1).items()}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return round(1e6 * min(_seconds_a_pass(model, batch, device) for _ in range(TIMED_PASSES)))
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _seconds_a_pass(model: torch.nn.Module, batch: dict[str, torch.Tensor], device: torch.device) -> float:
+    started = time.perf_counter()
+    model(batch)
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
 
 
 def _planned(study: Study, arm: Arm, store: Store) -> PlannedArm:
@@ -230,7 +264,8 @@ def _place(error: Exception) -> str:
     return f"{last.filename}:{last.lineno}"
 
 
-def _random_batch(shape: ClipShape, clips: int) -> dict[str, torch.Tensor]:
+def random_batch(shape: ClipShape, clips: int) -> dict[str, torch.Tensor]:
+    """Return a batch of so many clips of noise."""
     return {
         "video": torch.randn(clips, shape.channels, shape.frames, shape.size, shape.size),
         "skeleton": torch.randn(clips, 3, shape.skeleton_frames, shape.joints, shape.persons),

@@ -18,6 +18,7 @@ from ray.tune.search import Searcher
 from coablate_platform.data.store import Store
 from coablate_platform.run.cluster import Cluster
 from coablate_platform.run.dispatcher import NAME, Dispatcher
+from coablate_platform.run.footprint import fit_together
 from coablate_platform.run.keeper import Keeper, RayLanes, this_node
 from coablate_platform.run.lane import LaneConfig
 from coablate_platform.run.loop import Task
@@ -152,9 +153,9 @@ def run_all(study: Study | Search, source: Source, places: Places, most_lanes: i
         KeyboardInterrupt: the user stopped the study; what was recorded stays.
         LaneLostError: a lane was lost too often; what was recorded stays.
     """
-    size = Cluster.now().size_of(study)
-    most = min(source.most, most_lanes or MOST_LANES)
     _carry_lone_file(study)
+    size = Cluster.now().size_of(study, lambda: fit_together(study, places.store))
+    most = min(source.most, most_lanes or MOST_LANES)
     with contextlib.ExitStack() as ends:
         scratch = ends.enter_context(tempfile.TemporaryDirectory(prefix="coablate-", ignore_cleanup_errors=True))
         actor = ray.remote(num_cpus=0)(Dispatcher).options(name=NAME, scheduling_strategy=this_node())
@@ -167,6 +168,7 @@ def run_all(study: Study | Search, source: Source, places: Places, most_lanes: i
             checkpoints=places.checkpoints,
             store=places.store,
             threads=max(int(size.cpus), 1),
+            gpu_share=min(size.gpus, 1.0) or 1.0,
         )
         lanes = RayLanes(config, size, scratch, most)
         ends.callback(lanes.kill)

@@ -15,8 +15,9 @@ from coablate_platform.study.study import Arm, Resources, Study
 
 Sampler = Literal["random", "qmc", "tpe", "gp", "cmaes", "nsga2", "grid"]
 SAMPLERS = get_args(Sampler)
-Cost = Literal["flops", "parameters"]
-"""What a search may trade accuracy against: both come from a model's description."""
+Cost = Literal["flops", "parameters", "latency"]
+"""What a search may trade accuracy against: the first two come from a model's description, the last is measured."""
+COST_LABELS = {"flops": "FLOPs of a clip", "parameters": "parameters", "latency": "latency of a clip, µs"}
 
 SHARED = (
     *("data.protocol", "data.validation", "training.epochs", "training.metric", "training.selection"),
@@ -67,7 +68,8 @@ class Search:
         trials: how many configurations are tried.
         sampler: ``random``, ``qmc``, ``tpe``, ``gp``, ``cmaes``, ``nsga2`` or ``grid``.
         stopping: when a trial is given up.
-        costs: what the metric is traded against, ``flops`` or ``parameters``; with any, the result is a Pareto front.
+        costs: what the metric is traded against, ``flops``, ``parameters`` or ``latency`` (of one clip's forward pass
+            where the search is driven from, measured when a trial is drawn); with any, the result is a Pareto front.
         points: configurations that are tried before the sampler's own: dotted field -> value.
         confirm: how many of the best are run again at the full budget.
         seeds: seeds of the confirmation.

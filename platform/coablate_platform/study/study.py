@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from coablate_platform.study.config import RunConfig
 from coablate_platform.study.errors import InputError, did_you_mean
@@ -27,10 +27,39 @@ class Arm:
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
-    """What a worker of a lane holds: CPU cores, and GPUs (None: one where the cluster has any, else none)."""
+    """What a worker of a lane holds.
+
+    Args:
+        cpus: cores.
+        gpus: a whole number of them, or a share of one; ``fit`` measures a training step and lets as many runs share a
+            GPU as its memory holds; None: one where the cluster has any, else none.
+
+    Raises:
+        InputError: no cores, or what is neither a share of a GPU nor whole ones.
+    """
 
     cpus: float = 1.0
-    gpus: float | None = None
+    gpus: float | Literal["fit"] | None = None
+
+    def __post_init__(self) -> None:
+        if self.cpus <= 0:
+            raise InputError(f"resources: cpus is {self.cpus}, expected more than 0")
+        if isinstance(self.gpus, int | float) and (self.gpus < 0 or (self.gpus > 1 and self.gpus % 1)):
+            raise InputError(f"resources: gpus is {self.gpus}, expected a share of one, or a whole number")
+
+    @classmethod
+    def parse_gpus(cls, text: str) -> float | Literal["fit"]:
+        """Read what a user says of a worker's GPUs.
+
+        Raises:
+            InputError: neither a number nor ``fit``.
+        """
+        if text == "fit":
+            return "fit"
+        try:
+            return float(text)
+        except ValueError:
+            raise InputError(f"--gpus {text}: expected a number, or 'fit'") from None
 
 
 @dataclass(frozen=True, kw_only=True)
