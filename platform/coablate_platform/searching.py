@@ -1,5 +1,6 @@
 """Carries a search from its first trial to what is confirmed of it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from coablate_platform.data.store import Store
@@ -11,7 +12,7 @@ from coablate_platform.run.loop import Task
 from coablate_platform.run.planning import clips_of, cost_of, latency_of, trial_task
 from coablate_platform.run.records import TrialRecord, trial_name
 from coablate_platform.run.search_progress import SearchProgress
-from coablate_platform.run.sweep import Sweep
+from coablate_platform.run.sweep import Draw, Sweep
 from coablate_platform.run.tuner import Places, Trials, run_all
 from coablate_platform.session import Session
 from coablate_platform.study.config import RunConfig
@@ -44,14 +45,14 @@ def search(declared: Search, store: Store, plan: StudyPlan, session: Session) ->
             cost["latency"] = latency_of(config, clips_of(config, store, (declared.seed, 0)).shape)
         return cost
 
-    book = TrialBook(session.journal, plan.key)
+    book = TrialBook(session.journal, plan.key, Places.below(session.out, store, session.journal).checkpoints)
     earlier = [trial for key in session.command.warm for trial in _earlier(key, plan, session.journal)]
     with session.on(plan):
         sweep = Sweep(
             declared,
             plan.key,
             book,
-            identify=lambda config: trial_task(declared, config, store).run_id,
+            identify=lambda config, lineage: trial_task(declared, config, store, lineage).run_id,
             cost=cost,
             storage=session.command.storage or embedded_storage(session.out),
             earlier=earlier,
@@ -91,8 +92,8 @@ def _earlier(key: str, plan: StudyPlan, journal: Journal) -> list[TrialRecord]:
 
 
 def _run_trials(declared: Search, sweep: Sweep, store: Store, plan: StudyPlan, session: Session) -> None:
-    def task_of(config: RunConfig) -> Task:
-        return trial_task(declared, config, store)
+    def task_of(draw: Draw) -> Task:
+        return replace(trial_task(declared, draw.config, store), run_id=draw.run_id)
 
     with (
         joined(session.command.address, package_folders()),

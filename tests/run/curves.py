@@ -1,6 +1,7 @@
 """A search whose runs' curves are known: accuracy rises to a plateau that rate, floor and fusion decide."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from coablate_platform.run.samplers import rungs_of
@@ -64,8 +65,8 @@ def curve(config: RunConfig) -> Curve:
     return Curve(values=[plateau(config) * (1 - math.exp(-(epoch + 1) / pace)) for epoch in range(EPOCHS)])
 
 
-def identify(config: RunConfig) -> str:
-    return run_id(config, "curves", (0, 0))
+def identify(config: RunConfig, lineage: Sequence[str | int] = ()) -> str:
+    return run_id(config, "curves", (0, 0), lineage)
 
 
 def cost(config: RunConfig) -> dict[str, int]:

@@ -2,7 +2,7 @@
 
 Read as ``coablate run tests/run/faulty_study.py``; tests override ``model.folder`` (where a model leaves its marks and
 a line a training step), ``model.pause`` (seconds a step) and the arms through the environment. With ``FAULTS=search``
-it is a search in which models of every fifth size diverge.
+it is a search in which models of every fifth size diverge, with ``FAULTS=population`` one by population-based training.
 """
 
 import os
@@ -121,4 +121,15 @@ SEARCH = Search(
     confirm=2,
     seeds=2,
 )
-STUDY = SEARCH if FAULTS == ["search"] else ARMS
+POPULATION = Search(
+    name="rates",
+    title="Rates of a fast model, changed while it trains",
+    base=replace(BASE, model=Faulty(pause=0.02)),
+    space=Space({"training.learning_rate": Float(low=1e-3, high=1.0, log=True)}),
+    trials=5,
+    sampler="random",
+    stopping=Stopping(rule="pbt", grace=1, reduction=3),
+    confirm=2,
+    seeds=2,
+)
+STUDY = {"search": SEARCH, "population": POPULATION}.get(FAULTS[0], ARMS)

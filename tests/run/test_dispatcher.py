@@ -13,7 +13,7 @@ DONE = {"state": "completed"}
 
 def made(*run_ids: str) -> Dispatcher:
     dispatcher = Dispatcher()
-    for word in (*(dispatcher.offer(run_id, run_id.encode()) for run_id in run_ids), dispatcher.close()):
+    for word in (*(dispatcher.offer(run_id, run_id, run_id.encode()) for run_id in run_ids), dispatcher.close()):
         with pytest.raises(StopIteration):  # neither waits for anything
             word.send(None)
     return dispatcher
@@ -37,7 +37,7 @@ def test_runs_are_taken_in_the_order_in_which_they_were_submitted():
         for run_id in ("b", "a", "c"):
             await dispatcher.submit(run_id)
         taken = [await dispatcher.take(lane, "n", SOON) for lane in (0, 1, 2)]
-        assert taken == [Order(run_id=name, payload=name.encode(), losses=0) for name in ("b", "a", "c")]
+        assert taken == [Order(claim=name, run_id=name, payload=name.encode(), losses=0) for name in ("b", "a", "c")]
 
     play(scene())
 
@@ -78,7 +78,7 @@ def test_before_it_is_closed_more_may_come():
     async def scene():
         dispatcher = Dispatcher()
         assert isinstance(await dispatcher.take(0, "n", SOON), Idle)
-        await dispatcher.offer("a", b"a")
+        await dispatcher.offer("a", "a", b"a")
         await dispatcher.submit("a")
         assert (await dispatcher.take(0, "n", SOON)).run_id == "a"
         await dispatcher.release(0, "a")
@@ -112,7 +112,7 @@ def test_a_restarted_lane_gets_its_run_and_the_owed_step_once(heard):
         if heard:
             await dispatcher.command("a", SOON)
         for losses in (1, 2):  # it dies twice
-            assert await dispatcher.take(0, "n", SOON) == Order(run_id="a", payload=b"a", losses=losses)
+            assert await dispatcher.take(0, "n", SOON) == Order(claim="a", run_id="a", payload=b"a", losses=losses)
             assert await dispatcher.command("a", SOON) == "step"
             assert isinstance(await dispatcher.command("a", SOON), Idle)
         await dispatcher.answer("a", RUNNING)
@@ -248,7 +248,7 @@ def test_a_run_without_memory_gets_its_node_alone_when_the_others_are_through():
         await dispatcher.release(2, elsewhere.run_id)
         assert (await dispatcher.take(2, "m", SOON)).run_id == "d"  # another node goes on
         await dispatcher.release(1, "b")
-        assert await dispatcher.take(1, "n", SOON) == Order(run_id="a", payload=b"a", losses=0, alone=True)
+        assert await dispatcher.take(1, "n", SOON) == Order(claim="a", run_id="a", payload=b"a", losses=0, alone=True)
         assert isinstance(await dispatcher.take(0, "n", SOON), Idle)
         assert await dispatcher.command("a", SOON) == "step"  # the one that is still owed
         await dispatcher.answer("a", DONE)

@@ -72,6 +72,12 @@ class DiskBook(TrialBook):
     def stop(self, run_id: str) -> None:
         self.memory.stop(run_id)
 
+    def fork(self, parent: str, child: str) -> None:
+        self.memory.fork(parent, child)
+
+    def reached(self, run_id: str) -> int:
+        return self.memory.reached(run_id)
+
 
 MEMORY: dict[str, MemoryBook] = {}
 
@@ -224,4 +230,16 @@ def test_rungs_are_where_successive_halving_decides():
     declared = plan_of(search())
     assert rung_epochs(declared.search) == [1, 3, 9, 27]
     assert rung_epochs(plan_of(search(stopping=Stopping(rule="median"))).search) == []
+    population = search(stopping=Stopping(rule="pbt", grace=6))
+    assert rung_epochs(plan_of(population).search) == [6, 12, 18, 24]
     assert rung_epochs(None) == []
+
+
+def test_the_trials_of_a_population_name_their_parents_on_disk(tmp_path):
+    declared, book, sweep = searched(tmp_path, trials=6, sampler="random", stopping=Stopping(rule="pbt", grace=9))
+    assert book.trials() == sweep.records
+    write_report(findings(plan_of(declared), book), book)
+    with (tmp_path / "studies" / book.key / "report" / "trials.csv").open() as file:
+        parents = [row["parent"] for row in csv.DictReader(file)]
+    assert parents == [str(record.origin.get("parent", "")) for record in sweep.records]
+    assert sum(map(bool, parents)) == 4  # two at each of two turns

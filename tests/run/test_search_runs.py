@@ -37,9 +37,9 @@ STUDY = str(Path(__file__).parent / "faulty_study.py")
 STATUS = {RunState.COMPLETED: "FINISHED", RunState.STOPPED: "KILLED", RunState.DIVERGED: "FAILED"}
 
 
-def started(*arguments: object) -> subprocess.Popen:
+def started(*arguments: object, faults: str = "search") -> subprocess.Popen:
     command = [sys.executable, "-m", "coablate_platform", *map(str, arguments)]
-    environment = os.environ | {"FAULTS": "search"}
+    environment = os.environ | {"FAULTS": faults}
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
@@ -49,13 +49,13 @@ def finished(process: subprocess.Popen) -> str:
     return said
 
 
-def check_everything_agrees(out: Path) -> TrialBook:
+def check_everything_agrees(out: Path, number: int = 12) -> TrialBook:
     """Journal, Optuna and MLflow say the same of every trial, nothing is open, and nothing is there twice."""
     journal = Journal(str(out))
     plan = journal.plan()
     book = TrialBook(journal, plan.key)
     trials = book.trials()
-    assert [trial.number for trial in trials] == list(range(12))
+    assert [trial.number for trial in trials] == list(range(number))
     assert all(trial.outcome is not None for trial in trials)
     study = optuna.load_study(study_name=plan.key, storage=f"sqlite:///{out}/optuna.db")
     told = [(t.number, t.state.name.replace("FAIL", "FAILED"), t.values, t.params) for t in study.trials]
@@ -107,6 +107,26 @@ def test_a_search_ends_with_a_confirmed_table(store, tmp_path):
         assert [row["outcome"] for row in csv.DictReader(file)] == [trial.outcome.value for trial in trials]
     with pytest.raises(InputError, match="is a search"):
         build_table(journal.plan(), journal)
+
+
+@pytest.mark.slow
+def test_a_population_s_members_go_on_from_each_other_and_the_best_are_confirmed(store, tmp_path):
+    killed = started("run", STUDY, "--data", store.uri, "--out", tmp_path, faults="population")
+    while not trials_of(tmp_path):
+        time.sleep(0.2)
+    time.sleep(2)  # among the first members
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    finished(started("run", STUDY, "--data", store.uri, "--out", tmp_path, faults="population"))
+    book = check_everything_agrees(tmp_path, number=8)  # five, and one for one after each of three turns
+    trials, journal = book.trials(), Journal(str(tmp_path))
+    assert Counter(t.outcome for t in trials) == {TrialOutcome.COMPLETE: 5, TrialOutcome.PRUNED: 3}
+    for trial in trials[5:]:
+        own = [report.epoch for report in journal.record(trial.run_id).epochs]
+        assert own == list(range(trial.origin["epoch"] + 1, max(own) + 1))
+        assert trial.epoch == max(own)
+    table = build_table(journal.conclusion(), journal)
+    assert [row.summary.n for row in table.rows] == [2] * len(table.rows)
 
 
 def trials_of(out: Path) -> dict[int, TrialRecord]:

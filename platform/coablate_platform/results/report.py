@@ -85,11 +85,12 @@ def _csv(found: Findings) -> str:
     parameters = list(dict.fromkeys(name for trial in found.trials for name in trial.params))
     values = [found.plan.metric, *found.plan.search.costs]
     writer = csv.writer(sink)
-    writer.writerow(["trial", "outcome", "epoch", *values, *parameters, "run_id", "reason"])
+    writer.writerow(["trial", "outcome", "epoch", *values, *parameters, "run_id", "parent", "reason"])
     for trial in found.trials:
         own = list(trial.values) + [""] * (len(values) - len(trial.values))
         drawn = [trial.params.get(name, "") for name in parameters]
-        writer.writerow([trial.number, trial.outcome or "open", trial.epoch, *own, *drawn, trial.run_id, trial.reason])
+        came = [trial.run_id, trial.origin.get("parent", ""), trial.reason]
+        writer.writerow([trial.number, trial.outcome or "open", trial.epoch, *own, *drawn, *came])
     return sink.getvalue()
 
 

@@ -110,14 +110,16 @@ def _curves(plan: StudyPlan, trials: Sequence[TrialRecord], reports: Reports) ->
         axes.plot(*zip(*points, strict=True), color=colour, linewidth=1.6 if is_best else 0.8, zorder=1 + is_best)
         if not kept:
             axes.plot(*points[-1], "x", color="0.5", markersize=4)
-    axes.set_xlabel("epoch (grey lines: rungs; ×: given up or failed; red: the best)")
+    axes.set_xlabel("epoch (grey lines: where trials are compared; ×: given up or failed; red: the best)")
     axes.set_ylabel(f"validation {plan.metric} %")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
 
 
 def rung_epochs(search: PlannedSearch | None) -> list[int]:
-    """Return the epochs at which successive halving decides; none where another rule stops."""
+    """Return the epochs at which successive halving decides, or a population is renewed; none with other rules."""
+    if search is not None and search.stopping["rule"] == "pbt":
+        return list(range(search.stopping["grace"], search.epochs, search.stopping["grace"]))
     if search is None or search.stopping["rule"] not in ("asha", "hyperband"):
         return []
     epoch, found = search.stopping["grace"], []

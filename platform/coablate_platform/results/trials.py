@@ -12,12 +12,13 @@ import pyarrow as pa
 
 from coablate_platform.results.journal import Journal
 from coablate_platform.results.storage import arrow_table, to_arrow
+from coablate_platform.run.checkpoint import Checkpoints
 from coablate_platform.run.records import EpochReport, RunState, TrialOutcome, TrialRecord, trial_name
 from coablate_platform.study.errors import InputError
 from coablate_platform.study.plan import PlannedArm, PlannedRun, StudyPlan
 from coablate_platform.study.search import SEARCH_SEED
 
-_AS_JSON = ("params", "ranges", "changes", "config", "cost")
+_AS_JSON = ("params", "ranges", "changes", "config", "cost", "origin")
 _SCHEMA = pa.schema(
     [
         ("number", pa.int64()),
@@ -34,15 +35,17 @@ _SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class TrialBook:
-    """One search's trials and their runs. Implements :class:`coablate_platform.run.sweep.Book`.
+    """One search's trials and their runs. Implements :class:`coablate_platform.run.book.Book`.
 
     Args:
         journal: of the results folder.
         key: the search's.
+        checkpoints: where its runs' lie, a folder each; only a search that works needs them.
     """
 
     journal: Journal
     key: str
+    checkpoints: str = ""
 
     @property
     def owner(self) -> str:
@@ -72,6 +75,9 @@ class TrialBook:
 
     def stop(self, run_id: str) -> None:
         self.journal.stop(run_id)
+
+    def fork(self, parent: str, child: str) -> None:
+        Checkpoints(f"{self.checkpoints}/{child}").copy(Checkpoints(f"{self.checkpoints}/{parent}"))
 
     @property
     def _folder(self) -> str:

@@ -40,6 +40,19 @@ class Checkpoints:
             self._fs.move(self._path("last.pt"), self._path("previous.pt"))
         self._fs.move(written, self._path("last.pt"))
 
+    def copy(self, other: "Checkpoints") -> None:
+        """Begin where another run stands.
+
+        Raises:
+            OSError: it has no checkpoint, or it could not be copied.
+        """
+        for name in ("selected.pt", "last.pt"):
+            if other._has(name):
+                with other._fs.open_input_stream(other._path(name)) as stream:
+                    self._fs.move(self._write_bytes(name, stream.read()), self._path(name))
+            elif name == "last.pt":
+                raise FileNotFoundError(f"{other._path(name)}: no checkpoint to go on from")
+
     def load(self) -> dict[str, Any] | None:
         """Return the newest checkpoint that is whole, or None where there is none."""
         for name in ("last.pt", "previous.pt"):

@@ -20,12 +20,14 @@ class Order:
     """A run handed to a lane.
 
     Args:
+        claim: the run, as given out this time: who had it before and was told to let it go hears nothing of this.
         run_id: the run.
         payload: what it is, for the lane alone to read.
         losses: how often it has taken a lane down with it.
         alone: no other lane of the node is at work meanwhile.
     """
 
+    claim: str
     run_id: str
     payload: bytes
     losses: int
@@ -40,7 +42,7 @@ class Dispatcher:
     """An asynchronous actor, one per study. Runs are offered before Tune submits them, until it is closed."""
 
     def __init__(self) -> None:
-        self._orders: dict[str, bytes] = {}
+        self._orders: dict[str, tuple[str, bytes]] = {}  # claim -> run, and what it is
         self._untaken: set[str] = set()
         self._closed = False
         self._waiting: asyncio.Queue[str] = asyncio.Queue()
@@ -62,10 +64,10 @@ class Dispatcher:
 
     # the driver's side
 
-    async def offer(self, run_id: str, payload: bytes) -> None:
+    async def offer(self, claim: str, run_id: str, payload: bytes) -> None:
         """Make a run known; Tune will submit it."""
-        self._orders[run_id] = payload
-        self._untaken.add(run_id)
+        self._orders[claim] = (run_id, payload)
+        self._untaken.add(claim)
 
     async def close(self) -> None:
         """Say that no more runs will be offered: lanes that find none may end."""
@@ -73,32 +75,32 @@ class Dispatcher:
 
     # Tune's side
 
-    async def submit(self, run_id: str) -> None:
+    async def submit(self, claim: str) -> None:
         """Queue a run. One that is known and not let go (its trial was restarted) stays where it is."""
         kept = self._untaken | set(self._held.values()) | self._aside.keys() | self._ended.keys()
-        if run_id in self._commands and run_id in kept:
-            former, self._answers[run_id] = self._answers[run_id], asyncio.Queue()
+        if claim in self._commands and claim in kept:
+            former, self._answers[claim] = self._answers[claim], asyncio.Queue()
             while not former.empty():
-                self._answers[run_id].put_nowait(former.get_nowait())
+                self._answers[claim].put_nowait(former.get_nowait())
             return
-        self._stopped.discard(run_id)
-        self._untaken.add(run_id)
-        self._commands[run_id], self._answers[run_id] = asyncio.Queue(), asyncio.Queue()
-        await self._waiting.put(run_id)
+        self._stopped.discard(claim)
+        self._untaken.add(claim)
+        self._commands[claim], self._answers[claim] = asyncio.Queue(), asyncio.Queue()
+        await self._waiting.put(claim)
 
-    async def step(self, run_id: str) -> dict[str, Any]:
+    async def step(self, claim: str) -> dict[str, Any]:
         """Ask the run for its next report and wait for it; asked again after its last, it gives the last again."""
-        if run_id in self._ended and self._answers[run_id].empty():
-            return self._ended[run_id]
-        if run_id not in self._owed:
-            self._owed.add(run_id)
-            await self._commands[run_id].put("step")
-        return await self._answers[run_id].get()
+        if claim in self._ended and self._answers[claim].empty():
+            return self._ended[claim]
+        if claim not in self._owed:
+            self._owed.add(claim)
+            await self._commands[claim].put("step")
+        return await self._answers[claim].get()
 
-    async def stop(self, run_id: str) -> None:
+    async def stop(self, claim: str) -> None:
         """Let the run go; its lane takes the next."""
-        self._stopped.add(run_id)
-        await self._commands[run_id].put("stop")
+        self._stopped.add(claim)
+        await self._commands[claim].put("stop")
 
     # the lanes' side
 
@@ -111,74 +113,75 @@ class Dispatcher:
         self._nodes[lane] = node
         asked = self._asked[lane]
         if lane in self._held:
-            run_id = self._held[lane]
-            self._losses[run_id] += 1
-            await self._repeat(run_id)
+            claim = self._held[lane]
+            self._losses[claim] += 1
+            await self._repeat(claim)
         elif self._must_rest(node):
             await asyncio.sleep(min(patience, REST_S))
             return Idle()
         elif (aside := next((run for run, at in self._aside.items() if at == node), None)) is not None:
-            run_id = aside
-            del self._aside[run_id]
-            self._alone.add(run_id)
-            self._held[lane] = run_id
+            claim = aside
+            del self._aside[claim]
+            self._alone.add(claim)
+            self._held[lane] = claim
         elif self._closed and not self._untaken:
             del self._nodes[lane]
             return None
         else:
             try:
-                run_id = await asyncio.wait_for(self._waiting.get(), patience)
+                claim = await asyncio.wait_for(self._waiting.get(), patience)
             except TimeoutError:
                 return Idle()
             if asked != self._asked[lane] or node in self._aside.values() or self._must_rest(node):
-                await self._waiting.put(run_id)  # who asked is dead, or the node is another run's by now
+                await self._waiting.put(claim)  # who asked is dead, or the node is another run's by now
                 return Idle()
-            self._held[lane] = run_id
-            self._untaken.discard(run_id)
-        payload, losses = self._orders[run_id], self._losses[run_id]
-        return Order(run_id=run_id, payload=payload, losses=losses, alone=run_id in self._alone)
+            self._held[lane] = claim
+            self._untaken.discard(claim)
+        run_id, payload = self._orders[claim]
+        losses, alone = self._losses[claim], claim in self._alone
+        return Order(claim=claim, run_id=run_id, payload=payload, losses=losses, alone=alone)
 
-    async def set_aside(self, lane: int, run_id: str) -> bool:
+    async def set_aside(self, lane: int, claim: str) -> bool:
         """Keep a run for which there was no memory until it can have its node alone; False where it had it already."""
-        if self._held.get(lane) != run_id:
+        if self._held.get(lane) != claim:
             return True  # another of the lane's workers has said so
         node = self._nodes[lane]
         shared = any(at == node for other, at in self._nodes.items() if other != lane)
-        if run_id in self._alone or not shared:
+        if claim in self._alone or not shared:
             return False
-        await self.release(lane, run_id)
-        self._aside[run_id] = node
-        await self._repeat(run_id)
+        await self.release(lane, claim)
+        self._aside[claim] = node
+        await self._repeat(claim)
         return True
 
-    async def command(self, run_id: str, patience: float) -> str | Idle:
+    async def command(self, claim: str, patience: float) -> str | Idle:
         """Return ``step`` or ``stop``."""
         try:
-            return await asyncio.wait_for(self._commands[run_id].get(), patience)
+            return await asyncio.wait_for(self._commands[claim].get(), patience)
         except TimeoutError:
             return Idle()
 
-    async def answer(self, run_id: str, result: dict[str, Any]) -> None:
+    async def answer(self, claim: str, result: dict[str, Any]) -> None:
         """Hand Tune a report; the last one (its state has ended) is kept."""
-        self._owed.discard(run_id)
+        self._owed.discard(claim)
         if RunState(result["state"]).ended:
-            self._ended[run_id] = result
-        await self._answers[run_id].put(result)
+            self._ended[claim] = result
+        await self._answers[claim].put(result)
 
-    async def release(self, lane: int, run_id: str) -> None:
+    async def release(self, lane: int, claim: str) -> None:
         """Say that the lane is through with the run, well or badly; saying it twice does no harm."""
-        if self._held.get(lane) == run_id:
+        if self._held.get(lane) == claim:
             del self._held[lane]
 
     def _must_rest(self, node: str) -> bool:
         """Say whether a node's free lanes have to wait: one has the node alone, or soon will and others still work."""
-        at_work = [run_id for lane, run_id in self._held.items() if self._nodes[lane] == node]
-        return any(run_id in self._alone for run_id in at_work) or (bool(at_work) and node in self._aside.values())
+        at_work = [claim for lane, claim in self._held.items() if self._nodes[lane] == node]
+        return any(claim in self._alone for claim in at_work) or (bool(at_work) and node in self._aside.values())
 
-    async def _repeat(self, run_id: str) -> None:
+    async def _repeat(self, claim: str) -> None:
         """Say anew, in a new mailbox, what Tune asked for and has no answer to."""
-        self._commands[run_id] = asyncio.Queue()
-        if run_id in self._owed:
-            await self._commands[run_id].put("step")
-        if run_id in self._stopped:
-            await self._commands[run_id].put("stop")
+        self._commands[claim] = asyncio.Queue()
+        if claim in self._owed:
+            await self._commands[claim].put("step")
+        if claim in self._stopped:
+            await self._commands[claim].put("stop")

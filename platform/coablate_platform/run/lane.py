@@ -66,7 +66,7 @@ def serve(config: LaneConfig) -> None:
         try:
             _run(order, config, device)
         finally:  # not reached when the process is killed: then the restarted lane takes this run again
-            ray.get(config.dispatcher.release.remote(config.lane, order.run_id))
+            ray.get(config.dispatcher.release.remote(config.lane, order.claim))
         gc.collect()
         if device.type == "cuda":
             torch.cuda.empty_cache()
@@ -78,17 +78,17 @@ def _run(order: Order, config: LaneConfig, device: torch.device) -> None:
     try:
         if order.losses >= MAX_LOSSES:
             reason = f"its worker died {order.losses} times while training it"
-            _fail(order.run_id, attempt, Failure(state=RunState.LOST, reason=reason), config)
+            _fail(order, attempt, Failure(state=RunState.LOST, reason=reason), config)
             return
         with contextlib.closing(_events(order, attempt, config, device)) as events:
-            _follow(order.run_id, attempt, events, config)
+            _follow(order, attempt, events, config)
     except ray.exceptions.RayActorError:
         raise  # the dispatcher is gone: that is nothing about the run
     except Exception as error:
         log.exception("run %s failed", order.run_id[:8])
         failure = failure_of(error)
-        if failure.state is not RunState.OUT_OF_MEMORY or not _set_aside(order.run_id, config):
-            _fail(order.run_id, attempt, failure, config)
+        if failure.state is not RunState.OUT_OF_MEMORY or not _set_aside(order, config):
+            _fail(order, attempt, failure, config)
         if must_restart_lane(error, distributed.world()):
             raise
 
@@ -113,41 +113,42 @@ def _open(uri: str) -> Store:
     return Store.open(uri)  # read-only, and the same pages for every run of this lane
 
 
-def _follow(run_id: str, attempt: int, events: Iterator[Any], config: LaneConfig) -> None:
+def _follow(order: Order, attempt: int, events: Iterator[Any], config: LaneConfig) -> None:
     """Answer each ``step`` with the run's next event, until it has concluded or is told to stop."""
-    while _hear(lambda: config.dispatcher.command.remote(run_id, PATIENCE_S)) == "step":
+    while _hear(lambda: config.dispatcher.command.remote(order.claim, PATIENCE_S)) == "step":
         event = next(events)
         if isinstance(event, Conclusion):
             if distributed.rank() == 0:
-                config.recorder.conclude(run_id, attempt, event)
+                config.recorder.conclude(order.run_id, attempt, event)
             next(events, None)  # past the recorded conclusion: the run tidies its checkpoints
-            _answer(run_id, RunState.COMPLETED, {f"test/{k}": v for k, v in event.metrics.items()}, config)
-            _drain(run_id, config)
+            _answer(order, RunState.COMPLETED, {f"test/{k}": v for k, v in event.metrics.items()}, config)
+            _drain(order, config)
             return
-        _answer(run_id, RunState.RUNNING, {"epoch": event.epoch, "seconds": event.seconds, **event.metrics}, config)
+        _answer(order, RunState.RUNNING, {"epoch": event.epoch, "seconds": event.seconds, **event.metrics}, config)
 
 
-def _set_aside(run_id: str, config: LaneConfig) -> bool:
+def _set_aside(order: Order, config: LaneConfig) -> bool:
     """Return whether the run will be tried again with its node to itself."""
-    return bool(ray.get(config.dispatcher.set_aside.remote(config.lane, run_id)))
+    return bool(ray.get(config.dispatcher.set_aside.remote(config.lane, order.claim)))
 
 
-def _fail(run_id: str, attempt: int, failure: Failure, config: LaneConfig) -> None:
+def _fail(order: Order, attempt: int, failure: Failure, config: LaneConfig) -> None:
     """Write a failure down and let Tune know. Any rank may meet it; the first to write is the one that knows why."""
-    if config.recorder.attempts(run_id) == attempt or not config.recorder.state(run_id).ended:
-        config.recorder.fail(run_id, attempt, failure)
-        ray.get(config.dispatcher.answer.remote(run_id, {"state": failure.state.value, "reason": failure.reason}))
+    if config.recorder.attempts(order.run_id) == attempt or not config.recorder.state(order.run_id).ended:
+        config.recorder.fail(order.run_id, attempt, failure)
+        said = {"state": failure.state.value, "reason": failure.reason}
+        ray.get(config.dispatcher.answer.remote(order.claim, said))
     if distributed.world() == 1:
-        _drain(run_id, config)
+        _drain(order, config)
 
 
-def _answer(run_id: str, state: RunState, metrics: dict[str, float], config: LaneConfig) -> None:
-    _tell(lambda: config.dispatcher.answer.remote(run_id, {"state": state.value, **metrics}))
+def _answer(order: Order, state: RunState, metrics: dict[str, float], config: LaneConfig) -> None:
+    _tell(lambda: config.dispatcher.answer.remote(order.claim, {"state": state.value, **metrics}))
 
 
-def _drain(run_id: str, config: LaneConfig) -> None:
+def _drain(order: Order, config: LaneConfig) -> None:
     """Wait until Tune has let the run go."""
-    while _hear(lambda: config.dispatcher.command.remote(run_id, PATIENCE_S)) != "stop":
+    while _hear(lambda: config.dispatcher.command.remote(order.claim, PATIENCE_S)) != "stop":
         pass
 
 

@@ -135,6 +135,8 @@ def _begin(task: Task, data: Clips, checkpoints: Checkpoints, device: torch.devi
     start_streams(task.seed, distributed.rank())
     if (packed := checkpoints.load()) is not None:
         state.unpack(packed)
+        for group in state.optimiser.param_groups:
+            group["weight_decay"] = config.weight_decay  # the weights may be another's, who had another decay
     return state
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import os
 import time
 import traceback
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -103,6 +104,8 @@ def search_plan_of(search: Search, store: Store, command: dict[str, Any]) -> Stu
             cost_of(search.config(search.space.draw_known(point)), store, search.seed)
         except InputError as error:
             raise InputError(f"{f'point {number}' if number else 'the base'}: {error}") from None
+    if search.stopping.rule == "pbt":
+        _check_shapes(search, store)
     declared = [canonical(search.base), list(search.costs), store.fingerprint, search.seed]
     return StudyPlan(
         **_common(search, store, command),
@@ -112,6 +115,27 @@ def search_plan_of(search: Search, store: Store, command: dict[str, Any]) -> Stu
         runs=(),
         search=planned_search(search),
     )
+
+
+def _check_shapes(search: Search, store: Store) -> None:
+    """Refuse factors that change what weights there are: a population hands them on."""
+
+    def weights(config: RunConfig) -> dict[str, torch.Size]:
+        model = config.model.build(clips_of(config, store, (search.seed, 0)).shape)
+        return {name: tensor.shape for name, tensor in model.state_dict().items()}
+
+    base = weights(search.base)
+    for name, domain in search.space.factors.items():
+        for value in domain.examples:
+            try:
+                other = search.config({name: value})
+                same = weights(other) == base
+            except (InputError, ValueError):
+                continue  # not with the base's other values; a trial will say so
+            if not same:
+                raise InputError(
+                    f"search {search.name}: a population hands weights on, and factor {name} changes the network's"
+                )
 
 
 def planned_search(search: Search) -> PlannedSearch:
@@ -131,9 +155,9 @@ def planned_search(search: Search) -> PlannedSearch:
     )
 
 
-def trial_task(search: Search, config: RunConfig, store: Store) -> Task:
+def trial_task(search: Search, config: RunConfig, store: Store, lineage: Sequence[str | int] = ()) -> Task:
     """Return the run that is a trial's training."""
-    return task_of(config, store.fingerprint, (search.seed, SEARCH_SEED))
+    return task_of(config, store.fingerprint, (search.seed, SEARCH_SEED), lineage)
 
 
 def _common(study: Study | Search, store: Store, command: dict[str, Any]) -> dict[str, Any]:
@@ -160,9 +184,9 @@ def tasks(study: Study, store: Store) -> list[tuple[Arm, Task]]:
     ]
 
 
-def task_of(config: RunConfig, fingerprint: str, seed: tuple[int, int]) -> Task:
+def task_of(config: RunConfig, fingerprint: str, seed: tuple[int, int], lineage: Sequence[str | int] = ()) -> Task:
     """Return the run of a configuration with (study seed, run seed) on the store with this fingerprint."""
-    identity = run_id(config, fingerprint, seed)
+    identity = run_id(config, fingerprint, seed, lineage)
     return Task(run_id=identity, config=config, seed=seed, model_code=code_of(config.model))
 
 

@@ -86,6 +86,8 @@ class TrialRecord:
         values: the validation metric, and the costs it is traded against; at the last rung where it was given up.
         epoch: the last epoch that was judged; 0 while it is open.
         reason: why it failed.
+        origin: in a population, where it comes from: the ``epoch`` after which it began, its ``slot`` among those that
+            began there, and its ``parent``, the trial from whose weights it went on (no key where it was drawn).
     """
 
     number: int
@@ -100,6 +102,7 @@ class TrialRecord:
     values: tuple[float, ...] = ()
     epoch: int = 0
     reason: str = ""
+    origin: dict[str, int] = field(default_factory=dict)
 
 
 def trial_name(number: int) -> str:

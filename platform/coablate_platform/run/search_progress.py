@@ -36,13 +36,16 @@ class SearchProgress(OnScreen):
         if state is RunState.RUNNING:
             epoch, value = int(result["epoch"]), result[f"validation/{metric}"]
             said = f"epoch {epoch}/{epochs}  validation {value:.1%}"
-            line = f"given up after {said}" if stopped else said
+            line = f"{'given up' if self._ended(run_id) else 'pauses'} after {said}" if stopped else said
         else:
             stopped, line = True, "completed" if state is RunState.COMPLETED else f"{state.value}: {result['reason']}"
         self._said[run_id] = line
         if stopped:
             trial = next(record.number for record in self._sweep.records if record.run_id == run_id)
             self._say(f"{trial_name(trial)}: {line}  [{self._pace()}]")
+
+    def _ended(self, run_id: str) -> bool:
+        return all(record.outcome is not None for record in self._sweep.records if record.run_id == run_id)
 
     def _render(self) -> Table:
         table = Table(title=f"{self._plan.title} — {self._plan.protocol}", caption=self._pace())
@@ -59,6 +62,7 @@ class SearchProgress(OnScreen):
         values = [(record.values[0], -record.number) for record in ended if record.outcome is TrialOutcome.COMPLETE]
         best = f"best {max(values)[0]:.1%} (trial {-max(values)[1]})" if values else "none completed yet"
         elapsed, done = time.monotonic() - self._started, len(ended) - self._before
-        left = elapsed / done * (self._search.trials - len(ended)) if done else None
+        planned = max(self._search.trials, len(self._sweep.records))  # in a population some are replaced
+        left = elapsed / done * (planned - len(ended)) if done else None
         rest = f", about {clock(left)} left" if left else ""
-        return f"{len(ended)} of {self._search.trials} trials, {best}, {clock(elapsed)} gone{rest}"
+        return f"{len(ended)} of {planned} trials, {best}, {clock(elapsed)} gone{rest}"

@@ -29,6 +29,7 @@ class MemoryBook:
     records: dict[int, TrialRecord] = field(default_factory=dict)
     states: dict[str, RunState] = field(default_factory=dict)
     reports: dict[str, list[EpochReport]] = field(default_factory=dict)
+    begun: dict[str, int] = field(default_factory=dict)  # run that went on from another's weights -> after which epoch
 
     def trials(self) -> list[TrialRecord]:
         return [self.records[number] for number in sorted(self.records)]
@@ -44,6 +45,13 @@ class MemoryBook:
 
     def stop(self, run_id: str) -> None:
         self.states[run_id] = RunState.STOPPED
+
+    def fork(self, parent: str, child: str) -> None:
+        self.begun[child] = self.reached(parent)
+
+    def reached(self, run_id: str) -> int:
+        """Return the last epoch that a run has behind it, its own or inherited."""
+        return self.begun.get(run_id, 0) + len(self.epochs(run_id))
 
 
 @dataclass(order=True)
@@ -98,7 +106,8 @@ class Simulation:
         self.time, self.epochs = due.time, self.epochs + 1
         run_id = due.draw.run_id
         reports = self._book.reports.setdefault(run_id, [])
-        value, epoch = due.curve.values[len(reports)], len(reports) + 1
+        epoch = self._book.reached(run_id) + 1
+        value = due.curve.values[epoch - 1]
         if value != value:
             stopped = self._end(run_id, RunState.DIVERGED)
         else:

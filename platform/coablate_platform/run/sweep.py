@@ -8,15 +8,17 @@ rebuilt from it at every start, so that neither a crash nor another search can p
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import optuna
 from optuna.distributions import distribution_to_json
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
+from coablate_platform.run.book import Book
 from coablate_platform.run.optuna_storage import put
 from coablate_platform.run.policy import to_run
+from coablate_platform.run.population import Member, Population
 from coablate_platform.run.records import EpochReport, RunState, TrialOutcome, TrialRecord
 from coablate_platform.run.samplers import KEEPS_COUNT, pruner_of, quiet, sampler_of
 from coablate_platform.study.config import RunConfig
@@ -25,32 +27,8 @@ from coablate_platform.study.errors import InputError
 from coablate_platform.study.identity import canonical
 from coablate_platform.study.search import Search
 
+Lineage = Sequence[str | int]
 _STATES = {TrialOutcome.PRUNED: TrialState.PRUNED, TrialOutcome.FAILED: TrialState.FAIL}
-
-
-class Book(Protocol):
-    """Where trials and runs are written down."""
-
-    @property
-    def owner(self) -> str:
-        """Name the results folder."""
-        ...
-
-    def trials(self) -> Sequence[TrialRecord]:
-        """Return the search's trials by number."""
-        ...
-
-    def write_trial(self, record: TrialRecord) -> None: ...
-
-    def state(self, run_id: str) -> RunState: ...
-
-    def epochs(self, run_id: str) -> Sequence[EpochReport]:
-        """Return what the run has reported so far."""
-        ...
-
-    def stop(self, run_id: str) -> None:
-        """Write down that a search has given the run up."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +47,7 @@ class Sweep:
         search: what is declared.
         name: of Optuna's study; no other search may have it.
         book: where trials are written down.
-        identify: returns the run id of a configuration.
+        identify: returns the run id of a configuration, and of the lineage that a population's run has besides.
         cost: returns what a configuration costs, by the names in ``search.costs`` (and more).
         storage: URL of Optuna's storage; None keeps it in memory.
         earlier: trials of other searches on the same data, to learn from; those count that came to their end and whose
@@ -88,7 +66,7 @@ class Sweep:
         search: Search,
         name: str,
         book: Book,
-        identify: Callable[[RunConfig], str],
+        identify: Callable[[RunConfig, Lineage], str],
         cost: Callable[[RunConfig], Mapping[str, int]],
         storage: str | None = None,
         earlier: Sequence[TrialRecord] = (),
@@ -99,6 +77,9 @@ class Sweep:
         self._cost = cost
         self._metric = f"validation/{search.base.training.metric}"
         self._given = search.given
+        self._name = name
+        self._population = Population(search) if search.stopping.rule == "pbt" else None
+        self._turned = 0  # the last epoch after which the population was renewed
         self._records = {record.number: record for record in book.trials()}
         self._trials: dict[int, optuna.Trial] = {}
         self._seen: dict[int, int] = {}  # trial -> the last epoch that the stopping rule has judged
@@ -108,6 +89,8 @@ class Sweep:
         self.learnt = 0
         self.study = self._rebuilt(name, storage, earlier)
         self._again = [record for record in self._records.values() if record.outcome is None]
+        self._paused: list[TrialRecord] = []
+        self._turn()
 
     @property
     def records(self) -> list[TrialRecord]:
@@ -117,7 +100,10 @@ class Sweep:
     @property
     def exhausted(self) -> bool:
         """Whether there is nothing left to draw; runs may still be at work."""
-        return not self._again and len(self._records) >= self._search.size
+        if self._again or self._drawn < self._search.size:
+            return False
+        ended = all(record.outcome is not None for record in self._records.values())
+        return self._population is None or ended or self._turned == self._population.last_turn
 
     def config(self, record: TrialRecord) -> RunConfig | None:
         """Return a trial's configuration; None where the space has changed so that it draws another one, or none."""
@@ -125,19 +111,20 @@ class Sweep:
             config = self._search.config(self._search.space.draw(self._known(record)))
         except InputError:
             return None
-        return config if self._identify(config) == record.run_id else None
+        return config if self._identify(config, self._lineage(record.origin)) == record.run_id else None
 
     def next(self) -> Draw | None:
-        """Return a trial to work on, or None where none is left.
+        """Return a trial to work on, or None where none is left, or none before others have reported.
 
         A configuration that was tried before takes its outcome from the book and costs nothing; one that is being
         tried shares its outcome.
         """
-        while not self.exhausted:
+        while self._again or self._drawn < self._search.size:
             record = self._again.pop(0) if self._again else self._begin()
             if record.outcome is None and (draw := self._open(record)) is not None:
                 self._handed.add(record.run_id)
                 return draw
+            self._turn()  # what ended without being run may have been what the others waited for
         return None
 
     def report(self, run_id: str, result: Mapping[str, Any]) -> bool:
@@ -157,30 +144,96 @@ class Sweep:
                 return False
             self._book.stop(run_id)
             for number in numbers:
-                self._end(number, RunState.STOPPED)
+                if self._population is None:
+                    self._end(number, RunState.STOPPED)
+                else:
+                    self._paused.append(self._records[number])
         del self._waiting[run_id]
+        self._turn()
         return not state.ended
+
+    @property
+    def _drawn(self) -> int:
+        """How many trials there are, but for those that went on from others."""
+        return sum("parent" not in record.origin for record in self._records.values())
 
     def _begin(self) -> TrialRecord:
         """Draw a new trial and write it down."""
-        number = max(self._records, default=-1) + 1
+        number = self._next_number
         self.study.sampler = sampler_of(self._search, number)
         tried = [record.params for record in self._records.values()]
         given = next((point for point in self._given if point not in tried), None)
-        trial = self._ask(given)
+        origin = {} if self._population is None else {"epoch": 0, "slot": self._drawn}
+        return self._write_begun(number, self._ask(given), origin, sampled=given is None)
+
+    def _bear(self, parent: TrialRecord, epoch: int, slot: int) -> None:
+        """Begin a trial that goes on from where ``parent`` stands, and write it down."""
+        assert self._population is not None
+        varied = self._population.vary(parent.params, epoch, slot)
+        self._search.space.draw(varied)
+        origin = {"epoch": epoch, "slot": slot, "parent": parent.number}
+        record = self._write_begun(self._next_number, self._ask(varied.asked), origin, sampled=False)
+        if record.outcome is None:
+            self._again.append(record)
+
+    @property
+    def _next_number(self) -> int:
+        return max(self._records, default=-1) + 1
+
+    def _write_begun(self, number: int, trial: optuna.Trial, origin: dict[str, int], sampled: bool) -> TrialRecord:
         found: dict[str, Any] = {}
         try:
             changes = self._search.space.draw(trial)
             config = self._search.config(changes)
             found = {"changes": canonical(changes), "config": canonical(config), "cost": dict(self._cost(config))}
-            found["run_id"] = self._identify(config)
+            found["run_id"] = self._identify(config, self._lineage(origin))
         except InputError as error:  # the space allows what the model refuses
             found = {"outcome": TrialOutcome.FAILED, "reason": str(error)}
+        if "parent" in origin and "run_id" in found:  # before the record: who reads that may begin the run
+            self._book.fork(self._records[origin["parent"]].run_id, found["run_id"])
         ranges = {name: distribution_to_json(drawn) for name, drawn in trial.distributions.items()}
-        record = TrialRecord(number=number, params=dict(trial.params), ranges=ranges, sampled=given is None, **found)
+        record = TrialRecord(
+            number=number, params=dict(trial.params), ranges=ranges, sampled=sampled, origin=origin, **found
+        )
         self._trials[number] = trial
         self._write(record)
         return record
+
+    def _lineage(self, origin: Mapping[str, int]) -> Lineage:
+        """Return what tells a population's run from others of its configuration; nothing outside a population."""
+        if not origin:
+            return ()
+        parent = self._records.get(origin.get("parent", -1))
+        return (self._name, parent.run_id if parent else "", origin["epoch"], origin["slot"])
+
+    def _turn(self) -> None:
+        """Renew the population wherever all its members have come to a turn, and let those go on that stay."""
+        if self._population is None:
+            return
+        for turn in self._population.turns([self._member(record) for record in self.records]):
+            there = {(record.origin["epoch"], record.origin["slot"]) for record in self.records}
+            for slot, parent in enumerate(turn.parents):
+                if (turn.epoch, slot) not in there:
+                    self._bear(self._records[parent], turn.epoch, slot)
+            for number in turn.replaced:
+                if self._records[number].outcome is None:
+                    self._end(number, RunState.STOPPED)
+            self._turned = turn.epoch
+        self._again += [record for record in self._paused if self._records[record.number].outcome is None]
+        stay = [record for record in self._again if self._held(record)]
+        self._again = [record for record in self._again if record not in stay]
+        self._paused = stay
+
+    def _member(self, record: TrialRecord) -> Member:
+        reports = self._book.epochs(record.run_id) if record.run_id else ()
+        values = {report.epoch: report.metrics[self._metric] for report in reports}
+        ended = record.outcome is not None
+        return Member(number=record.number, born=record.origin["epoch"], values=values, ended=ended)
+
+    def _held(self, record: TrialRecord) -> bool:
+        """Whether a member waits for a turn that is not due yet."""
+        reached = max(self._member(record).values, default=0)
+        return self._population is not None and reached > self._turned and self._population.pauses(reached)
 
     def _open(self, record: TrialRecord) -> Draw | None:
         """Return what is left to do of a trial: nothing where its run is at work, or has an outcome already."""
@@ -193,7 +246,7 @@ class Sweep:
             self._waiting[run_id].append(number)
         elif state is RunState.COMPLETED or not to_run(state) or (run_id in self._handed and not any(stops)):
             self._end(number, state, "so did a trial of the same configuration")
-        elif any(stops):
+        elif any(stops) and self._population is None:
             self._book.stop(run_id)
             self._end(number, RunState.STOPPED)
         elif (config := self.config(record)) is None:
@@ -212,7 +265,8 @@ class Sweep:
             trial.report(value, epoch)
             self._seen[number] = epoch
             at_end = epoch >= self._search.base.training.epochs  # then there is nothing left to save
-            self._stops[number] = trial.should_prune() and not at_end
+            pauses = self._population is not None and self._population.pauses(epoch)
+            self._stops[number] = pauses or (trial.should_prune() and not at_end)
         return self._stops[number]
 
     def _end(self, number: int, state: RunState, reason: str = "") -> None:
@@ -298,7 +352,7 @@ class Sweep:
             config = self._search.config(changes)
         except InputError:
             return
-        same = record.outcome is TrialOutcome.COMPLETE and record.config == canonical(config)
+        same = record.outcome is TrialOutcome.COMPLETE and record.config == canonical(config) and not record.origin
         if not same or len(record.values) != len(self.study.directions):
             return
         self.study.sampler = optuna.samplers.RandomSampler()

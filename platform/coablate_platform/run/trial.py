@@ -10,12 +10,12 @@ from coablate_platform.run.records import RunState
 
 
 class Trial(tune.Trainable):  # type: ignore[misc]  # ray is untyped
-    """One run. ``config["cell"]`` holds ``run_id``, ``arm`` and ``seed``; a step is one epoch, the last the test."""
+    """One run; a step is one epoch, the last the test. ``config["cell"]``: ``claim``, ``run_id``, ``arm``, ``seed``."""
 
     def setup(self, config: dict[str, Any]) -> None:
         self._dispatcher = ray.get_actor(NAME)
-        self._run_id = config["cell"]["run_id"]
-        ray.get(self._dispatcher.submit.remote(self._run_id))
+        self._claim = config["cell"]["claim"]
+        ray.get(self._dispatcher.submit.remote(self._claim))
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self.cleanup()
@@ -23,11 +23,11 @@ class Trial(tune.Trainable):  # type: ignore[misc]  # ray is untyped
         return True
 
     def step(self) -> dict[str, Any]:
-        result: dict[str, Any] = ray.get(self._dispatcher.step.remote(self._run_id))
+        result: dict[str, Any] = ray.get(self._dispatcher.step.remote(self._claim))
         return result | {"done": RunState(result["state"]).ended}
 
     def cleanup(self) -> None:
-        ray.get(self._dispatcher.stop.remote(self._run_id))
+        ray.get(self._dispatcher.stop.remote(self._claim))
 
     def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
         return {}  # a run's checkpoints are its lane's

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +24,8 @@ from coablate_platform.run.keeper import Keeper, RayLanes, this_node
 from coablate_platform.run.lane import LaneConfig
 from coablate_platform.run.loop import Task
 from coablate_platform.run.records import Recorder, RunState, trial_name
-from coablate_platform.run.sweep import Sweep
+from coablate_platform.run.sweep import Draw, Sweep
 from coablate_platform.run.trial import Trial
-from coablate_platform.study.config import RunConfig
 from coablate_platform.study.load import LONE_FILE
 from coablate_platform.study.search import Search
 from coablate_platform.study.study import Study
@@ -58,7 +58,7 @@ class Source(Protocol):
         ...
 
     def next(self) -> Work | None:
-        """Return the next run; None where none is left."""
+        """Return the next run; None where none is left, or none before others have reported."""
         ...
 
     def report(self, run_id: str, result: dict[str, Any]) -> bool:
@@ -110,7 +110,7 @@ class Trials:
 
     Args:
         sweep: what decides.
-        task_of: returns the run of a configuration.
+        task_of: returns the run of a draw.
         most: how many trials there are.
         on_result: called with each of a run's results, and whether the run is given up after it.
     """
@@ -118,7 +118,7 @@ class Trials:
     def __init__(
         self,
         sweep: Sweep,
-        task_of: Callable[[RunConfig], Task],
+        task_of: Callable[[Draw], Task],
         most: int,
         on_result: Callable[[str, dict[str, Any], bool], None],
     ) -> None:
@@ -131,7 +131,7 @@ class Trials:
 
     def next(self) -> Work | None:
         draw = self._sweep.next()
-        return None if draw is None else Work(task=self._task_of(draw.config), arm=trial_name(draw.number))
+        return None if draw is None else Work(task=self._task_of(draw), arm=trial_name(draw.number))
 
     def report(self, run_id: str, result: dict[str, Any]) -> bool:
         stops = self._sweep.report(run_id, result)
@@ -197,6 +197,7 @@ class _Courier(Searcher):  # type: ignore[misc]  # ray is untyped
         super().__init__()
         self._source, self._dispatcher, self._keeper = source, dispatcher, keeper
         self._active: dict[str, str] = {}  # Tune's trial -> run id
+        self._given: Counter[str] = Counter()  # how often a run was given out
         self._closed = False
 
     def __getstate__(self) -> dict[str, Any]:
@@ -213,14 +214,17 @@ class _Courier(Searcher):  # type: ignore[misc]  # ray is untyped
             return None
         work = self._source.next()
         if work is not None:
-            ray.get(self._dispatcher.offer.remote(work.task.run_id, ray.cloudpickle.dumps(work.task)))
+            run_id = work.task.run_id
+            self._given[run_id] += 1
+            claim = f"{run_id}-{self._given[run_id]}"
+            ray.get(self._dispatcher.offer.remote(claim, run_id, ray.cloudpickle.dumps(work.task)))
         if self._source.exhausted and not self._closed:
             ray.get(self._dispatcher.close.remote())
             self._closed = True
         if work is None:
-            return Searcher.FINISHED
-        self._active[trial_id] = work.task.run_id
-        return {"cell": {"run_id": work.task.run_id, "arm": work.arm, "seed": work.task.seed[1]}}
+            return Searcher.FINISHED if self._source.exhausted else None
+        self._active[trial_id] = run_id
+        return {"cell": {"claim": claim, "run_id": run_id, "arm": work.arm, "seed": work.task.seed[1]}}
 
     def stop(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Hand a result to the source; Tune asks this of each one."""

@@ -108,7 +108,7 @@ class Int(_Range):
 
     @property
     def examples(self) -> Sequence[int]:
-        return (self.low,)
+        return (self.low, self.high)
 
     def draw(self, name: str, suggest: Suggest) -> int:
         return suggest.suggest_int(name, self.low, self.high, log=self.log)

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from coablate_platform.study.config import RunConfig
@@ -37,6 +38,13 @@ def digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def run_id(config: RunConfig, fingerprint: str, seed: tuple[int, int]) -> str:
-    """Return a run's identity, 64 hex digits; ``seed`` is (study seed, run seed)."""
-    return digest([config, fingerprint, list(seed)])
+def run_id(config: RunConfig, fingerprint: str, seed: tuple[int, int], lineage: Sequence[str | int] = ()) -> str:
+    """Return a run's identity, 64 hex digits.
+
+    Args:
+        config: the whole of it.
+        fingerprint: the data's.
+        seed: (study seed, run seed).
+        lineage: what else decides what it computes, where it does not begin from its seed alone.
+    """
+    return digest([config, fingerprint, list(seed), *([list(lineage)] if lineage else [])])

@@ -26,6 +26,7 @@ SHARED = (
 """Fields that all trials of a search have in common."""
 CONFIRMED = "confirmed"
 REFERENCE = "reference"
+LEAST_POPULATION = 2
 SEARCH_SEED = 0  # of every trial; the confirmation's seeds come after it, so that no lucky one is counted twice
 
 
@@ -35,15 +36,17 @@ class Stopping:
 
     Args:
         rule: ``asha`` (asynchronous successive halving), ``hyperband`` (brackets of it that differ in ``grace``),
-            ``median`` (worse than half of the others at the same epoch), or ``none``.
-        grace: epochs that every trial gets.
-        reduction: of those that reach a rung, one in so many goes on; the next rung is so many times later.
+            ``median`` (worse than half of the others at the same epoch), ``pbt`` (population-based training: the worst
+            go on from the weights of better ones, with parameters near theirs), or ``none``.
+        grace: epochs that every trial gets; in a population, epochs from one comparison of its members to the next.
+        reduction: of those that reach a rung, one in so many goes on; the next rung is so many times later. In a
+            population, one in so many is replaced.
 
     Raises:
         InputError: a number is out of range.
     """
 
-    rule: Literal["none", "asha", "hyperband", "median"] = "asha"
+    rule: Literal["none", "asha", "hyperband", "median", "pbt"] = "asha"
     grace: int = 1
     reduction: int = 3
 
@@ -65,7 +68,7 @@ class Search:
         title: one line for people.
         base: the configuration that trials depart from, and the first of them.
         space: what may vary.
-        trials: how many configurations are tried.
+        trials: how many configurations are tried; with ``pbt``, how many train at a time.
         sampler: ``random``, ``qmc``, ``tpe``, ``gp``, ``cmaes``, ``nsga2`` or ``grid``.
         stopping: when a trial is given up.
         costs: what the metric is traded against, ``flops``, ``parameters`` or ``latency`` (of one clip's forward pass
@@ -202,8 +205,24 @@ class Search:
             )
         if self.sampler == "cmaes" and any(isinstance(domain, Choice | Subset) for domain in domains):
             raise InputError(f"search {self.name}: sampler cmaes needs numbers; tpe and gp can search choices")
+        if self.stopping.rule == "pbt":
+            self._check_population()
         if self.costs and (self.sampler in ("gp", "cmaes") or self.stopping.rule != "none"):
             raise InputError(
                 f"search {self.name}: with costs there is no one best, so that stopping must be 'none' and the sampler "
                 f"nsga2, tpe, random, qmc or grid (got {self.stopping.rule} and {self.sampler})"
+            )
+
+    def _check_population(self) -> None:
+        if self.sampler == "grid":
+            raise InputError(f"search {self.name}: a population changes its parameters as it trains, a grid cannot")
+        if self.trials < LEAST_POPULATION:
+            raise InputError(
+                f"search {self.name}: a population of {self.trials} has nobody to replace; trials must be at least "
+                f"{LEAST_POPULATION}"
+            )
+        if self.stopping.grace >= self.base.training.epochs:
+            raise InputError(
+                f"search {self.name}: its population is compared every {self.stopping.grace} epochs and trains for "
+                f"{self.base.training.epochs}: it would never be"
             )

@@ -1,0 +1,194 @@
+"""Population-based training: the worst go on from better ones' weights, and the course follows from what is written."""
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from clips import MemoryClips
+from curves import NUMBERS, curve, said, search, simulate
+
+from coablate_platform.run.checkpoint import Checkpoints
+from coablate_platform.run.loop import Task, train
+from coablate_platform.run.population import Member, Population, Varied
+from coablate_platform.run.records import RunState, TrialOutcome
+from coablate_platform.run.simulation import Curve, MemoryBook
+from coablate_platform.study.errors import InputError
+from coablate_platform.study.overrides import apply
+from coablate_platform.study.search import Stopping
+from coablate_platform.study.space import Space
+from coablate_search_spaces.smoke import STUDY
+
+RULE = Stopping(rule="pbt", grace=6, reduction=4)
+
+
+def population(**changes):
+    return search(**({"trials": 8, "sampler": "random", "stopping": RULE} | changes))
+
+
+def member(number: int, value: float, born: int = 0, ended: bool = False, epoch: int = 6) -> Member:
+    return Member(number=number, born=born, values={epoch: value}, ended=ended)
+
+
+def test_the_worst_are_replaced_from_the_best():
+    turn = next(Population(population()).turns([member(n, n / 10) for n in range(8)]))
+    assert turn.epoch == 6
+    assert set(turn.replaced) == {0, 1}
+    assert len(turn.parents) == 2
+    assert set(turn.parents) <= {6, 7}
+
+
+def test_nothing_happens_before_all_have_come():
+    members = [member(n, n / 10) for n in range(8)]
+    assert not list(Population(population()).turns(members[:-1]))
+    late = replace(members[3], values={5: 0.1})
+    assert not list(Population(population()).turns([*members[:3], late, *members[4:]]))
+
+
+def test_members_that_failed_are_replaced_too_and_the_last_one_is_kept():
+    failed = [Member(number=n, born=0, values={}, ended=True) for n in range(7)]
+    turn = next(Population(population()).turns([*failed, member(7, 0.5)]))
+    assert turn.replaced == ()
+    assert turn.parents == (7,) * 7
+
+
+def test_where_all_failed_there_is_no_turn():
+    failed = [Member(number=n, born=0, values={}, ended=True) for n in range(8)]
+    assert not list(Population(population()).turns(failed))
+
+
+def test_values_move_a_little_or_are_drawn_anew():
+    known = {"rate": 0.1, "size": 10, "kind": "a"}
+    moved = Counter()
+    for seed in range(400):
+        varied = Varied(known, np.random.default_rng(seed))
+        rate = varied.suggest_float("rate", 1e-3, 1.0, log=True)
+        moved["rate"] += bool(np.isclose(rate, 0.08) or np.isclose(rate, 0.12))
+        moved["size"] += varied.suggest_int("size", 2, 40) in (8, 12)
+        moved["kind"] += varied.suggest_categorical("kind", ("a", "b")) == "a"
+        assert 1e-3 <= rate <= 1.0
+        assert 0 <= varied.suggest_float("new", 0.0, 1.0) <= 1
+        assert varied.asked["rate"] == rate
+    assert 260 < moved["rate"] < 340  # three in four
+    assert 260 < moved["size"] < 345
+    assert moved["kind"] > 330  # half of what is drawn anew is the same
+
+
+def test_a_population_keeps_its_size_and_ends_with_it():
+    declared, book = population(), MemoryBook()
+    sweep, simulation = simulate(declared, book, lanes=3)
+    assert simulation.run()
+    outcomes = Counter(record.outcome for record in sweep.records)
+    assert outcomes == {TrialOutcome.COMPLETE: 8, TrialOutcome.PRUNED: 8}  # two at each of four turns
+    assert all(trial.state.is_finished() for trial in sweep.study.trials)
+    for record in sweep.records[8:]:
+        parent = sweep.records[record.origin["parent"]]
+        assert book.begun[record.run_id] == record.origin["epoch"]
+        assert parent.number < record.number
+        assert parent.run_id != record.run_id
+    last = {record.epoch for record in sweep.records if record.outcome is TrialOutcome.COMPLETE}
+    assert last == {declared.base.training.epochs}
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe", "qmc"])
+def test_neither_lanes_nor_being_cut_off_change_its_course(sampler):
+    declared = population(sampler=sampler, **({"space": Space(NUMBERS)} if sampler == "qmc" else {}))
+    whole, simulation = simulate(declared, MemoryBook(), lanes=8)
+    simulation.run()
+    for lanes in (1, 3):
+        book = MemoryBook()
+        for events in (1, 7, 46, 2, 60, 11, 3, None):
+            sweep, simulation = simulate(declared, book, lanes=lanes)
+            simulation.run(events)
+        assert [(r.params, r.origin, r.outcome, r.values) for r in sweep.records] == [
+            (r.params, r.origin, r.outcome, r.values) for r in whole.records
+        ]
+        rebuilt, _ = simulate(declared, book, lanes=lanes)
+        assert said(rebuilt) == said(sweep)
+
+
+def test_diverged_members_make_room():
+    seen = Counter()
+
+    def sometimes(config):
+        values = list(curve(config).values)
+        seen["runs"] += 1
+        if config.training.learning_rate > 2e-2:
+            values[3] = float("nan")
+        return Curve(values=values)
+
+    sweep, simulation = simulate(population(trials=12), MemoryBook(), lanes=4, curves=sometimes)
+    assert simulation.run()
+    outcomes = Counter(record.outcome for record in sweep.records)
+    assert outcomes[TrialOutcome.FAILED] > 0
+    assert outcomes[TrialOutcome.COMPLETE] == 12
+
+
+def test_where_every_member_fails_the_search_ends():
+    sweep, simulation = simulate(
+        population(), MemoryBook(), curves=lambda config: Curve(values=[float("nan")] * 27), lanes=2
+    )
+    assert simulation.run()
+    assert {record.outcome for record in sweep.records} == {TrialOutcome.FAILED}
+    assert len(sweep.records) == 8
+
+
+def test_its_runs_are_nobody_else_s():
+    book = MemoryBook()
+    plain, simulation = simulate(search(trials=4, sampler="random", stopping=Stopping(rule="none")), book)
+    simulation.run()
+    renewed, simulation = simulate(population(trials=4), MemoryBook())
+    simulation.run(1)
+    assert {r.config["training"]["learning_rate"] for r in renewed.records} & {
+        r.config["training"]["learning_rate"] for r in plain.records
+    }
+    assert not {r.run_id for r in renewed.records} & {r.run_id for r in plain.records}
+    assert all(book.state(r.run_id) is RunState.COMPLETED for r in plain.records)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"trials": 1}, "has nobody to replace"),
+        ({"stopping": replace(RULE, grace=27)}, "it would never be"),
+        ({"costs": ("flops",)}, "no one best"),
+    ],
+)
+def test_populations_that_make_no_sense_are_refused(changes, message):
+    with pytest.raises(InputError, match=message):
+        population(**changes)
+
+
+def trained(checkpoints: Checkpoints, epochs: int, **changes) -> list:
+    small = {"model.streams": ("skeleton",), "model.tiam": "none", "data.validation": "none"}
+    config = apply(STUDY.base, {"training.epochs": epochs, "training.batch_size": 4, **small, **changes})
+    task = Task(run_id="x", config=config, seed=(0, 0), model_code="")
+    events = train(task, MemoryClips(validation=0), checkpoints, lambda report: None, torch.device("cpu"))
+    found = [next(events) for _ in range(epochs - (checkpoints.load() or {"epoch": 0})["epoch"])]
+    events.close()
+    return found
+
+
+def test_a_run_goes_on_from_another_s_weights_with_rates_of_its_own(tmp_path):
+    parent, child = Checkpoints(str(tmp_path / "parent")), Checkpoints(str(tmp_path / "child"))
+    trained(parent, 2)
+    child.copy(parent)
+    before = child.load()["model"]
+    still = {"training.learning_rate": 1e-12, "training.weight_decay": 0.5, "training.schedule": "constant"}
+    reports = trained(child, 3, **still)
+    assert [report.epoch for report in reports] == [3]
+    after = child.load()
+    moved = [
+        name
+        for name, tensor in after["model"].items()
+        if tensor.is_floating_point() and "running" not in name and not torch.allclose(tensor, before[name], atol=1e-6)
+    ]
+    assert not moved
+    assert {group["weight_decay"] for group in after["optimiser"]["param_groups"]} == {0.5}
+    assert parent.load()["epoch"] == 2
+
+
+def test_nobody_goes_on_from_what_is_not_there(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no checkpoint to go on from"):
+        Checkpoints(str(tmp_path / "child")).copy(Checkpoints(str(tmp_path / "nobody")))
