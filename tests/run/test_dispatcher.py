@@ -320,3 +320,20 @@ def test_where_the_other_lanes_have_ended_a_run_without_memory_was_alone():
         assert not await dispatcher.set_aside(0, "a")
 
     play(scene())
+
+
+def test_a_run_set_aside_on_a_node_that_is_gone_is_taken_elsewhere():
+    async def scene():
+        dispatcher = made("a", "b")
+        for run_id in ("a", "b"):
+            await dispatcher.submit(run_id)
+        await dispatcher.take(0, "n", SOON)
+        await dispatcher.take(1, "n", SOON)
+        assert await dispatcher.set_aside(0, "a")
+        assert (await dispatcher.take(1, "m", SOON)).run_id == "b"  # lane 1 comes back on another node
+        assert isinstance(await dispatcher.take(2, "k", SOON), Idle)  # n is still lane 0's
+        await dispatcher.release(1, "b")
+        order = await dispatcher.take(0, "m", SOON)  # so does lane 0: nobody is on n any more
+        assert (order.run_id, order.alone) == ("a", True)
+
+    play(scene())

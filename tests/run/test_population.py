@@ -2,18 +2,21 @@
 
 from collections import Counter
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from clips import MemoryClips
-from curves import NUMBERS, curve, said, search, simulate
+from curves import METRIC, NUMBERS, curve, said, search, simulate
 
+from coablate_platform.results.trials import best
 from coablate_platform.run.checkpoint import Checkpoints
 from coablate_platform.run.loop import Task, train
 from coablate_platform.run.population import Member, Population, Varied
-from coablate_platform.run.records import RunState, TrialOutcome
+from coablate_platform.run.records import EpochReport, RunState, TrialOutcome
 from coablate_platform.run.simulation import Curve, MemoryBook
+from coablate_platform.study.domains import Choice
 from coablate_platform.study.errors import InputError
 from coablate_platform.study.overrides import apply
 from coablate_platform.study.search import Stopping
@@ -91,7 +94,85 @@ def test_a_population_keeps_its_size_and_ends_with_it():
     assert last == {declared.base.training.epochs}
 
 
-@pytest.mark.parametrize("sampler", ["random", "tpe", "qmc"])
+class Hand:
+    """A sweep of two members, compared after each epoch, worked off by hand."""
+
+    def __init__(self, book: MemoryBook) -> None:
+        self.declared = population(trials=2, stopping=Stopping(rule="pbt", grace=1, reduction=2))
+        self.book = book
+        self.sweep, _ = simulate(self.declared, book)
+
+    def trains(self, run_id: str, value: float) -> None:
+        """The lane writes an epoch down; nobody has heard of it yet."""
+        reports = self.book.reports.setdefault(run_id, [])
+        reports.append(EpochReport(epoch=len(reports) + 1, metrics={METRIC: value}, seconds=1.0))
+
+    def tells(self, run_id: str) -> bool:
+        said = self.book.epochs(run_id)[-1]
+        return self.sweep.report(run_id, {"state": "running", "epoch": said.epoch, METRIC: said.metrics[METRIC]})
+
+
+@pytest.mark.parametrize("values", [(0.2, 0.4), (0.4, 0.2)], ids=["the late one stays", "the late one is replaced"])
+def test_a_member_has_come_when_it_says_so_not_when_it_is_written(values):
+    hand = Hand(MemoryBook())
+    first, second = hand.sweep.next(), hand.sweep.next()
+    for draw, value in zip((first, second), values, strict=True):
+        hand.trains(draw.run_id, value)
+    assert hand.tells(first.run_id)
+    assert len(hand.sweep.records) == 2
+    assert hand.sweep.next() is None
+    assert not hand.sweep.exhausted
+    assert hand.tells(second.run_id)
+    worse = min((0, 1), key=lambda number: values[number])
+    assert hand.sweep.records[worse].outcome is TrialOutcome.PRUNED
+    assert hand.sweep.records[2].origin == {"epoch": 1, "slot": 0, "parent": 1 - worse}
+
+
+class Lagging(MemoryBook):
+    """A run was killed between its report and its checkpoint."""
+
+    lags: str = ""
+
+    def reached(self, run_id: str) -> int:
+        return super().reached(run_id) - (run_id == self.lags)
+
+
+def test_a_member_whose_checkpoint_lags_behind_its_report_trains_that_epoch_again_first():
+    book = Lagging()
+    hand = Hand(book)
+    first, second = hand.sweep.next(), hand.sweep.next()
+    hand.trains(first.run_id, 0.2)
+    assert hand.tells(first.run_id)
+    hand.trains(second.run_id, 0.4)
+    book.lags = second.run_id
+    again = Hand(book)  # after a kill
+    assert len(again.sweep.records) == 2
+    assert again.sweep.next().run_id == second.run_id
+    assert again.sweep.next() is None
+    book.lags = ""
+    assert again.tells(second.run_id)  # the same epoch, the same value
+    assert again.sweep.records[0].outcome is TrialOutcome.PRUNED
+    assert {again.sweep.next().number for _ in range(2)} == {1, 2}
+
+
+def test_a_lost_member_is_missed():
+    book = MemoryBook()
+    simulate(population(), book)[1].run()
+    del book.records[3]
+    with pytest.raises(InputError, match="trial 3 of the population is gone"):
+        simulate(population(), book)
+
+
+def test_of_equal_configurations_one_is_among_the_best():
+    declared = population(space=Space({"model.fusion": Choice(options=("dsfm", "mmtm"))}))
+    sweep, simulation = simulate(declared, MemoryBook())
+    simulation.run()
+    chosen = best(SimpleNamespace(search=None), sweep.records, 5)
+    assert len(chosen) == len({str(trial.config) for trial in chosen}) <= 2
+    declared.confirmation({str(trial.number): sweep.config(trial) for trial in chosen})
+
+
+@pytest.mark.parametrize("sampler", ["random", "qmc"])
 def test_neither_lanes_nor_being_cut_off_change_its_course(sampler):
     declared = population(sampler=sampler, **({"space": Space(NUMBERS)} if sampler == "qmc" else {}))
     whole, simulation = simulate(declared, MemoryBook(), lanes=8)
@@ -153,6 +234,9 @@ def test_its_runs_are_nobody_else_s():
         ({"trials": 1}, "has nobody to replace"),
         ({"stopping": replace(RULE, grace=27)}, "it would never be"),
         ({"costs": ("flops",)}, "no one best"),
+        ({"space": Space({"training.optimiser": Choice(options=("adamw", "sgd"))})}, "training.optimiser cannot vary"),
+        ({"base": apply(search().base, {"training.selection": 20})}, "training.selection must be 'last'"),
+        ({"sampler": "grid", "space": Space({"model.reduction": Choice(options=(2, 4))})}, "a grid cannot"),
     ],
 )
 def test_populations_that_make_no_sense_are_refused(changes, message):

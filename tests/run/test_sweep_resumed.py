@@ -76,7 +76,25 @@ def _crashing(writes: int):
             super().stop(run_id)
             self._write()
 
+        def fork(self, parent: str, child: str) -> None:
+            super().fork(parent, child)
+            self._write()
+
     return Crashing
+
+
+@pytest.mark.parametrize("writes", range(1, 40))
+def test_killed_between_any_two_writes_a_population_takes_the_same_course(writes):
+    declared = search(trials=5, sampler="random", stopping=Stopping(rule="pbt", grace=7, reduction=2))
+    whole, simulation = simulate(declared, MemoryBook(), lanes=2)
+    simulation.run()
+    book = _crashing(writes)()
+    with pytest.raises(KilledError):
+        simulate(declared, book, lanes=2)[1].run()
+    sweep, simulation = simulate(declared, book, lanes=2)
+    assert simulation.run()
+    assert sweep.records == whole.records
+    assert said(sweep) == said(whole)
 
 
 @pytest.mark.parametrize("writes", range(1, 40, 3))

@@ -94,20 +94,27 @@ def _csv(found: Findings) -> str:
     return sink.getvalue()
 
 
+_POPULATION = (
+    "A population: trials went on from each other's weights (trials.csv names parents). What is confirmed are the best "
+    "members' last parameters, trained from the start, which is not what the members did."
+)
+
+
 def _html(found: Findings, figures: dict[str, bytes]) -> str:
     plan = found.plan
     assert plan.search is not None
     counts = Counter(str(trial.outcome or "open") for trial in found.trials)
     told = ", ".join(f"{count} {outcome}" for outcome, count in counts.most_common())
-    rule = plan.search.stopping["rule"]
+    rule, planned = plan.search.stopping["rule"], max(plan.search.trials, len(found.trials))
     parts = [
         f"<h1>{escape(plan.title)}</h1>",
-        f"<p>{len(found.trials)} of {plan.search.trials} trials: {told}. Sampler {plan.search.sampler}, stopping rule "
+        f"<p>{len(found.trials)} of {planned} trials: {told}. Sampler {plan.search.sampler}, stopping rule "
         f"{rule}, full budget {plan.search.epochs} epochs, {escape(plan.protocol)}, data "
         f"{escape(str(plan.data.get('fingerprint', ''))[:12])}.</p>",
         '<p class="note">Values are of the validation split, one seed each: they say where to look, not what is '
         "better. The conclusion is the confirmation: the best trials and the base again over several seeds, tested "
         f"once each (<code>coablate table DIR --study {escape(plan.name)}-confirmed</code>).</p>",
+        *(["<p>" + _POPULATION + "</p>"] if rule == "pbt" else []),
         "<h2>Best trials</h2>",
         _best(found),
         "<h2>What may vary</h2>",

@@ -169,10 +169,11 @@ class _Watch:
             self.stamps = {run.run_id: self.stamps.get(run.run_id) for run in self.plan.runs}
 
     def _done(self, run_id: str) -> bool:
-        """Whether nothing more will be written: a search does not try a failed run again."""
+        """Whether nothing more will be written: a search does not try a failed run again, but lets members pause."""
         if self.plan.search is None:
             return self._completed(run_id)
-        return run_id in self.records and self.records[run_id].state.ended
+        open_trials = {trial.run_id for _, trial in self._trials.values() if trial.outcome is None}
+        return run_id in self.records and self.records[run_id].state.ended and run_id not in open_trials
 
     def report(self, closing: bool) -> dict[str, bytes]:
         """Return the files that conclude a search, once it has ended."""

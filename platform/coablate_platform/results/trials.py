@@ -15,6 +15,7 @@ from coablate_platform.results.storage import arrow_table, to_arrow
 from coablate_platform.run.checkpoint import Checkpoints
 from coablate_platform.run.records import EpochReport, RunState, TrialOutcome, TrialRecord, trial_name
 from coablate_platform.study.errors import InputError
+from coablate_platform.study.identity import digest
 from coablate_platform.study.plan import PlannedArm, PlannedRun, StudyPlan
 from coablate_platform.study.search import SEARCH_SEED
 
@@ -77,7 +78,13 @@ class TrialBook:
         self.journal.stop(run_id)
 
     def fork(self, parent: str, child: str) -> None:
-        Checkpoints(f"{self.checkpoints}/{child}").copy(Checkpoints(f"{self.checkpoints}/{parent}"))
+        self._checkpoints(child).copy(self._checkpoints(parent))
+
+    def reached(self, run_id: str) -> int:
+        return self._checkpoints(run_id).epoch
+
+    def _checkpoints(self, run_id: str) -> Checkpoints:
+        return Checkpoints(f"{self.checkpoints}/{run_id}")
 
     @property
     def _folder(self) -> str:
@@ -107,10 +114,11 @@ def best(plan: StudyPlan, trials: Sequence[TrialRecord], most: int) -> list[Tria
         trials: all of them.
         most: how many to return; with costs, of the Pareto front, by the metric.
     """
-    ended = {trial.run_id: trial for trial in reversed(trials) if trial.outcome is TrialOutcome.COMPLETE}
+    ended = [trial for trial in trials if trial.outcome is TrialOutcome.COMPLETE]
     if plan.search is not None and plan.search.costs:
-        ended = {run_id: trial for run_id, trial in ended.items() if not any(_beats(o, trial) for o in ended.values())}
-    return sorted(ended.values(), key=lambda trial: (-trial.values[0], trial.number))[:most]
+        ended = [trial for trial in ended if not any(_beats(other, trial) for other in ended)]
+    ranked = sorted(ended, key=lambda trial: (-trial.values[0], trial.number))
+    return list({digest(trial.config): trial for trial in reversed(ranked)}.values())[::-1][:most]
 
 
 def common_epoch(trials: Sequence[TrialRecord]) -> int:

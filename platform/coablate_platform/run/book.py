@@ -33,3 +33,7 @@ class Book(Protocol):
     def fork(self, parent: str, child: str) -> None:
         """Let a run that has not begun go on from where another stands."""
         ...
+
+    def reached(self, run_id: str) -> int:
+        """Return the epoch that a run would go on from: its checkpoint's, which may lag behind its reports."""
+        ...

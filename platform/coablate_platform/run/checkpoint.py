@@ -41,17 +41,20 @@ class Checkpoints:
         self._fs.move(written, self._path("last.pt"))
 
     def copy(self, other: "Checkpoints") -> None:
-        """Begin where another run stands.
+        """Begin where another run stands: with its newest checkpoint that is whole.
 
         Raises:
-            OSError: it has no checkpoint, or it could not be copied.
+            OSError: it has none, or it could not be copied.
         """
-        for name in ("selected.pt", "last.pt"):
-            if other._has(name):
-                with other._fs.open_input_stream(other._path(name)) as stream:
-                    self._fs.move(self._write_bytes(name, stream.read()), self._path(name))
-            elif name == "last.pt":
-                raise FileNotFoundError(f"{other._path(name)}: no checkpoint to go on from")
+        if (state := other.load()) is None:
+            raise FileNotFoundError(f"{other._folder}: no checkpoint to go on from")
+        self.save(state)
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that the newest whole checkpoint stands at; 0 without one."""
+        state = self.load()
+        return 0 if state is None else int(state["epoch"])
 
     def load(self) -> dict[str, Any] | None:
         """Return the newest checkpoint that is whole, or None where there is none."""

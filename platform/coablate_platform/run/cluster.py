@@ -17,6 +17,7 @@ from coablate_platform.study.study import Study
 
 SHARE = 0.95  # of its cores that a lane's worker claims; what remains is for Tune's proxies (0.001 each)
 OBJECT_STORE_BYTES = 128 * 2**20  # nothing large travels: data is memory-mapped, results are files
+GPU_STEPS = 10_000  # a share of a GPU is counted in these: rounded up, the last of several would not fit
 STATE_API_WAIT_S = 30.0
 MAX_PORT = 65535
 STARTED_AT_ONCE = 8  # processes; Ray warns of a lane's handful of them where cores are few
@@ -70,7 +71,8 @@ class Cluster:
         gpus = asked.gpus
         if gpus is None or gpus == "fit":
             whole = float(any(gpus >= 1 for _, gpus in self.nodes))
-            gpus = whole / fit() if gpus == "fit" and whole and workers == 1 else whole
+            shares = fit() if gpus == "fit" and whole and workers == 1 else 1
+            gpus = int(whole / shares * GPU_STEPS) / GPU_STEPS
         if workers > 1 and 0 < gpus < 1:
             raise InputError(f"a lane of {workers} workers cannot share GPUs: each needs whole ones, not {gpus:g}")
         size = LaneSize(workers=workers, cpus=asked.cpus, gpus=gpus)

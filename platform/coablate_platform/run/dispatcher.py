@@ -119,12 +119,12 @@ class Dispatcher:
         elif self._must_rest(node):
             await asyncio.sleep(min(patience, REST_S))
             return Idle()
-        elif (aside := next((run for run, at in self._aside.items() if at == node), None)) is not None:
+        elif (aside := self._aside_for(node)) is not None:
             claim = aside
             del self._aside[claim]
             self._alone.add(claim)
             self._held[lane] = claim
-        elif self._closed and not self._untaken:
+        elif self._closed and not self._untaken and not self._aside:
             del self._nodes[lane]
             return None
         else:
@@ -172,6 +172,11 @@ class Dispatcher:
         """Say that the lane is through with the run, well or badly; saying it twice does no harm."""
         if self._held.get(lane) == claim:
             del self._held[lane]
+
+    def _aside_for(self, node: str) -> str | None:
+        """Return what was set aside on a node, or on one where no lane is any more."""
+        gone = set(self._aside.values()) - set(self._nodes.values())
+        return next((claim for claim, at in self._aside.items() if at in {node, *gone}), None)
 
     def _must_rest(self, node: str) -> bool:
         """Say whether a node's free lanes have to wait: one has the node alone, or soon will and others still work."""

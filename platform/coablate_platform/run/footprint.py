@@ -53,20 +53,27 @@ def fit_together(study: Study | Search, store: str) -> int:
     Raises:
         InputError: not even one fits.
     """
-    shape = clips_of(study.base, Store.open(store), (study.seed, 0)).shape
+    opened = Store.open(store)
     if isinstance(study, Search):
         known = study.given[: 1 + len(study.points)]
         configs = [study.config(study.space.draw_known(point)) for point in known]
     else:
         configs = [study.config(arm) for arm in study.arms]
-    largest = max(configs, key=lambda config: config.model.describe(shape).activation_bytes)
+    shapes = [clips_of(config, opened, (study.seed, 0)).shape for config in configs]
+    largest = max(zip(configs, shapes, strict=True), key=lambda pair: _activations(*pair))
     measured = ray.remote(num_gpus=1, max_calls=1, max_retries=0)(_measured)
     try:
-        return int(ray.get(measured.remote(ray.cloudpickle.dumps((largest, shape)))))
+        return int(ray.get(measured.remote(ray.cloudpickle.dumps(largest))))
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, InputError):
             raise InputError(str(error.cause)) from None
         raise
+
+
+def _activations(config: RunConfig, shape: ClipShape) -> int:
+    training = config.training
+    clips = -(-training.batch_size // (training.workers * training.accumulate))
+    return config.model.describe(shape).activation_bytes * clips
 
 
 def _measured(payload: bytes) -> int:

@@ -87,7 +87,7 @@ def _run(order: Order, config: LaneConfig, device: torch.device) -> None:
     except Exception as error:
         log.exception("run %s failed", order.run_id[:8])
         failure = failure_of(error)
-        if failure.state is not RunState.OUT_OF_MEMORY or not _set_aside(order, config):
+        if not (_found_no_room(error, failure, config) and _set_aside(order, config)):
             _fail(order, attempt, failure, config)
         if must_restart_lane(error, distributed.world()):
             raise
@@ -125,6 +125,15 @@ def _follow(order: Order, attempt: int, events: Iterator[Any], config: LaneConfi
             _drain(order, config)
             return
         _answer(order, RunState.RUNNING, {"epoch": event.epoch, "seconds": event.seconds, **event.metrics}, config)
+
+
+def _found_no_room(error: Exception, failure: Failure, config: LaneConfig) -> bool:
+    """Return whether a run found no memory beside others. A GPU of its own it shares with nobody.
+
+    A lane of several workers stops as a whole: what one of them met is written down at once.
+    """
+    owns_device = isinstance(error, torch.OutOfMemoryError) and torch.cuda.is_available() and config.gpu_share >= 1
+    return failure.state is RunState.OUT_OF_MEMORY and distributed.world() == 1 and not owns_device
 
 
 def _set_aside(order: Order, config: LaneConfig) -> bool:

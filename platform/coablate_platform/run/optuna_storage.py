@@ -45,7 +45,7 @@ def put(name: str, memory: InMemoryStorage, url: str, owner: str, pruner: BasePr
     with _in_one_line(url):
         if name in optuna.get_all_study_names(storage):
             theirs = optuna.load_study(study_name=name, storage=storage).user_attrs.get(OWNER)
-            if theirs != owner:
+            if theirs not in (None, owner):  # none: killed before it could say so
                 raise InputError(f"Optuna storage {url}: its study {name} belongs to {theirs}; choose another storage")
             optuna.delete_study(study_name=name, storage=storage)
         optuna.load_study(study_name=name, storage=memory).set_user_attr(OWNER, owner)

@@ -17,7 +17,7 @@ from coablate_platform.run.loop import Task, fast_layout
 from coablate_platform.run.provenance import code_of
 from coablate_platform.run.seeding import initialise
 from coablate_platform.study.config import ClipShape, Description, RunConfig
-from coablate_platform.study.domains import Placement
+from coablate_platform.study.domains import Placement, Subset
 from coablate_platform.study.errors import InputError
 from coablate_platform.study.identity import canonical, digest, run_id
 from coablate_platform.study.plan import PlannedArm, PlannedRun, PlannedSearch, StudyPlan
@@ -91,6 +91,8 @@ def plan_of(study: Study, store: Store, command: dict[str, Any]) -> StudyPlan:
 def search_plan_of(search: Search, store: Store, command: dict[str, Any]) -> StudyPlan:
     """Return the plan of a resolved search. Its key stays the same where space, trials, sampler or stopping change.
 
+    Not so with a population, which another size or another pace would make another one.
+
     Args:
         search: a search that :func:`resolve` returned.
         store: what it runs on.
@@ -104,9 +106,10 @@ def search_plan_of(search: Search, store: Store, command: dict[str, Any]) -> Stu
             cost_of(search.config(search.space.draw_known(point)), store, search.seed)
         except InputError as error:
             raise InputError(f"{f'point {number}' if number else 'the base'}: {error}") from None
+    declared = [canonical(search.base), list(search.costs), store.fingerprint, search.seed]
     if search.stopping.rule == "pbt":
         _check_shapes(search, store)
-    declared = [canonical(search.base), list(search.costs), store.fingerprint, search.seed]
+        declared += [search.trials, canonical(search.stopping)]
     return StudyPlan(
         **_common(search, store, command),
         key=f"{search.name}-{digest(declared)[:6]}",
@@ -126,13 +129,12 @@ def _check_shapes(search: Search, store: Store) -> None:
 
     base = weights(search.base)
     for name, domain in search.space.factors.items():
-        for value in domain.examples:
+        for value in (*domain.examples, ()) if isinstance(domain, Subset) else domain.examples:
             try:
-                other = search.config({name: value})
-                same = weights(other) == base
-            except (InputError, ValueError):
+                same = weights(search.config({name: value})) == base
+            except Exception:
                 continue  # not with the base's other values; a trial will say so
-            if not same:
+            if not same or isinstance(domain, Placement):
                 raise InputError(
                     f"search {search.name}: a population hands weights on, and factor {name} changes the network's"
                 )
@@ -230,6 +232,8 @@ def latency_of(config: RunConfig, shape: ClipShape) -> int:
         return round(1e6 * min(_seconds_a_pass(model, batch, device) for _ in range(TIMED_PASSES)))
     finally:
         torch.set_num_threads(threads)
+        if device.type == "cuda":
+            torch.cuda.empty_cache()  # the lanes' to use
 
 
 def _seconds_a_pass(model: torch.nn.Module, batch: dict[str, torch.Tensor], device: torch.device) -> float:

@@ -28,7 +28,7 @@ class Member:
     Args:
         number: the trial's.
         born: the epoch after which it began; 0 for those that were drawn at the start.
-        values: epoch -> what it reported.
+        values: epoch -> what it reported, as far as its checkpoint reaches too.
         ended: whether it came to an end, one way or another.
     """
 
@@ -69,6 +69,11 @@ class Population:
     def pauses(self, epoch: int) -> bool:
         """Say whether a member waits for the others after this epoch."""
         return 0 < epoch <= self.last_turn and epoch % self._every == 0
+
+    def turn_before(self, epoch: int) -> int:
+        """Return the last epoch up to this one after which members wait for each other; 0 before the first."""
+        epoch = min(epoch, self.last_turn)
+        return epoch - epoch % self._every
 
     def turns(self, members: Sequence[Member]) -> Iterator[Turn]:
         """Yield the turns that are due or have been, in order. The same members give the same turns.
@@ -124,7 +129,8 @@ class Varied:
     def suggest_categorical(self, name: str, choices: Sequence[Plain]) -> Any:
         anew = self._generator.random() < RESAMPLED
         drawn = choices[int(self._generator.integers(len(choices)))]
-        return self._keep(name, drawn if anew or name not in self._parameters else self._parameters[name])
+        known = not anew and name in self._parameters and self._parameters[name] in choices
+        return self._keep(name, self._parameters[name] if known else drawn)
 
     def _kept(self, name: str) -> Any:
         """Return a known number, unless there is none or it is to be drawn anew."""

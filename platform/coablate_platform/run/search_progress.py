@@ -54,7 +54,9 @@ class SearchProgress(OnScreen):
         table.add_column("", min_width=34)
         for record in self._sweep.records[-SHOWN_TRIALS:]:
             drawn = drawn_text(record)
-            table.add_row(str(record.number), drawn, self._said.get(record.run_id, str(record.outcome or "·")))
+            said = self._said.get(record.run_id, str(record.outcome or "·"))
+            replaced = record.outcome is TrialOutcome.PRUNED and said.startswith("pauses")
+            table.add_row(str(record.number), drawn, said.replace("pauses", "replaced") if replaced else said)
         return table
 
     def _pace(self) -> str:

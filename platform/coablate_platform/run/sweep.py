@@ -80,16 +80,21 @@ class Sweep:
         self._name = name
         self._population = Population(search) if search.stopping.rule == "pbt" else None
         self._turned = 0  # the last epoch after which the population was renewed
+        self._values: dict[int, dict[int, float]] = {}  # member -> what it reported, as far as it was looked at
+        self._arrived: dict[int, int] = {}  # member -> the last turn that it has come to
         self._records = {record.number: record for record in book.trials()}
         self._trials: dict[int, optuna.Trial] = {}
         self._seen: dict[int, int] = {}  # trial -> the last epoch that the stopping rule has judged
         self._stops: dict[int, bool] = {}  # trial -> what it said of that epoch
         self._waiting: dict[str, list[int]] = {}
-        self._handed: set[str] = set()  # run ids given out since the start: none is given out twice
+        self._handed: set[str] = set()  # run ids given out since the start: none is again, but for members that pause
         self.learnt = 0
         self.study = self._rebuilt(name, storage, earlier)
         self._again = [record for record in self._records.values() if record.outcome is None]
         self._paused: list[TrialRecord] = []
+        if self._population is not None:
+            for record in self._again:
+                self._arrived[record.number] = self._population.turn_before(book.reached(record.run_id))
         self._turn()
 
     @property
@@ -147,6 +152,7 @@ class Sweep:
                 if self._population is None:
                     self._end(number, RunState.STOPPED)
                 else:
+                    self._arrived[number] = int(result["epoch"])
                     self._paused.append(self._records[number])
         del self._waiting[run_id]
         self._turn()
@@ -170,9 +176,13 @@ class Sweep:
         """Begin a trial that goes on from where ``parent`` stands, and write it down."""
         assert self._population is not None
         varied = self._population.vary(parent.params, epoch, slot)
-        self._search.space.draw(varied)
+        try:
+            self._search.space.draw(varied)
+            drawn: Mapping[str, Plain] = varied.asked
+        except InputError:  # values that do not go together; its parent's do
+            drawn = parent.params
         origin = {"epoch": epoch, "slot": slot, "parent": parent.number}
-        record = self._write_begun(self._next_number, self._ask(varied.asked), origin, sampled=False)
+        record = self._write_begun(self._next_number, self._ask(drawn), origin, sampled=False)
         if record.outcome is None:
             self._again.append(record)
 
@@ -219,21 +229,19 @@ class Sweep:
                 if self._records[number].outcome is None:
                     self._end(number, RunState.STOPPED)
             self._turned = turn.epoch
-        self._again += [record for record in self._paused if self._records[record.number].outcome is None]
-        stay = [record for record in self._again if self._held(record)]
-        self._again = [record for record in self._again if record not in stay]
-        self._paused = stay
+        left = [r for r in self._again + self._paused if self._records[r.number].outcome is None]
+        self._paused = [record for record in left if self._arrived.get(record.number, 0) > self._turned]
+        self._again = [record for record in left if record not in self._paused]
 
     def _member(self, record: TrialRecord) -> Member:
-        reports = self._book.epochs(record.run_id) if record.run_id else ()
-        values = {report.epoch: report.metrics[self._metric] for report in reports}
+        """Return a trial as a member that has come as far as its checkpoint, which its reports may be ahead of."""
         ended = record.outcome is not None
-        return Member(number=record.number, born=record.origin["epoch"], values=values, ended=ended)
-
-    def _held(self, record: TrialRecord) -> bool:
-        """Whether a member waits for a turn that is not due yet."""
-        reached = max(self._member(record).values, default=0)
-        return self._population is not None and reached > self._turned and self._population.pauses(reached)
+        until = record.epoch if ended else self._arrived.get(record.number, 0)
+        values = self._values.setdefault(record.number, {})
+        if until and until not in values and record.run_id:
+            values |= {report.epoch: report.metrics[self._metric] for report in self._book.epochs(record.run_id)}
+        own = {epoch: value for epoch, value in values.items() if epoch <= until}
+        return Member(number=record.number, born=record.origin["epoch"], values=own, ended=ended)
 
     def _open(self, record: TrialRecord) -> Draw | None:
         """Return what is left to do of a trial: nothing where its run is at work, or has an outcome already."""
@@ -331,6 +339,8 @@ class Sweep:
         self.study = optuna.create_study(storage=memory, study_name=name, directions=directions, pruner=pruner)
         for other in earlier:
             self._learn(other)
+        if self._population is not None and (lost := set(range(self._next_number)) - self._records.keys()):
+            raise InputError(f"trial {min(lost)} of the population is gone from the journal: it cannot go on without")
         for number in range(max(self._records, default=-1) + 1):
             if number in self._records:
                 self._replay(self._records[number])

@@ -196,7 +196,7 @@ class _Courier(Searcher):  # type: ignore[misc]  # ray is untyped
     def __init__(self, source: Source, dispatcher: Any, keeper: Keeper) -> None:
         super().__init__()
         self._source, self._dispatcher, self._keeper = source, dispatcher, keeper
-        self._active: dict[str, str] = {}  # Tune's trial -> run id
+        self._active: dict[str, tuple[str, str]] = {}  # Tune's trial -> run id and claim
         self._given: Counter[str] = Counter()  # how often a run was given out
         self._closed = False
 
@@ -223,15 +223,17 @@ class _Courier(Searcher):  # type: ignore[misc]  # ray is untyped
             self._closed = True
         if work is None:
             return Searcher.FINISHED if self._source.exhausted else None
-        self._active[trial_id] = run_id
+        self._active[trial_id] = (run_id, claim)
         return {"cell": {"claim": claim, "run_id": run_id, "arm": work.arm, "seed": work.task.seed[1]}}
 
     def stop(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Hand a result to the source; Tune asks this of each one."""
-        if (run_id := self._active.get(trial_id)) is None:
+        if trial_id not in self._active:
             return False  # its end, once more: the trial's process was restarted
+        run_id, claim = self._active[trial_id]
         if (stops := self._source.report(run_id, result)) or RunState(result["state"]).ended:
             del self._active[trial_id]
+            self._dispatcher.stop.remote(claim)  # Tune may keep the trial, and its lane with it, until there is another
         return stops
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:

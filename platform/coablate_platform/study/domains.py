@@ -34,7 +34,7 @@ class Domain(Protocol):
 
     @property
     def examples(self) -> Sequence[Any]:
-        """Values that together have every type that a value can have."""
+        """Values that have the types that a value can have; of a placement the empty one, which any placement holds."""
         ...
 
     def draw(self, name: str, suggest: Suggest) -> Any:

@@ -68,7 +68,7 @@ class Search:
         title: one line for people.
         base: the configuration that trials depart from, and the first of them.
         space: what may vary.
-        trials: how many configurations are tried; with ``pbt``, how many train at a time.
+        trials: how many configurations are tried; with ``pbt``, the size of the population.
         sampler: ``random``, ``qmc``, ``tpe``, ``gp``, ``cmaes``, ``nsga2`` or ``grid``.
         stopping: when a trial is given up.
         costs: what the metric is traded against, ``flops``, ``parameters`` or ``latency`` (of one clip's forward pass
@@ -216,6 +216,13 @@ class Search:
     def _check_population(self) -> None:
         if self.sampler == "grid":
             raise InputError(f"search {self.name}: a population changes its parameters as it trains, a grid cannot")
+        if fixed := [name for name in ("training.optimiser", "training.precision") if name in self.space.factors]:
+            raise InputError(f"search {self.name}: a population hands its optimiser's state on, {fixed[0]} cannot vary")
+        if self.base.training.selection != "last":
+            raise InputError(
+                f"search {self.name}: a population's members have no epochs before their own; training.selection must "
+                f"be 'last', not {self.base.training.selection!r}"
+            )
         if self.trials < LEAST_POPULATION:
             raise InputError(
                 f"search {self.name}: a population of {self.trials} has nobody to replace; trials must be at least "

@@ -44,7 +44,7 @@ class Resources:
     def __post_init__(self) -> None:
         if self.cpus <= 0:
             raise InputError(f"resources: cpus is {self.cpus}, expected more than 0")
-        if isinstance(self.gpus, int | float) and (self.gpus < 0 or (self.gpus > 1 and self.gpus % 1)):
+        if isinstance(self.gpus, int | float) and not (0 <= self.gpus <= 1 or self.gpus % 1 == 0 < self.gpus):
             raise InputError(f"resources: gpus is {self.gpus}, expected a share of one, or a whole number")
 
     @classmethod
