@@ -10,19 +10,23 @@ import torch
 from clips import MemoryClips
 from curves import METRIC, NUMBERS, curve, said, search, simulate
 
+from coablate_model.hcn import LAYERS
+from coablate_model.placement import RGB_SITES, Site
 from coablate_platform.results.trials import best
 from coablate_platform.run.checkpoint import Checkpoints
 from coablate_platform.run.loop import Task, train
+from coablate_platform.run.planning import resolve, search_plan_of
 from coablate_platform.run.population import Member, Population, Varied
 from coablate_platform.run.records import EpochReport, RunState, TrialOutcome
 from coablate_platform.run.simulation import Curve, MemoryBook
-from coablate_platform.study.domains import Choice
+from coablate_platform.study.domains import Choice, Float, Int, Placement
 from coablate_platform.study.errors import InputError
 from coablate_platform.study.overrides import apply
 from coablate_platform.study.search import Stopping
 from coablate_platform.study.space import Space
 from coablate_search_spaces.smoke import STUDY
 
+STREAMS = {"rgb": RGB_SITES, "skeleton": LAYERS}
 RULE = Stopping(rule="pbt", grace=6, reduction=4)
 
 
@@ -242,6 +246,34 @@ def test_its_runs_are_nobody_else_s():
 def test_populations_that_make_no_sense_are_refused(changes, message):
     with pytest.raises(InputError, match=message):
         population(**changes)
+
+
+@pytest.mark.parametrize(
+    ("factor", "domain", "fits"),
+    [
+        ("training.learning_rate", Float(low=1e-4, high=1e-2), True),
+        ("model.floor", Float(low=0.0, high=1.0), True),
+        ("model.width", Choice(options=(0.125, 0.5)), False),
+        ("model.fusion", Choice(options=("dsfm", "mmtm")), False),
+        (
+            "model.placement",
+            Placement(site=Site, streams=STREAMS, most=1, fields={"channels": Int(low=16, high=64)}),
+            False,
+        ),
+    ],
+    ids=str,
+)
+def test_what_changes_the_weights_cannot_vary(store, factor, domain, fits):
+    base = apply(
+        STUDY.base, {"training.epochs": 27, "model.placement": ()} if "placement" in factor else {"training.epochs": 27}
+    )
+    declared = resolve(population(base=base, space=Space({factor: domain})), store)
+    if fits:
+        first, second = (search_plan_of(replace(declared, trials=trials), store, {}) for trials in (8, 9))
+        assert first.key != second.key  # another population
+        return
+    with pytest.raises(InputError, match=f"factor {factor} changes the network's"):
+        search_plan_of(declared, store, {})
 
 
 def trained(checkpoints: Checkpoints, epochs: int, **changes) -> list:
