@@ -264,9 +264,8 @@ def test_populations_that_make_no_sense_are_refused(changes, message):
     ids=str,
 )
 def test_what_changes_the_weights_cannot_vary(store, factor, domain, fits):
-    base = apply(
-        STUDY.base, {"training.epochs": 27, "model.placement": ()} if "placement" in factor else {"training.epochs": 27}
-    )
+    sites = {"model.placement": ()} if factor == "model.placement" else {}
+    base = apply(STUDY.base, {"training.epochs": 27, **sites})
     declared = resolve(population(base=base, space=Space({factor: domain})), store)
     if fits:
         first, second = (search_plan_of(replace(declared, trials=trials), store, {}) for trials in (8, 9))
