@@ -18,6 +18,7 @@ from coablate_platform.data.shard import PrepareOptions, write_shard
 from coablate_platform.data.store import Store
 
 sys.path.insert(0, str(Path(__file__).parent / "run"))  # clips.py, the in-memory set
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch's, here and in subprocesses: on a busy machine several stall
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

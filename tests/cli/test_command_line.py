@@ -284,6 +284,7 @@ def test_bad_files_are_listed_and_the_rest_is_kept(coablate, raw, tmp_path, make
 
 
 @pytest.mark.ray
+@pytest.mark.timeout(300)
 @pytest.mark.filterwarnings("ignore:.*is deprecated:DeprecationWarning")  # Ray 2.60 warns of its own defaults
 def test_bad_files_do_not_stop_a_preparation(coablate, raw, tmp_path):
     answer = coablate("data", "prepare", "ntu", raw, tmp_path / "store", "--short-side", "48")

@@ -82,6 +82,16 @@ def test_it_keeps_what_another_folder_has_in_it(storage):
         simulate(search(trials=2), MemoryBook(owner="theirs"), storage=storage)
 
 
+def test_what_was_only_begun_is_taken_over_and_what_is_nobody_s_is_not(storage):
+    optuna.create_study(study_name="curves", storage=open_storage(storage))
+    simulate(search(trials=2), MemoryBook(), storage=storage)
+    optuna.delete_study(study_name="curves", storage=open_storage(storage))
+    theirs = optuna.create_study(study_name="curves", storage=open_storage(storage))
+    theirs.tell(theirs.ask(), 1.0)
+    with pytest.raises(InputError, match="belongs to None"):
+        simulate(search(trials=2), MemoryBook(), storage=storage)
+
+
 def test_one_that_cannot_be_opened_is_one_clear_line(tmp_path):
     nowhere = f"postgresql+psycopg://coablate@/postgres?host={tmp_path}"
     for url in (f"sqlite:///{tmp_path}/no/such/folder/optuna.db", "nonsense://x", nowhere):

@@ -92,6 +92,7 @@ def test_failures_are_told_apart_counted_and_do_not_stop_the_others(store, tmp_p
     assert statuses["none"] == "FINISHED"
 
 
+@pytest.mark.slow
 def test_a_run_without_memory_is_tried_again_with_the_machine_to_itself(store, tmp_path):
     marks = tmp_path / "marks"
     marks.mkdir()
@@ -138,6 +139,7 @@ def test_a_killed_worker_changes_nothing_but_the_time(store, tmp_path, undisturb
     assert list(outcome(tmp_path / "out")["scores"].values()) == list(undisturbed["scores"].values())
 
 
+@pytest.mark.slow
 def test_a_run_that_keeps_killing_its_lane_is_given_up(store, tmp_path):
     said = run(store, tmp_path, faults="none,die,none again", code=1)
     assert "1 lost" in said

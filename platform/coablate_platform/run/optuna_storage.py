@@ -44,8 +44,10 @@ def put(name: str, memory: InMemoryStorage, url: str, owner: str, pruner: BasePr
     storage = open_storage(url)
     with _in_one_line(url):
         if name in optuna.get_all_study_names(storage):
-            theirs = optuna.load_study(study_name=name, storage=storage).user_attrs.get(OWNER)
-            if theirs not in (None, owner):  # none: killed before it could say so
+            found = optuna.load_study(study_name=name, storage=storage)
+            theirs = found.user_attrs.get(OWNER)
+            begun = theirs is None and not found.get_trials(deepcopy=False)  # killed before it could say whose it is
+            if theirs != owner and not begun:
                 raise InputError(f"Optuna storage {url}: its study {name} belongs to {theirs}; choose another storage")
             optuna.delete_study(study_name=name, storage=storage)
         optuna.load_study(study_name=name, storage=memory).set_user_attr(OWNER, owner)

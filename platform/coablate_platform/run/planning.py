@@ -131,10 +131,10 @@ def _check_shapes(search: Search, store: Store) -> None:
     for name, domain in search.space.factors.items():
         for value in (*domain.examples, ()) if isinstance(domain, Subset) else domain.examples:
             try:
-                same = weights(search.config({name: value})) == base
+                same = not isinstance(domain, Placement) and weights(search.config({name: value})) == base
             except Exception:
                 continue  # not with the base's other values; a trial will say so
-            if not same or isinstance(domain, Placement):
+            if not same:
                 raise InputError(
                     f"search {search.name}: a population hands weights on, and factor {name} changes the network's"
                 )
