@@ -1,6 +1,5 @@
 """Carries a search from its first trial to what is confirmed of it."""
 
-from dataclasses import replace
 from pathlib import Path
 
 from coablate_platform.data.store import Store
@@ -9,7 +8,7 @@ from coablate_platform.results.report import findings, write_report
 from coablate_platform.results.trials import TrialBook, best
 from coablate_platform.run.cluster import joined, package_folders
 from coablate_platform.run.loop import Task
-from coablate_platform.run.planning import clips_of, cost_of, latency_of, trial_task
+from coablate_platform.run.planning import clips_of, cost_of, latency_of, trial_run_id, trial_task
 from coablate_platform.run.records import TrialRecord, trial_name
 from coablate_platform.run.search_progress import SearchProgress
 from coablate_platform.run.sweep import Draw, Sweep
@@ -45,14 +44,15 @@ def search(declared: Search, store: Store, plan: StudyPlan, session: Session) ->
             cost["latency"] = latency_of(config, clips_of(config, store, (declared.seed, 0)).shape)
         return cost
 
-    book = TrialBook(session.journal, plan.key, Places.below(session.out, store, session.journal).checkpoints)
+    places = Places.below(session.out, store, session.journal)
+    book = TrialBook(session.journal, plan.key, places.checkpoints)
     earlier = [trial for key in session.command.warm for trial in _earlier(key, plan, session.journal)]
     with session.on(plan):
         sweep = Sweep(
             declared,
             plan.key,
             book,
-            identify=lambda config, lineage: trial_task(declared, config, store, lineage).run_id,
+            identify=lambda config, lineage: trial_run_id(declared, config, store, lineage),
             cost=cost,
             storage=session.command.storage or embedded_storage(session.out),
             earlier=earlier,
@@ -62,7 +62,7 @@ def search(declared: Search, store: Store, plan: StudyPlan, session: Session) ->
         if sweep.exhausted:
             session.console.print(f"All {declared.size} trials are in the journal already.", highlight=False)
         else:
-            _run_trials(declared, sweep, store, plan, session)
+            _run_trials(declared, sweep, places, plan, session)
         write_report(findings(plan, book), book)
     configs = {record.number: sweep.config(record) for record in sweep.records}
     known = [record for record in sweep.records if configs[record.number] is not None]
@@ -91,13 +91,12 @@ def _earlier(key: str, plan: StudyPlan, journal: Journal) -> list[TrialRecord]:
     return TrialBook(journal, other.key).trials()
 
 
-def _run_trials(declared: Search, sweep: Sweep, store: Store, plan: StudyPlan, session: Session) -> None:
+def _run_trials(declared: Search, sweep: Sweep, places: Places, plan: StudyPlan, session: Session) -> None:
     def task_of(draw: Draw) -> Task:
-        return replace(trial_task(declared, draw.config, store), run_id=draw.run_id)
+        return trial_task(declared, draw.config, draw.run_id)
 
     with (
         joined(session.command.address, package_folders()),
         SearchProgress(plan, sweep, session.console) as progress,
     ):
-        places = Places.below(session.out, store, session.journal)
         run_all(declared, Trials(sweep, task_of, declared.size, progress.update), places)

@@ -147,6 +147,7 @@ class _Watch:
         self.stamps: dict[str, object] = {run.run_id: None for run in plan.runs}
         self.records: dict[str, RunRecord] = {}
         self._trials: dict[str, tuple[object, TrialRecord]] = {}
+        self._open: set[str] = set()  # runs of trials that have not ended, though they may pause
 
     def refresh(self, thorough: bool) -> None:
         """Look at every run that is not completed, at one listing a run; ``thorough`` reads it in any case."""
@@ -165,15 +166,16 @@ class _Watch:
         changed = [name for name, stamp in stamps.items() if self._trials.get(name, (None,))[0] != stamp]
         self._trials |= {name: (stamps[name], book.read(name)) for name in changed}
         if changed:
-            self.plan = with_trials(self.plan, [self._trials[name][1] for name in sorted(self._trials)])
+            trials = [self._trials[name][1] for name in sorted(self._trials)]
+            self._open = {trial.run_id for trial in trials if trial.outcome is None}
+            self.plan = with_trials(self.plan, trials)
             self.stamps = {run.run_id: self.stamps.get(run.run_id) for run in self.plan.runs}
 
     def _done(self, run_id: str) -> bool:
         """Whether nothing more will be written: a search does not try a failed run again, but lets members pause."""
         if self.plan.search is None:
             return self._completed(run_id)
-        open_trials = {trial.run_id for _, trial in self._trials.values() if trial.outcome is None}
-        return run_id in self.records and self.records[run_id].state.ended and run_id not in open_trials
+        return run_id in self.records and self.records[run_id].state.ended and run_id not in self._open
 
     def report(self, closing: bool) -> dict[str, bytes]:
         """Return the files that conclude a search, once it has ended."""

@@ -50,8 +50,8 @@ class Dispatcher:
         self._answers: dict[str, asyncio.Queue[dict[str, Any]]] = {}
         self._held: dict[int, str] = {}
         self._nodes: dict[int, str] = {}  # lane -> where it last asked from
-        self._aside: dict[str, str] = {}  # run -> the node that it will have alone
-        self._alone: set[str] = set()  # runs that have, or had, their node alone
+        self._aside: dict[str, str] = {}  # claim -> the node that it will have alone
+        self._alone: set[str] = set()  # claims that have, or had, their node alone
         self._owed: set[str] = set()
         self._stopped: set[str] = set()
         self._ended: dict[str, dict[str, Any]] = {}
@@ -144,7 +144,7 @@ class Dispatcher:
     async def set_aside(self, lane: int, claim: str) -> bool:
         """Keep a run for which there was no memory until it can have its node alone; False where it had it already."""
         if self._held.get(lane) != claim:
-            return True  # another of the lane's workers has said so
+            return True  # it has been said already
         node = self._nodes[lane]
         shared = any(at == node for other, at in self._nodes.items() if other != lane)
         if claim in self._alone or not shared:

@@ -127,9 +127,7 @@ def train(
 def _begin(task: Task, data: Clips, checkpoints: Checkpoints, device: torch.device) -> State:
     config = task.config.training
     check_precision(config, device)
-    model = task.config.model.build(data.shape)
-    initialise(model, task.seed)
-    model = fast_layout(model).to(device)
+    model = new_network(task.config, data.shape, task.seed).to(device)
     scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
     state = State(model=model, optimiser=_optimiser(model, config), scaler=scaler)
     start_streams(task.seed, distributed.rank())
@@ -151,6 +149,13 @@ def check_precision(config: TrainingConfig, device: torch.device) -> None:
     capable = torch.cpu.get_capabilities()
     if config.precision == "fp16" or not (capable.get("avx512_bf16") or capable.get("amx_bf16")):
         raise ValueError(f"training.precision: this CPU has no {config.precision} instructions; use fp32")
+
+
+def new_network(config: RunConfig, shape: ClipShape, seed: tuple[int, int]) -> nn.Module:
+    """Return a run's network as it is before its first step."""
+    model = config.model.build(shape)
+    initialise(model, seed)
+    return fast_layout(model)
 
 
 def fast_layout(model: nn.Module) -> nn.Module:

@@ -13,9 +13,8 @@ from coablate_platform.data.clips import ClipData
 from coablate_platform.data.protocols import for_source, get_protocol
 from coablate_platform.data.store import Store
 from coablate_platform.run.checks import check
-from coablate_platform.run.loop import Task, fast_layout
+from coablate_platform.run.loop import Task, new_network
 from coablate_platform.run.provenance import code_of
-from coablate_platform.run.seeding import initialise
 from coablate_platform.study.config import ClipShape, Description, RunConfig
 from coablate_platform.study.domains import Placement, Subset
 from coablate_platform.study.errors import InputError
@@ -157,9 +156,14 @@ def planned_search(search: Search) -> PlannedSearch:
     )
 
 
-def trial_task(search: Search, config: RunConfig, store: Store, lineage: Sequence[str | int] = ()) -> Task:
+def trial_run_id(search: Search, config: RunConfig, store: Store, lineage: Sequence[str | int]) -> str:
+    """Return the identity of the run that is a trial's training."""
+    return run_id(config, store.fingerprint, (search.seed, SEARCH_SEED), lineage)
+
+
+def trial_task(search: Search, config: RunConfig, identity: str) -> Task:
     """Return the run that is a trial's training."""
-    return task_of(config, store.fingerprint, (search.seed, SEARCH_SEED), lineage)
+    return Task(run_id=identity, config=config, seed=(search.seed, SEARCH_SEED), model_code=code_of(config.model))
 
 
 def _common(study: Study | Search, store: Store, command: dict[str, Any]) -> dict[str, Any]:
@@ -186,17 +190,16 @@ def tasks(study: Study, store: Store) -> list[tuple[Arm, Task]]:
     ]
 
 
-def task_of(config: RunConfig, fingerprint: str, seed: tuple[int, int], lineage: Sequence[str | int] = ()) -> Task:
+def task_of(config: RunConfig, fingerprint: str, seed: tuple[int, int]) -> Task:
     """Return the run of a configuration with (study seed, run seed) on the store with this fingerprint."""
-    identity = run_id(config, fingerprint, seed, lineage)
+    identity = run_id(config, fingerprint, seed)
     return Task(run_id=identity, config=config, seed=seed, model_code=code_of(config.model))
 
 
 def seconds_a_run(config: RunConfig, clips: ClipData) -> float:
     """Estimate a run's training time on this machine from a few timed steps on random clips; loading not included."""
     batch_size = min(config.training.batch_size, clips.sizes["train"])
-    model = fast_layout(config.model.build(clips.shape))
-    initialise(model, (0, 0))
+    model = new_network(config, clips.shape, (0, 0))
     batch = random_batch(clips.shape, batch_size)
     objective = config.model.objective()
     for step in range(1 + TIMED_STEPS):
@@ -222,9 +225,7 @@ def latency_of(config: RunConfig, shape: ClipShape) -> int:
         The fastest of some passes in µs: what else the machine does can only slow one down.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = config.model.build(shape)
-    initialise(model, (0, 0))
-    model = fast_layout(model).to(device).eval()
+    model = new_network(config, shape, (0, 0)).to(device).eval()
     batch = {name: tensor.to(device) for name, tensor in random_batch(shape, 1).items()}
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

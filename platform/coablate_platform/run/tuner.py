@@ -213,16 +213,18 @@ class _Courier(Searcher):  # type: ignore[misc]  # ray is untyped
         if len(self._active) >= max(self._keeper.started, 1):
             return None
         work = self._source.next()
-        if work is not None:
-            run_id = work.task.run_id
-            self._given[run_id] += 1
-            claim = f"{run_id}-{self._given[run_id]}"
-            ray.get(self._dispatcher.offer.remote(claim, run_id, ray.cloudpickle.dumps(work.task)))
+        cell = None if work is None else self._offered(trial_id, work)
         if self._source.exhausted and not self._closed:
             ray.get(self._dispatcher.close.remote())
             self._closed = True
-        if work is None:
-            return Searcher.FINISHED if self._source.exhausted else None
+        return Searcher.FINISHED if cell is None and self._source.exhausted else cell
+
+    def _offered(self, trial_id: str, work: Work) -> dict[str, Any]:
+        """Hand a run to the dispatcher, under a claim of its own each time, and return what Tune's trial is told."""
+        run_id = work.task.run_id
+        self._given[run_id] += 1
+        claim = f"{run_id}-{self._given[run_id]}"
+        ray.get(self._dispatcher.offer.remote(claim, run_id, ray.cloudpickle.dumps(work.task)))
         self._active[trial_id] = (run_id, claim)
         return {"cell": {"claim": claim, "run_id": run_id, "arm": work.arm, "seed": work.task.seed[1]}}
 
