@@ -1,7 +1,7 @@
 """Searches that are cut off, killed, grown or shared: they come back as they were, and nothing else comes with them."""
 
 import pytest
-from curves import FACTORS, SAMPLERS, said, search, simulate
+from curves import FACTORS, NUMBERS, SAMPLERS, said, search, simulate
 from optuna.trial import TrialState
 
 from coablate_platform.run.records import RunState, TrialOutcome
@@ -144,6 +144,23 @@ def test_a_space_may_grow_and_keeps_its_trials():
     outside = [r.number for r in before.records if not 1e-3 <= r.params["training.learning_rate"] <= 1e-2]
     assert outside
     assert all(last.study.trials[number].state is TrialState.FAIL for number in outside)
+
+
+def test_a_factor_added_under_a_condition_has_the_base_value_where_it_would_have_existed():
+    book = MemoryBook()
+    fusion = {"model.fusion": FACTORS["model.fusion"]}
+    reduction = {"model.reduction": Choice(options=(2, 4, 8), when={"model.fusion": ("mmtm",)})}
+    before, simulation = simulate(search(space=Space(NUMBERS | fusion), trials=10), book)
+    simulation.run()
+    grown, simulation = simulate(search(space=Space(NUMBERS | fusion | reduction), trials=20), book)
+    simulation.run()
+    assert grown.records[:10] == before.records
+    of_mmtm = [record.number for record in before.records if record.params["model.fusion"] == "mmtm"]
+    assert of_mmtm
+    for record in before.records:
+        trial = grown.study.trials[record.number]
+        assert trial.params.get("model.reduction") == (4 if record.number in of_mmtm else None)
+        assert trial.state is not TrialState.FAIL
 
 
 def test_a_grown_grid_tries_what_is_new():

@@ -328,7 +328,7 @@ class Sweep:
 
     def _known(self, record: TrialRecord) -> Known:
         """Return a trial's parameters; of factors that were added since, it has the base's."""
-        return Known(record.params, otherwise=self._given[0])
+        return Known(record.params, otherwise=self._search.unvaried)
 
     def _rebuilt(self, name: str, storage: str | None, earlier: Sequence[TrialRecord]) -> optuna.Study:
         """Return Optuna's study as the book tells it."""

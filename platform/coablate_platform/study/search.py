@@ -1,5 +1,6 @@
 """The declared search: a base configuration, what may vary, how to look, and what is confirmed at the end."""
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
@@ -129,6 +130,19 @@ class Search:
             if point_ not in given:
                 given.append(point_)
         return given
+
+    @functools.cached_property
+    def unvaried(self) -> dict[str, Plain]:
+        """Parameters of the base's values, whether or not their factors exist in it.
+
+        A trial from before a factor was added ran with the base's value, also where the base does not meet the
+        factor's condition.
+        """
+        found: dict[str, Plain] = {}
+        for name, value in self.varied(self.base).items():
+            with contextlib.suppress(InputError):  # outside the factor: such trials keep their place, and teach nothing
+                found |= self.space.factors[name].encode(name, value)
+        return found
 
     @property
     def size(self) -> int:
