@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from coablate_platform.results.statistics import holm, paired_difference, summarise
+from coablate_platform.results.statistics import holm, paired_difference, rank_correlation, summarise
 
 
 def test_mean_and_sample_deviation() -> None:
@@ -53,3 +53,11 @@ def test_holm_by_hand() -> None:
     assert holm({"a": 0.01, "b": 0.04, "c": 0.03}) == pytest.approx({"a": 0.03, "b": 0.06, "c": 0.06})
     assert holm({"a": 0.6, "b": 0.9}) == {"a": 1.0, "b": 1.0}
     assert holm({}) == {}
+
+
+def test_rank_correlation_by_hand() -> None:
+    """ρ = 1 − 6 Σd² / (n (n² − 1)) without ties."""
+    assert rank_correlation([1, 2, 3, 4], [10, 30, 20, 40]) == pytest.approx(1 - 6 * 2 / 60)
+    assert rank_correlation([1, 2, 3], [9, 4, 1]) == pytest.approx(-1)
+    assert rank_correlation([1, 2], [1, 2]) is None
+    assert rank_correlation([1, 1, 1], [1, 2, 3]) is None

@@ -5,8 +5,10 @@ import io
 from dataclasses import replace
 
 import pytest
-from curves import METRIC, search, simulate
+from curves import FACTORS, METRIC, search, simulate
+from matplotlib.image import imread
 from rich.console import Console
+from scipy import stats
 
 from coablate_model.hcn import LAYERS
 from coablate_model.placement import RGB_SITES, Site
@@ -224,6 +226,39 @@ def test_a_report_of_nothing_is_a_report(tmp_path):
     book = DiskBook(Journal(str(tmp_path)), "curves-000000")
     write_report(findings(plan_of(declared), book), book)
     assert "0 of 60 trials" in (tmp_path / "studies" / book.key / "report" / "report.html").read_text()
+
+
+def test_the_report_says_what_the_rungs_foretold(tmp_path):
+    declared, book, sweep = searched(tmp_path)
+    found = findings(plan_of(declared), book)
+    assert list(found.foresight) == [1, 3, 9]  # the last epoch foretells nothing
+    ended = [record for record in sweep.records if record.outcome is TrialOutcome.COMPLETE]
+    after = [book.epochs(record.run_id)[8].metrics[METRIC] for record in ended]
+    assert len(ended) > 3
+    expected = stats.spearmanr(after, [record.values[0] for record in ended]).statistic
+    assert found.foresight[9] == pytest.approx(expected)
+    write_report(found, book)
+    html = (tmp_path / "studies" / book.key / "report" / "report.html").read_text()
+    assert f"<tr><td>9</td><td>{expected:+.2f}</td></tr>" in html
+
+
+def test_without_rungs_the_report_is_silent_of_them(tmp_path):
+    declared, book, _ = searched(tmp_path, stopping=Stopping(rule="none"))
+    found = findings(plan_of(declared), book)
+    assert found.foresight == {}
+    write_report(found, book)
+    html = (tmp_path / "studies" / book.key / "report" / "report.html").read_text()
+    assert "rank correlation" not in html
+
+
+def test_the_heat_map_shows_what_all_trials_had_early_and_what_some_ended_with(tmp_path):
+    heights = []
+    space = Space({"model.placement": SITES, "training.learning_rate": FACTORS["training.learning_rate"]})
+    for rule in ("asha", "none"):
+        declared, book, _ = searched(tmp_path / rule, space=space, stopping=Stopping(rule=rule))
+        write_report(findings(plan_of(declared), book), book)
+        heights.append(len(imread(tmp_path / rule / "studies" / book.key / "report" / "placement.png")))
+    assert heights[0] == pytest.approx(2 * heights[1], rel=0.1)
 
 
 def test_rungs_are_where_successive_halving_decides():

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from coablate_platform.results.importance import Importance, importances
-from coablate_platform.results.search_figures import draw_search
+from coablate_platform.results.importance import Importance, importances, scores_of
+from coablate_platform.results.search_figures import draw_search, rung_epochs
+from coablate_platform.results.statistics import rank_correlation
 from coablate_platform.results.trials import TrialBook, best, common_epoch
 from coablate_platform.run.records import EpochReport, TrialRecord, drawn_text
 from coablate_platform.study.plan import StudyPlan
@@ -44,6 +45,9 @@ class Findings:
         epoch: the last that all trials reached.
         early: importances after it.
         late: importances among completed trials.
+        foresight: epoch of each rung -> how the completed trials' order there agrees with that at their end
+            (Spearman's ρ); None where too few say nothing.
+        reports: run id -> what it reported.
     """
 
     plan: StudyPlan
@@ -52,6 +56,7 @@ class Findings:
     epoch: int
     early: Sequence[Importance]
     late: Sequence[Importance]
+    foresight: dict[int, float | None]
     reports: dict[str, Sequence[EpochReport]]
 
 
@@ -67,8 +72,21 @@ def findings(plan: StudyPlan, book: TrialBook) -> Findings:
         epoch=common_epoch(trials),
         early=importances(trials, reports, metric, common_epoch(trials)),
         late=importances(trials, reports, metric, None),
+        foresight={
+            epoch: _foresight(trials, reports, metric, epoch)
+            for epoch in rung_epochs(plan.search)
+            if plan.search is not None and epoch < plan.search.epochs
+        },
         reports=reports,
     )
+
+
+def _foresight(
+    trials: Sequence[TrialRecord], reports: dict[str, Sequence[EpochReport]], metric: str, epoch: int
+) -> float | None:
+    there, end = scores_of(trials, reports, metric, epoch), scores_of(trials, reports, metric, None)
+    both = sorted(there.keys() & end.keys())
+    return rank_correlation([there[number] for number in both], [end[number] for number in both])
 
 
 def write_report(found: Findings, book: TrialBook) -> None:
@@ -100,6 +118,12 @@ _POPULATION = (
 )
 
 
+_FORESIGHT = (
+    "Spearman's ρ among completed trials; those given up have no end to compare with. Where it is near 0, trials were "
+    "given up by chance: let them train longer before they are compared (the search's <code>Stopping(grace=…)</code>)."
+)
+
+
 def _html(found: Findings, figures: dict[str, bytes]) -> str:
     plan = found.plan
     assert plan.search is not None
@@ -128,6 +152,8 @@ def _html(found: Findings, figures: dict[str, bytes]) -> str:
         if (content := figures.get(f"{name}.svg")) is not None:
             image = base64.b64encode(content).decode()
             parts.append(f'<h2>{title}</h2><img alt="{title}" src="data:image/svg+xml;base64,{image}">')
+        if name == "curves" and any(rho is not None for rho in found.foresight.values()):
+            parts += [_rungs(found), f'<p class="note">{_FORESIGHT}</p>']
     failed = [(str(trial.number), trial.reason) for trial in found.trials if trial.reason]
     if failed:
         parts += ["<h2>Failed trials</h2>", _table(("trial", "reason"), failed)]
@@ -147,6 +173,11 @@ def _best(found: Findings) -> str:
         for trial in found.best
     ]
     return _table(("trial", f"validation {found.plan.metric} %", *found.plan.search.costs, "parameters"), rows)
+
+
+def _rungs(found: Findings) -> str:
+    rows = [(str(epoch), "–" if rho is None else f"{rho:+.2f}") for epoch, rho in found.foresight.items()]
+    return _table(("compared after epoch", "rank correlation with the end"), rows)
 
 
 def _importance(importance: Sequence[Importance]) -> str:

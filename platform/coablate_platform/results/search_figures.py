@@ -46,6 +46,10 @@ def draw_search(
     judged = [trial for trial in trials if trial.values]
     epoch = common_epoch(trials)
     early, label = _early(plan, trials, reports, epoch), f"validation {plan.metric} % after epoch {epoch}"
+    panels = {label: early}
+    if epoch < plan.search.epochs:
+        ended = [trial for trial in judged if trial.outcome is TrialOutcome.COMPLETE]
+        panels[f"validation {plan.metric} % of completed trials"] = ended
     if not judged:
         return {}
     order = [found.parameter for found in importance]
@@ -58,7 +62,7 @@ def draw_search(
         "interaction": lambda: _interaction(early, names, label),
         "parallel": lambda: _parallel(plan, judged, names),
         "pareto": lambda: _pareto(plan, judged),
-        "placement": lambda: _placement(plan, early, label),
+        "placement": lambda: _placement(plan, panels),
     }
     files: dict[str, bytes] = {}
     with mpl.rc_context(STYLE):
@@ -229,32 +233,46 @@ def _pareto(plan: StudyPlan, trials: Sequence[TrialRecord]) -> Figure | None:
     return figure
 
 
-def _placement(plan: StudyPlan, trials: Sequence[TrialRecord], label: str) -> Figure | None:
-    """For each pair of stages the mean value of the trials with a site there, over the diagram of the two streams."""
+def _placement(plan: StudyPlan, compared: Mapping[str, Sequence[TrialRecord]]) -> Figure | None:
+    """For each pair of stages the mean value of the trials with a site there, over the diagram of the two streams.
+
+    Args:
+        plan: the search's.
+        compared: label -> trials whose values can be compared; a panel each.
+    """
     field = next(iter(plan.search.placements), None) if plan.search else None
-    if plan.search is None or field is None:
+    panels = {label: trials for label, trials in compared.items() if trials}
+    if plan.search is None or field is None or not panels:
         return None
     (first, ahead), (second, behind) = plan.search.placements[field].items()
-    values: dict[tuple[int, int], list[float]] = {}
-    for trial in trials:
-        for site in trial.changes.get(field, []):
-            where = (behind.index(site[second]), ahead.index(site[first]))
-            values.setdefault(where, []).append(100 * trial.values[0])
-    means = np.full((len(behind), len(ahead)), np.nan)
-    for where, found in values.items():
-        means[where] = np.mean(found)
-    figure, axes = _plain(1.5 + 0.75 * len(ahead), 1.4 + 0.6 * len(behind))
-    shown = axes.imshow(means, cmap="viridis", aspect="auto")
-    for (row, column), found in values.items():
-        axes.text(column, row, f"{np.mean(found):.1f}\nn = {len(found)}", ha="center", va="center", fontsize=6, **_BOX)
-    axes.set_xticks(range(len(ahead)), ahead, rotation=30, ha="right")
-    axes.set_yticks(range(len(behind)), behind)
-    axes.set_xlabel(f"{first} stream →")
-    axes.set_ylabel(f"← {second} stream")
-    figure.colorbar(shown, label=f"mean {label}")
-    none = [100 * trial.values[0] for trial in trials if not trial.changes.get(field, [])]
-    figure.suptitle(f"without a site: {np.mean(none):.1f} % (n = {len(none)})" if none else "", fontsize=8)
+    size = (1.5 + 0.75 * len(ahead), (1.4 + 0.6 * len(behind)) * len(panels))
+    figure = Figure(figsize=size, layout="constrained")
+    rows = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
+    for axes, (label, trials) in zip(rows, panels.items(), strict=True):
+        values: dict[tuple[int, int], list[float]] = {}
+        for trial in trials:
+            for site in trial.changes.get(field, []):
+                where = (behind.index(site[second]), ahead.index(site[first]))
+                values.setdefault(where, []).append(100 * trial.values[0])
+        _heat(axes, (len(behind), len(ahead)), values, f"mean {label}")
+        axes.set_xticks(range(len(ahead)), ahead, rotation=30, ha="right")
+        axes.set_yticks(range(len(behind)), behind)
+        axes.set_ylabel(f"← {second} stream")
+        none = [100 * trial.values[0] for trial in trials if not trial.changes.get(field, [])]
+        axes.set_title(f"without a site: {np.mean(none):.1f} % (n = {len(none)})" if none else "", fontsize=8)
+    rows[-1].set_xlabel(f"{first} stream →")
     return figure
+
+
+def _heat(axes: Axes, shape: tuple[int, int], values: Mapping[tuple[int, int], Sequence[float]], label: str) -> None:
+    """Colour each (row, column) by the mean of its values, and write it there with how many there are."""
+    means = np.full(shape, np.nan)
+    for place, found in values.items():
+        means[place] = np.mean(found)
+        text = f"{means[place]:.1f}\nn = {len(found)}"
+        axes.text(place[1], place[0], text, ha="center", va="center", fontsize=6, **_BOX)
+    shown = axes.imshow(means, cmap="viridis", aspect="auto")
+    axes.figure.colorbar(shown, ax=axes, label=label)
 
 
 _BOX: Any = {"bbox": {"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 1}}

@@ -68,6 +68,13 @@ def paired_difference(values: Mapping[int, float], reference: Mapping[int, float
     return PairedDifference(n=n, effect=effect, low=effect - half, high=effect + half, p=p)
 
 
+def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float | None:
+    """Return Spearman's ρ of pairs, from −1 to 1; None for fewer than three, or where one side does not vary."""
+    if len(first) < 3 or len(set(first)) < 2 or len(set(second)) < 2:
+        return None
+    return float(stats.spearmanr(first, second).statistic)
+
+
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     """Adjust p-values of one family of comparisons (Holm 1979, step-down)."""
     adjusted: dict[str, float] = {}
