@@ -41,6 +41,7 @@ TrackingOption = Annotated[str | None, typer.Option("--tracking", help="MLflow t
 GpusOption = Annotated[str | None, typer.Option("--gpus", help="GPUs a worker holds: a number, a share, or fit.")]
 TrialsOption = Annotated[int | None, typer.Option("--trials", help="How many trials a search draws.", min=1)]
 SamplerOption = Annotated[str | None, typer.Option("--sampler", help="Who draws a search's trials: tpe, random …")]
+GraceOption = Annotated[int | None, typer.Option("--grace", help="Epochs before a trial may be given up.", min=1)]
 StorageOption = Annotated[str | None, typer.Option("--storage", help="URL of Optuna's storage; default: embedded.")]
 WarmOption = Annotated[list[str] | None, typer.Option("--warm", help="Learn from an earlier search in the folder.")]
 MixedOption = Annotated[bool, typer.Option("--mixed", help="Allow runs of different code or package versions.")]
@@ -60,6 +61,7 @@ def run(
     gpus: GpusOption = None,
     trials: TrialsOption = None,
     sampler: SamplerOption = None,
+    grace: GraceOption = None,
     storage: StorageOption = None,
     warm: WarmOption = None,
 ) -> None:
@@ -77,6 +79,7 @@ def run(
         gpus=gpus,
         trials=trials,
         sampler=sampler,
+        grace=grace,
         storage=storage,
         warm=tuple(warm or ()),
     )
@@ -100,13 +103,22 @@ def plan(
     set_: SetOption = None,
     trials: TrialsOption = None,
     sampler: SamplerOption = None,
+    grace: GraceOption = None,
 ) -> None:
     """Show a study's arms and seeds, or what a search varies, with sizes and estimated time; start nothing."""
     from coablate_platform import driver
     from coablate_platform.views import plan_view
 
-    overrides = tuple(set_ or ())
-    command = _command(study, data, protocol=protocol, seeds=seeds, overrides=overrides, trials=trials, sampler=sampler)
+    command = _command(
+        study,
+        data,
+        protocol=protocol,
+        seeds=seeds,
+        overrides=tuple(set_ or ()),
+        trials=trials,
+        sampler=sampler,
+        grace=grace,
+    )
     console.print(plan_view(driver.prepare(command)))
 
 

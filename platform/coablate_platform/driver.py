@@ -51,8 +51,8 @@ def prepare(command: Command) -> Prepared:
     if command.gpus is not None:
         study = replace(study, resources=replace(study.resources, gpus=Resources.parse_gpus(command.gpus)))
     if isinstance(study, Search):
-        study = study.draw(trials=command.trials, sampler=command.sampler)
-    elif given := [name for name in ("trials", "sampler", "storage", "warm") if getattr(command, name)]:
+        study = study.draw(trials=command.trials, sampler=command.sampler, grace=command.grace)
+    elif given := [name for name in ("trials", "sampler", "grace", "storage", "warm") if getattr(command, name)]:
         raise InputError(f"--{given[0]}: only a search draws trials; study {study.name} declares its arms")
     store = Store.open(command.data)
     study = resolve(study, store)

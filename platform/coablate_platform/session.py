@@ -29,6 +29,7 @@ class Command:
         gpus: what a worker holds of them, a number or ``fit``; None: as the study says.
         trials: how many a search draws; None: as it declares.
         sampler: who draws them; None: as it declares.
+        grace: epochs before a trial may be given up; None: as it declares.
         storage: URL of Optuna's storage; None: an SQLite file in the results folder.
         warm: earlier searches in the results folder to learn from, by name or key.
     """
@@ -43,6 +44,7 @@ class Command:
     gpus: str | None = None
     trials: int | None = None
     sampler: str | None = None
+    grace: int | None = None
     storage: str | None = None
     warm: tuple[str, ...] = ()
 

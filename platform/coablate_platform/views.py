@@ -36,8 +36,9 @@ def _search_view(plan: StudyPlan, search: Search, store: Store) -> RenderableTyp
     rows = [(name, str(domain)) for name, domain in search.space.factors.items()]
     seconds = seconds_a_run(search.base, clips_of(search.base, store, (search.seed, 0)))
     epochs, confirmed = search.base.training.epochs, (search.confirm + 1) * search.seeds
+    since = "" if search.stopping.rule == "none" else f" from epoch {search.stopping.grace} on"
     text = (
-        f"{search.size} trials by {search.sampler}, stopping rule {search.stopping.rule}; then the best "
+        f"{search.size} trials by {search.sampler}, stopping rule {search.stopping.rule}{since}; then the best "
         f"{search.confirm} and the base over {search.seeds} seeds ({confirmed} runs of {epochs} epochs); a run of the "
         f"base takes about {_minutes(seconds)} of one worker's time on this machine, without data loading: at most "
         f"{_minutes(seconds * (search.size + confirmed))} in all"

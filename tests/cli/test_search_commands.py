@@ -46,6 +46,7 @@ def test_a_search_that_makes_no_sense_is_one_clear_line(refused, store, tmp_path
         (("--set", "data.validation=none"), ("trials are judged by validation",)),
         (("--sampler", "tpee"), ("no sampler 'tpee'", "did you mean 'tpe'?")),
         (("--sampler", "grid"), ("factor model.floor is a range of real numbers",)),
+        (("--grace", 0), ("--grace",)),
     ],
 )
 def test_what_a_search_cannot_run_with_is_refused(refused, store, words, says):
@@ -53,7 +54,14 @@ def test_what_a_search_cannot_run_with_is_refused(refused, store, words, says):
 
 
 def test_options_of_searches_are_none_of_studies(refused, store):
-    refused("plan", "smoke", "--data", store.uri, "--trials", 3, says=("--trials: only a search draws trials",))
+    for option in ("--trials", "--grace"):
+        refused("plan", "smoke", "--data", store.uri, option, 3, says=(f"{option}: only a search draws trials",))
+
+
+def test_where_no_trial_is_given_up_there_is_no_grace(refused, store, tmp_path):
+    (tmp_path / "mine.py").write_text(f"{HEAD}STUDY = replace(GIVEN, stopping=Stopping(rule='none'))\n")
+    words = ("plan", tmp_path / "mine.py", "--data", store.uri, "--grace", 3)
+    refused(*words, says=("--grace: search lambda_r gives no trial up",))
 
 
 def test_a_storage_that_cannot_be_opened_is_one_clear_line(refused, store, tmp_path):
@@ -67,10 +75,10 @@ def test_an_earlier_search_must_be_there(refused, store, tmp_path):
 
 
 def test_what_varies_is_shown(coablate, store):
-    answer = coablate("plan", "placement", "--data", store.uri, "--trials", 7)
+    answer = coablate("plan", "placement", "--data", store.uri, "--trials", 7, "--grace", 5)
     assert answer.code == 0
     assert "0 to 3 sites over Mixed_3c … Mixed_5c × conv4 … fc7" in answer.out
-    assert "7 trials by tpe, stopping rule asha" in answer.out
+    assert "7 trials by tpe, stopping rule asha from epoch 5 on" in answer.out
 
 
 @pytest.mark.parametrize("command", ["best", "importance", "report"])

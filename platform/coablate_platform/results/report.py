@@ -120,7 +120,7 @@ _POPULATION = (
 
 _FORESIGHT = (
     "Spearman's ρ among completed trials; those given up have no end to compare with. Where it is near 0, trials were "
-    "given up by chance: let them train longer before they are compared (the search's <code>Stopping(grace=…)</code>)."
+    "given up by chance: let them train longer before they are compared (<code>--grace</code>)."
 )
 
 

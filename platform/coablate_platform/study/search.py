@@ -168,16 +168,21 @@ class Search:
                 raise InputError(f"{path}: search {self.name} varies {clash[0]}; only what all trials share can be set")
         return dataclasses.replace(self, base=apply(self.base, changes), seeds=seeds or self.seeds)
 
-    def draw(self, trials: int | None = None, sampler: str | None = None) -> "Search":
-        """Return the search with another number of trials, or another sampler, where one is given.
+    def draw(self, trials: int | None = None, sampler: str | None = None, grace: int | None = None) -> "Search":
+        """Return the search with another number of trials, another sampler, or another grace, where one is given.
 
         Raises:
-            InputError: no such sampler, or it does not go together with the space.
+            InputError: no such sampler, it does not go together with the space, or no trial is ever given up.
         """
         if sampler is not None and sampler not in SAMPLERS:
             raise InputError(f"--sampler: no sampler {sampler!r}{did_you_mean(sampler, SAMPLERS)}")
+        if grace is not None and self.stopping.rule == "none":
+            raise InputError(f"--grace: search {self.name} gives no trial up, its stopping rule is 'none'")
         return dataclasses.replace(
-            self, trials=self.trials if trials is None else trials, sampler=cast(Any, sampler or self.sampler)
+            self,
+            trials=self.trials if trials is None else trials,
+            sampler=cast(Any, sampler or self.sampler),
+            stopping=self.stopping if grace is None else dataclasses.replace(self.stopping, grace=grace),
         )
 
     def confirmation(self, best: Mapping[str, RunConfig]) -> Study:
