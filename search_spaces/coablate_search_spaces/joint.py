@@ -1,4 +1,7 @@
-"""All of it together: placement with λ and r per site, whether TIAM and MFFM stand, and the learning rate."""
+"""All of it together: DSFM's placement with λ and r per site, whether TIAM and MFFM stand, and the learning rate.
+
+MMTM, which has neither λ nor r, is compared in ``modules``.
+"""
 
 from coablate_model.placement import DSFM1, DSFM2
 from coablate_platform.study.domains import Choice, Float
@@ -13,7 +16,6 @@ STUDY = Search(
     base=apply(BASE, {"model.placement": (own(DSFM1), own(DSFM2))}),
     space=Space(
         {
-            "model.fusion": Choice(options=("dsfm", "mmtm")),
             "model.placement": placements(
                 3,
                 channels=Choice(options=(16, 32, 64, 128, 256)),
