@@ -36,11 +36,12 @@ def _search_view(plan: StudyPlan, search: Search, store: Store) -> RenderableTyp
     rows = [(name, str(domain)) for name, domain in search.space.factors.items()]
     seconds = seconds_a_run(search.base, clips_of(search.base, store, (search.seed, 0)))
     epochs, confirmed = search.base.training.epochs, (search.confirm + 1) * search.seeds
-    since = "" if search.stopping.rule == "none" else f" from epoch {search.stopping.grace} on"
+    grace, judged = search.stopping.grace, search.stopping.rule != "none" and search.stopping.grace < epochs
+    rule = f"stopping rule {search.stopping.rule} from epoch {grace} on" if judged else "no trial given up"
     text = (
-        f"{search.size} trials by {search.sampler}, stopping rule {search.stopping.rule}{since}; then the best "
-        f"{search.confirm} and the base over {search.seeds} seeds ({confirmed} runs of {epochs} epochs); a run of the "
-        f"base takes about {_minutes(seconds)} of one worker's time on this machine, without data loading: at most "
+        f"{search.size} trials by {search.sampler}, {rule}; then the best {search.confirm} and the base over "
+        f"{search.seeds} seeds ({confirmed} runs of {epochs} epochs); a run of the base takes about "
+        f"{_minutes(seconds)} of one worker's time on this machine, without data loading: at most "
         f"{_minutes(seconds * (search.size + confirmed))} in all"
     )
     return Group(_table(f"{plan.title} — {plan.protocol}", ("factor", "values"), rows), Text(text))

@@ -81,6 +81,11 @@ def test_what_varies_is_shown(coablate, store):
     assert "7 trials by tpe, stopping rule asha from epoch 5 on" in answer.out
 
 
+def test_a_grace_of_the_whole_budget_gives_no_trial_up(coablate, store):
+    answer = coablate("plan", "placement", "--data", store.uri, "--trials", 7, "--grace", 1000)
+    assert "7 trials by tpe, no trial given up; then" in answer.out
+
+
 @pytest.mark.parametrize("command", ["best", "importance", "report"])
 def test_a_folder_without_a_search_has_none_to_show(refused, tmp_path, command):
     refused(command, tmp_path, says=("holds no study",))

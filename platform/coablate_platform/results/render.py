@@ -78,8 +78,9 @@ def caption(table: Table) -> list[str]:
         f"study {plan.key}.",
     ]
     if plan.concludes:
-        lines.append(f"The arms are the best trials of {plan.concludes} by validation, and its base:")
-        lines += [f"{row.arm}: {_drawn(row)}." for row in table.rows if row.difference]
+        chosen = [f"{row.arm}: {_drawn(row)}." for row in table.rows if row.difference]
+        told = f"The arms are the best trials of {plan.concludes} by validation, and its base:"
+        lines += [told, *chosen] if chosen else [f"No trial of {plan.concludes} came to its end but its base."]
     if table.protocols and not table.comparable:
         lines.append(f"Published values are of other data than {plan.protocol} and not comparable with the measured.")
     if table.mixture:

@@ -86,7 +86,9 @@ def tabulate(plan: StudyPlan, records: dict[str, RunRecord], allow_mixed: bool =
         raise InputError(f"study {plan.key} is a search: its trials are no table, its confirmation is one")
     mixture = _mixture(plan, records)
     if mixture and not allow_mixed:
-        raise InputError(f"study {plan.key} mixes versions, allow it explicitly or run these cells again: {mixture}")
+        raise InputError(
+            f"study {plan.key} mixes versions: {mixture}; --mixed takes them into one table and says so in its caption"
+        )
     values = {arm.name: _values(plan, records, arm.name) for arm in plan.arms}
     reference = values[plan.reference]
     paired = {name: paired_difference(own, reference) for name, own in values.items() if name != plan.reference}
