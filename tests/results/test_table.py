@@ -5,6 +5,7 @@ import io
 import json
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,20 @@ def test_mixed_versions_are_refused_by_cell(plan: StudyPlan, journal: Journal, t
     table = build_table(plan, journal, allow_mixed=True)
     assert [row.summary.n for row in table.rows] == [3, 3, 3]
     assert "Mixed versions, allowed by request: code " in render(table, "md")
+
+
+def test_a_confirmation_says_what_its_arms_drew_or_that_there_are_none(plan: StudyPlan, journal: Journal) -> None:
+    concluding = replace(plan, concludes="lambda_r-0a1676")
+    assert "The arms are the best trials of lambda_r-0a1676" in render(build_table(concluding, journal), "md")
+    reference = plan.reference
+    alone = replace(
+        concluding,
+        arms=tuple(arm for arm in plan.arms if arm.name == reference),
+        runs=tuple(run for run in plan.runs if run.arm == reference),
+    )
+    text = render(build_table(alone, journal), "md")
+    assert "No trial of lambda_r-0a1676 came to its end but its base." in text
+    assert "The arms are" not in text
 
 
 def test_versions_of_failed_runs_do_not_matter(plan: StudyPlan, journal: Journal, train: Train) -> None:
