@@ -18,7 +18,7 @@ from coablate_platform.results.report import findings, write_report
 from coablate_platform.results.search_figures import rung_epochs
 from coablate_platform.results.trials import TrialBook, best, with_trials
 from coablate_platform.run.planning import planned_search
-from coablate_platform.run.records import EpochReport, RunState, TrialOutcome, trial_name
+from coablate_platform.run.records import EpochReport, RunState, TrialOutcome, drawn_text, trial_name
 from coablate_platform.run.search_progress import SearchProgress
 from coablate_platform.run.simulation import MemoryBook
 from coablate_platform.study.domains import Choice, Float, Placement
@@ -179,6 +179,7 @@ def test_the_report_needs_nothing_else_and_shows_every_figure(tmp_path, costs):
     assert html.count("data:image/svg+xml;base64,") == len(names)
     assert 'src="http' not in html
     assert f"{found.best[0].number}</td>" in html
+    assert f"Sampler {declared.sampler}," in html
     with (folder / "trials.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [int(row["trial"]) for row in rows] == list(range(40))
@@ -197,6 +198,26 @@ def test_what_the_terminal_shows_names_trials_and_parameters(tmp_path):
     assert f"after epoch {found.epoch}, all trials" in said
     assert found.epoch == min(trial.epoch for trial in book.trials() if trial.values)
     assert f"{found.early[0].fanova:.3f}" in said
+
+
+def test_the_report_names_every_sampler_that_drew(tmp_path):
+    searched(tmp_path, trials=12, sampler="random")
+    declared, book, _ = searched(tmp_path, trials=16)
+    write_report(findings(plan_of(replace(declared, sampler="nsga2")), book), book)
+    folder = tmp_path / "studies" / book.key / "report"
+    assert "Sampler random, then tpe," in (folder / "report.html").read_text()
+    with (folder / "trials.csv").open() as file:
+        assert [row["sampler"] for row in csv.DictReader(file)] == ["", *["random"] * 11, *["tpe"] * 4]
+
+
+def test_a_site_is_written_by_the_stages_that_it_joins(tmp_path):
+    _, book, _ = searched(tmp_path, space=Space({"model.placement": SITES}), sampler="random", trials=20)
+    placed = next(trial for trial in book.trials() if len(trial.changes["model.placement"]) == 1)
+    site = placed.changes["model.placement"][0]
+    stages = f"[(rgb {site['rgb']}, skeleton {site['skeleton']}, channels {site['channels']})]"
+    assert drawn_text(placed) == f"model.placement={stages}"
+    refused = replace(placed, changes={}, params={"training.learning_rate": 0.123456, "model.tiam": True})
+    assert drawn_text(refused) == "training.learning_rate=0.1235, model.tiam=True"
 
 
 @pytest.mark.parametrize("terminal", [False, True])

@@ -90,7 +90,7 @@ def test_the_base_is_the_first_trial_and_points_come_next():
     simulation.run()
     assert sweep.records[0].params == {"training.learning_rate": 2e-3, "model.fusion": "dsfm", "model.floor": 0.5}
     assert sweep.records[1].params == point
-    assert [record.sampled for record in sweep.records] == [False, False, True, True]
+    assert [record.sampler for record in sweep.records] == ["", "", "tpe", "tpe"]
 
 
 def test_diverged_runs_are_failed_trials_and_the_search_goes_on():

@@ -53,6 +53,18 @@ def test_on_one_lane_being_cut_off_changes_nothing(sampler):
     assert said(sweep) == said(whole)
 
 
+def test_another_sampler_goes_on_with_its_own_sequence():
+    numbers = {"space": Space(NUMBERS), "stopping": Stopping(rule="none")}
+    alone, simulation = simulate(search(sampler="qmc", trials=6, **numbers), MemoryBook(), lanes=1)
+    simulation.run()
+    book = MemoryBook()
+    for sampler, trials in (("random", 8), ("qmc", 13), ("random", 15)):
+        sweep, simulation = simulate(search(sampler=sampler, trials=trials, **numbers), book, lanes=1)
+        simulation.run()
+    assert [record.sampler for record in sweep.records] == ["", *["random"] * 7, *["qmc"] * 5, *["random"] * 2]
+    assert [record.params for record in sweep.records[8:13]] == [record.params for record in alone.records[1:]]
+
+
 class KilledError(Exception):
     """The process is killed."""
 

@@ -12,6 +12,7 @@ from typing import Any
 from coablate_platform.results.journal import Journal
 from coablate_platform.results.statistics import PairedDifference
 from coablate_platform.results.table import Row, Table
+from coablate_platform.run.records import changes_text
 from coablate_platform.study.errors import InputError, did_you_mean
 
 _NONE = "–"
@@ -78,7 +79,7 @@ def caption(table: Table) -> list[str]:
         f"study {plan.key}.",
     ]
     if plan.concludes:
-        chosen = [f"{row.arm}: {_drawn(row)}." for row in table.rows if row.difference]
+        chosen = [f"{row.arm}: {changes_text(row.difference)}." for row in table.rows if row.difference]
         told = f"The arms are the best trials of {plan.concludes} by validation, and its base:"
         lines += [told, *chosen] if chosen else [f"No trial of {plan.concludes} came to its end but its base."]
     if table.protocols and not table.comparable:
@@ -214,19 +215,6 @@ def _raw(table: Table, row: Row) -> dict[str, Any]:
 def _digits(value: float | None) -> float | None:
     """Keep twelve digits: the others differ between versions of scipy and say nothing."""
     return None if value is None else float(f"{value:.12g}")
-
-
-def _drawn(row: Row) -> str:
-    return ", ".join(f"{name}={_plain(value)}" for name, value in row.difference.items())
-
-
-def _plain(value: Any) -> str:
-    """Write a canonical value in one line: a site as its fields, numbers in few digits."""
-    if isinstance(value, dict):
-        return f"({', '.join(f'{name} {_plain(part)}' for name, part in value.items() if part is not None)})"
-    if isinstance(value, list):
-        return f"[{', '.join(map(_plain, value))}]"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _mean(row: Row) -> str:

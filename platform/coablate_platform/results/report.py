@@ -103,11 +103,11 @@ def _csv(found: Findings) -> str:
     parameters = list(dict.fromkeys(name for trial in found.trials for name in trial.params))
     values = [found.plan.metric, *found.plan.search.costs]
     writer = csv.writer(sink)
-    writer.writerow(["trial", "outcome", "epoch", *values, *parameters, "run_id", "parent", "reason"])
+    writer.writerow(["trial", "outcome", "epoch", *values, *parameters, "sampler", "run_id", "parent", "reason"])
     for trial in found.trials:
         own = list(trial.values) + [""] * (len(values) - len(trial.values))
         drawn = [trial.params.get(name, "") for name in parameters]
-        came = [trial.run_id, trial.origin.get("parent", ""), trial.reason]
+        came = [trial.sampler, trial.run_id, trial.origin.get("parent", ""), trial.reason]
         writer.writerow([trial.number, trial.outcome or "open", trial.epoch, *own, *drawn, *came])
     return sink.getvalue()
 
@@ -130,9 +130,10 @@ def _html(found: Findings, figures: dict[str, bytes]) -> str:
     counts = Counter(str(trial.outcome or "open") for trial in found.trials)
     told = ", ".join(f"{count} {outcome}" for outcome, count in counts.most_common())
     rule, planned = plan.search.stopping["rule"], max(plan.search.trials, len(found.trials))
+    samplers = dict.fromkeys(trial.sampler for trial in found.trials if trial.sampler) or [plan.search.sampler]
     parts = [
         f"<h1>{escape(plan.title)}</h1>",
-        f"<p>{len(found.trials)} of {planned} trials: {told}. Sampler {plan.search.sampler}, stopping rule "
+        f"<p>{len(found.trials)} of {planned} trials: {told}. Sampler {', then '.join(samplers)}, stopping rule "
         f"{rule}, full budget {plan.search.epochs} epochs, {escape(plan.protocol)}, data "
         f"{escape(str(plan.data.get('fingerprint', ''))[:12])}.</p>",
         '<p class="note">Values are of the validation split, one seed each: they say where to look, not what is '

@@ -23,7 +23,7 @@ _AS_JSON = ("params", "ranges", "changes", "config", "cost", "origin")
 _SCHEMA = pa.schema(
     [
         ("number", pa.int64()),
-        ("sampled", pa.bool_()),
+        ("sampler", pa.string()),
         ("run_id", pa.string()),
         ("outcome", pa.string()),
         ("values", pa.list_(pa.float64())),
@@ -60,7 +60,7 @@ class TrialBook:
     def write_trial(self, record: TrialRecord) -> None:
         """Write a trial down, or anew when it has ended."""
         row = asdict(record) | {"outcome": record.outcome, "values": list(record.values)}
-        row |= {name: json.dumps(row[name], sort_keys=True, ensure_ascii=False) for name in _AS_JSON}
+        row |= {name: json.dumps(row[name], ensure_ascii=False) for name in _AS_JSON}
         content = to_arrow(pa.Table.from_pylist([row], schema=_SCHEMA))
         self.journal.folder.write(f"{self._folder}/{record.number:05d}.arrow", content)
 

@@ -1,5 +1,6 @@
 """What is said about a run: its states, an epoch's report, its conclusion, its failure; and who writes it down."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
@@ -77,7 +78,7 @@ class TrialRecord:
         number: from 0, in the order in which they were drawn.
         params: what was drawn, by parameter.
         ranges: what each parameter was drawn from, as Optuna's JSON.
-        sampled: whether the sampler drew it; else it was given (the base, a point, a grid's).
+        sampler: which one drew it; empty where it was given (the base, a point, a grid's) or goes on from another.
         changes: what was drawn, by dotted field, as canonical JSON values.
         config: the whole configuration, likewise; empty where the model refused it.
         run_id: the run that is its training; empty likewise.
@@ -93,7 +94,7 @@ class TrialRecord:
     number: int
     params: dict[str, bool | int | float | str | None]
     ranges: dict[str, str]
-    sampled: bool
+    sampler: str
     changes: dict[str, Any] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
     run_id: str = ""
@@ -111,9 +112,21 @@ def trial_name(number: int) -> str:
 
 
 def drawn_text(record: TrialRecord) -> str:
-    """Write what a trial drew, numbers in few digits."""
-    shown = {name: f"{v:.4g}" if isinstance(v, float) else str(v) for name, v in record.params.items()}
-    return ", ".join(f"{name}={value}" for name, value in shown.items())
+    """Write what a trial drew: its factors, or the bare parameters where they make no configuration."""
+    return changes_text(record.changes or record.params)
+
+
+def changes_text(changes: Mapping[str, Any]) -> str:
+    """Write dotted fields with their canonical values in one line: a site as its fields, numbers in few digits."""
+    return ", ".join(f"{name}={_plain(value)}" for name, value in changes.items())
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return f"({', '.join(f'{name} {_plain(part)}' for name, part in value.items() if part is not None)})"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_plain, value))}]"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 class Recorder(Protocol):

@@ -170,7 +170,7 @@ class Sweep:
         tried = [record.params for record in self._records.values()]
         given = next((point for point in self._given if point not in tried), None)
         origin = {} if self._population is None else {"epoch": 0, "slot": self._drawn}
-        return self._write_begun(number, self._ask(given), origin, sampled=given is None)
+        return self._write_begun(number, self._ask(given), origin, self._search.sampler if given is None else "")
 
     def _bear(self, parent: TrialRecord, epoch: int, slot: int) -> None:
         """Begin a trial that goes on from where ``parent`` stands, and write it down."""
@@ -182,7 +182,7 @@ class Sweep:
         except InputError:  # values that do not go together; its parent's do
             drawn = parent.params
         origin = {"epoch": epoch, "slot": slot, "parent": parent.number}
-        record = self._write_begun(self._next_number, self._ask(drawn), origin, sampled=False)
+        record = self._write_begun(self._next_number, self._ask(drawn), origin, sampler="")
         if record.outcome is None:
             self._again.append(record)
 
@@ -190,7 +190,7 @@ class Sweep:
     def _next_number(self) -> int:
         return max(self._records, default=-1) + 1
 
-    def _write_begun(self, number: int, trial: optuna.Trial, origin: dict[str, int], sampled: bool) -> TrialRecord:
+    def _write_begun(self, number: int, trial: optuna.Trial, origin: dict[str, int], sampler: str) -> TrialRecord:
         found: dict[str, Any] = {}
         try:
             changes = self._search.space.draw(trial)
@@ -203,7 +203,7 @@ class Sweep:
             self._book.fork(self._records[origin["parent"]].run_id, found["run_id"])
         ranges = {name: distribution_to_json(drawn) for name, drawn in trial.distributions.items()}
         record = TrialRecord(
-            number=number, params=dict(trial.params), ranges=ranges, sampled=sampled, origin=origin, **found
+            number=number, params=dict(trial.params), ranges=ranges, sampler=sampler, origin=origin, **found
         )
         self._trials[number] = trial
         self._write(record)
@@ -388,7 +388,7 @@ class Sweep:
         trial = self._ask(known.asked)
         self._search.space.draw(trial)
         self._trials[record.number] = trial
-        if record.sampled and by_number:
+        if record.sampler == self._search.sampler and by_number:
             trial.relative_params  # noqa: B018  # where the sampler notes that it has drawn
         self._tell(self.study, trial, replace(record, outcome=None))
         for report in self._book.epochs(record.run_id) if record.run_id else ():
