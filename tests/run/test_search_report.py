@@ -220,12 +220,11 @@ def test_a_site_is_written_by_the_stages_that_it_joins(tmp_path):
     assert drawn_text(refused) == "training.learning_rate=0.1235, model.tiam=True"
 
 
-@pytest.mark.parametrize("terminal", [False, True])
-def test_progress_names_what_was_given_up_and_the_best_so_far(terminal):
-    declared, book, said = search(trials=12), MemoryBook(), io.StringIO()
-    sweep, simulation = simulate(declared, book)
-    console = Console(file=said, force_terminal=terminal, width=140)
-    with SearchProgress(plan_of(declared), sweep, console) as progress:
+def followed(declared, terminal: bool):
+    """A whole search, and what its progress printed."""
+    said = io.StringIO()
+    sweep, simulation = simulate(declared, MemoryBook())
+    with SearchProgress(plan_of(declared), sweep, Console(file=said, force_terminal=terminal, width=140)) as progress:
         plain = sweep.report
 
         def report(run_id, result):
@@ -235,11 +234,30 @@ def test_progress_names_what_was_given_up_and_the_best_so_far(terminal):
 
         sweep.report = report
         assert simulation.run()
+    return sweep, said.getvalue()
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_progress_names_what_was_given_up_and_the_best_so_far(terminal):
+    declared = search(trials=12)
+    sweep, said = followed(declared, terminal)
     ended = best(plan_of(declared), sweep.records, 1)[0]
-    assert f"12 of 12 trials, best {ended.values[0]:.1%} (trial {ended.number})" in said.getvalue()
-    assert "given up after epoch 1/27" in said.getvalue()
-    assert "completed" in said.getvalue()
-    assert ("─" in said.getvalue()) == terminal
+    assert f"12 of 12 trials, best {ended.values[0]:.1%} (trial {ended.number})" in said
+    assert "given up after epoch 1/27" in said
+    assert "completed" in said
+    assert ("─" in said) == terminal
+
+
+def test_members_of_a_population_pause_and_are_replaced():
+    declared = search(trials=6, sampler="random", stopping=Stopping(rule="pbt", grace=9, reduction=3))
+    _, lines = followed(declared, terminal=False)
+    assert "trial 0: pauses after epoch 9/27" in lines
+    assert "given up" not in lines
+    sweep, table = followed(declared, terminal=True)
+    left = [record.number for record in sweep.records[-12:] if record.outcome is TrialOutcome.PRUNED]
+    last = table[table.rindex("┏") :]
+    assert len(left) == last.count("replaced after epoch") > 0
+    assert "pauses" not in last
 
 
 def test_a_report_of_nothing_is_a_report(tmp_path):

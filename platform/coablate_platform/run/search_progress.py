@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from coablate_platform.run.progress import OnScreen, clock
-from coablate_platform.run.records import RunState, TrialOutcome, drawn_text, trial_name
+from coablate_platform.run.records import RunState, TrialOutcome, TrialRecord, drawn_text, trial_name
 from coablate_platform.run.sweep import Sweep
 from coablate_platform.study.plan import StudyPlan
 
@@ -28,6 +28,7 @@ class SearchProgress(OnScreen):
         super().__init__(console)
         self._plan, self._search, self._sweep = plan, plan.search, sweep
         self._said: dict[str, str] = {}  # run id -> where it stands
+        self._stopped: set[str] = set()  # run ids that were stopped at what was said of them last
         self._started, self._before = time.monotonic(), sum(record.outcome is not None for record in sweep.records)
 
     def update(self, run_id: str, result: dict[str, Any], stopped: bool) -> None:
@@ -35,17 +36,23 @@ class SearchProgress(OnScreen):
         state, metric, epochs = RunState(result["state"]), self._plan.metric, self._search.epochs
         if state is RunState.RUNNING:
             epoch, value = int(result["epoch"]), result[f"validation/{metric}"]
-            said = f"epoch {epoch}/{epochs}  validation {value:.1%}"
-            line = f"{'given up' if self._ended(run_id) else 'pauses'} after {said}" if stopped else said
+            self._said[run_id] = f"epoch {epoch}/{epochs}  validation {value:.1%}"
         else:
-            stopped, line = True, "completed" if state is RunState.COMPLETED else f"{state.value}: {result['reason']}"
-        self._said[run_id] = line
-        if stopped:
-            trial = next(record.number for record in self._sweep.records if record.run_id == run_id)
-            self._say(f"{trial_name(trial)}: {line}  [{self._pace()}]")
+            self._said[run_id] = "completed" if state is RunState.COMPLETED else f"{state.value}: {result['reason']}"
+        if state is RunState.RUNNING and stopped:
+            self._stopped.add(run_id)
+        else:
+            self._stopped.discard(run_id)
+        if stopped or state is not RunState.RUNNING:
+            trial = next(record for record in self._sweep.records if record.run_id == run_id)
+            self._say(f"{trial_name(trial.number)}: {self._standing(trial)}  [{self._pace()}]")
 
-    def _ended(self, run_id: str) -> bool:
-        return all(record.outcome is not None for record in self._sweep.records if record.run_id == run_id)
+    def _standing(self, trial: TrialRecord) -> str:
+        said = self._said.get(trial.run_id, str(trial.outcome or "·"))
+        if trial.run_id not in self._stopped:
+            return said
+        ended = "replaced" if self._search.stopping["rule"] == "pbt" else "given up"
+        return f"{'pauses' if trial.outcome is None else ended} after {said}"
 
     def _render(self) -> Table:
         table = Table(title=f"{self._plan.title} — {self._plan.protocol}", caption=self._pace())
@@ -53,10 +60,7 @@ class SearchProgress(OnScreen):
         table.add_column("draws")
         table.add_column("", min_width=34)
         for record in self._sweep.records[-SHOWN_TRIALS:]:
-            drawn = drawn_text(record)
-            said = self._said.get(record.run_id, str(record.outcome or "·"))
-            replaced = record.outcome is TrialOutcome.PRUNED and said.startswith("pauses")
-            table.add_row(str(record.number), drawn, said.replace("pauses", "replaced") if replaced else said)
+            table.add_row(str(record.number), drawn_text(record), self._standing(record))
         return table
 
     def _pace(self) -> str:
