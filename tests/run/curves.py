@@ -39,7 +39,7 @@ BEST = {"training.learning_rate": 3e-3, "model.floor": 0.7}
 
 def search(**changes: Any) -> Search:
     """A search of these factors; ``changes`` are its other fields."""
-    base = apply(BASE, {"training.epochs": EPOCHS})
+    base = apply(BASE, {"training.epochs": EPOCHS, "training.learning_rate": 2e-3})
     declared: dict[str, Any] = {
         "name": "curves",
         "title": "Known curves",
