@@ -1,7 +1,7 @@
 """What the command line shows: values of the rooms as tables for a terminal."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,9 @@ from coablate_platform.data.info import StoreDescription
 from coablate_platform.data.prepare import PrepareReport
 from coablate_platform.data.store import Store
 from coablate_platform.driver import Prepared
-from coablate_platform.results.report import Findings
+from coablate_platform.results.report import Findings, best_table, importance_table
 from coablate_platform.run.planning import clips_of, seconds_a_run
-from coablate_platform.run.records import drawn_text
+from coablate_platform.run.records import changes_text
 from coablate_platform.study.load import load_study, shipped
 from coablate_platform.study.plan import StudyPlan
 from coablate_platform.study.search import Search
@@ -49,14 +49,8 @@ def _search_view(plan: StudyPlan, search: Search, store: Store) -> RenderableTyp
 
 def best_view(found: Findings) -> RenderableType:
     """The best trials with what they drew."""
-    assert found.plan.search is not None
-    rows = [
-        (str(trial.number), f"{100 * trial.values[0]:.1f}", *(f"{v:,.0f}" for v in trial.values[1:]), drawn_text(trial))
-        for trial in found.best
-    ]
-    heads = ("trial", f"validation {found.plan.metric} %", *found.plan.search.costs, "draws")
     note = "One seed each, on the validation split: where to look, not what is better (coablate table says that)."
-    return Group(_table(f"{found.plan.title} — {found.plan.protocol}", heads, rows), Text(note))
+    return Group(_table(f"{found.plan.title} — {found.plan.protocol}", *best_table(found)), Text(note))
 
 
 def importance_view(found: Findings) -> RenderableType:
@@ -66,9 +60,8 @@ def importance_view(found: Findings) -> RenderableType:
         (found.early, f"after epoch {found.epoch}, all trials"),
         (found.late, "completed trials"),
     ):
-        rows = [(i.parameter, f"{i.fanova:.3f}", f"{i.ped_anova:.3f}", str(i.trials)) for i in importance]
         empty = Text(f"{when}: too few trials, or all alike")
-        parts.append(_table(when, ("parameter", "fANOVA", "PED-ANOVA", "trials"), rows) if rows else empty)
+        parts.append(_table(when, *importance_table(importance)) if importance else empty)
     return Group(*parts)
 
 
@@ -79,7 +72,7 @@ def _arms_view(plan: StudyPlan, study: Study, store: Store) -> RenderableType:
         config = study.config(study.arm(planned.name))
         seconds = seconds_a_run(config, clips_of(config, store, (study.seed, 0)))
         total += seconds * study.seeds
-        change = ", ".join(f"{path}={value}" for path, value in planned.difference.items()) or "(reference)"
+        change = changes_text(planned.difference) or "(reference)"
         rows.append((planned.name, change, f"{planned.parameters:,}", f"{planned.flops / 1e9:.2f}", _minutes(seconds)))
     table = _table(f"{plan.title} — {plan.protocol}", ("arm", "difference", "parameters", "GFLOPs", "a run"), rows)
     sizes = ", ".join(f"{plan.data[split]} {split}" for split in ("train", "validation", "test"))
@@ -154,7 +147,7 @@ def store_view(store: StoreDescription) -> RenderableType:
     )
 
 
-def _table(title: str, heads: Iterable[str], rows: Iterable[tuple[str, ...]]) -> Table:
+def _table(title: str, heads: Iterable[str], rows: Iterable[Sequence[str]]) -> Table:
     table = Table(title=title)
     for head in heads:
         table.add_column(head, overflow="fold")

@@ -141,14 +141,14 @@ def _html(found: Findings, figures: dict[str, bytes]) -> str:
         f"once each (<code>coablate table DIR --study {escape(plan.name)}-confirmed</code>).</p>",
         *(["<p>" + _POPULATION + "</p>"] if rule == "pbt" else []),
         "<h2>Best trials</h2>",
-        _best(found),
+        _table(*best_table(found)),
         "<h2>What may vary</h2>",
         _table(("factor", "values"), list(plan.search.factors.items())),
     ]
     for epoch, importance in ((found.epoch, found.early), (None, found.late)):
         when = "among completed trials" if epoch is None else f"after epoch {epoch}, among all trials"
         if importance:
-            parts += [f"<h2>Importance {when}</h2>", _importance(importance)]
+            parts += [f"<h2>Importance {when}</h2>", _table(*importance_table(importance))]
     for name, title in _TITLES.items():
         if (content := figures.get(f"{name}.svg")) is not None:
             image = base64.b64encode(content).decode()
@@ -162,28 +162,25 @@ def _html(found: Findings, figures: dict[str, bytes]) -> str:
     return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>'
 
 
-def _best(found: Findings) -> str:
+def best_table(found: Findings) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+    """Return heads and rows: the best trials, what they reached and cost, and what they drew."""
     assert found.plan.search is not None
     rows = [
-        (
-            str(trial.number),
-            f"{100 * trial.values[0]:.1f}",
-            *(f"{cost:,.0f}" for cost in trial.values[1:]),
-            drawn_text(trial),
-        )
+        (str(trial.number), f"{100 * trial.values[0]:.1f}", *(f"{v:,.0f}" for v in trial.values[1:]), drawn_text(trial))
         for trial in found.best
     ]
-    return _table(("trial", f"validation {found.plan.metric} %", *found.plan.search.costs, "parameters"), rows)
+    return ("trial", f"validation {found.plan.metric} %", *found.plan.search.costs, "draws"), rows
+
+
+def importance_table(importance: Sequence[Importance]) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+    """Return heads and rows: each parameter's importance, and among how many trials."""
+    rows = [(i.parameter, f"{i.fanova:.3f}", f"{i.ped_anova:.3f}", str(i.trials)) for i in importance]
+    return ("parameter", "fANOVA", "PED-ANOVA", "trials"), rows
 
 
 def _rungs(found: Findings) -> str:
     rows = [(str(epoch), "–" if rho is None else f"{rho:+.2f}") for epoch, rho in found.foresight.items()]
     return _table(("compared after epoch", "rank correlation with the end"), rows)
-
-
-def _importance(importance: Sequence[Importance]) -> str:
-    rows = [(i.parameter, f"{i.fanova:.3f}", f"{i.ped_anova:.3f}", str(i.trials)) for i in importance]
-    return _table(("parameter", "fANOVA", "PED-ANOVA", "trials"), rows)
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -27,29 +27,24 @@ class SearchProgress(OnScreen):
         assert plan.search is not None
         super().__init__(console)
         self._plan, self._search, self._sweep = plan, plan.search, sweep
-        self._said: dict[str, str] = {}  # run id -> where it stands
-        self._stopped: set[str] = set()  # run ids that were stopped at what was said of them last
+        self._last: dict[str, tuple[str, bool]] = {}  # run id -> what was said of it last, and if it was stopped there
         self._started, self._before = time.monotonic(), sum(record.outcome is not None for record in sweep.records)
 
     def update(self, run_id: str, result: dict[str, Any], stopped: bool) -> None:
         """Take in one result of a run, and whether it was given up after it."""
         state, metric, epochs = RunState(result["state"]), self._plan.metric, self._search.epochs
         if state is RunState.RUNNING:
-            epoch, value = int(result["epoch"]), result[f"validation/{metric}"]
-            self._said[run_id] = f"epoch {epoch}/{epochs}  validation {value:.1%}"
+            said = f"epoch {int(result['epoch'])}/{epochs}  validation {result[f'validation/{metric}']:.1%}"
         else:
-            self._said[run_id] = "completed" if state is RunState.COMPLETED else f"{state.value}: {result['reason']}"
-        if state is RunState.RUNNING and stopped:
-            self._stopped.add(run_id)
-        else:
-            self._stopped.discard(run_id)
-        if stopped or state is not RunState.RUNNING:
+            said = "completed" if state is RunState.COMPLETED else f"{state.value}: {result['reason']}"
+        self._last[run_id] = said, stopped
+        if stopped or state.ended:
             trial = next(record for record in self._sweep.records if record.run_id == run_id)
             self._say(f"{trial_name(trial.number)}: {self._standing(trial)}  [{self._pace()}]")
 
     def _standing(self, trial: TrialRecord) -> str:
-        said = self._said.get(trial.run_id, str(trial.outcome or "·"))
-        if trial.run_id not in self._stopped:
+        said, stopped = self._last.get(trial.run_id, (str(trial.outcome or "·"), False))
+        if not stopped:
             return said
         ended = "replaced" if self._search.stopping["rule"] == "pbt" else "given up"
         return f"{'pauses' if trial.outcome is None else ended} after {said}"
