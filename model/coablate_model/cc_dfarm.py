@@ -28,6 +28,7 @@ from coablate_model.weights import Pretrained
 
 RGB = "rgb"
 SKELETON = "skeleton"
+LEAST_FRAMES = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,6 +230,8 @@ def _build_fusion(config: CCDFARM, site: Site, persons: int) -> nn.Module:
 
 
 def _build_i3d(config: CCDFARM, shape: Shape) -> I3D:
+    if shape.frames < LEAST_FRAMES:  # oneDNN (torch 2.13) gets the first layer's gradients wrong for 5 and 7
+        raise ValueError(f"frames is {shape.frames}, but I3D needs at least {LEAST_FRAMES}")
     return I3D(
         shape.classes,
         channels=shape.channels,

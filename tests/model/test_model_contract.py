@@ -145,6 +145,11 @@ def test_a_skeleton_without_motion_is_refused() -> None:
         SMALL.build(replace(SHAPE, skeleton_frames=1))
 
 
+def test_a_video_too_short_for_i3d_is_refused() -> None:
+    with pytest.raises(ValueError, match="frames is 7, but I3D needs at least 8"):
+        SMALL.build(replace(SHAPE, frames=7))
+
+
 def test_sites_that_cross_or_stand_still_are_refused_with_both_names() -> None:
     for sites in [(DSFM2, DSFM1), (DSFM1, DSFM1), (DSFM1, Site(rgb="Mixed_5c", skeleton="conv5", channels=64))]:
         with pytest.raises(ValueError, match=f"site {sites[1]} is not behind site {sites[0]}"):

@@ -14,7 +14,7 @@ from coablate_model.cc_dfarm import CCDFARM
 from coablate_platform.run.checkpoint import Checkpoints
 from coablate_platform.run.loop import Task, train
 from coablate_platform.run.policy import DivergedError
-from coablate_platform.run.records import Conclusion, EpochReport
+from coablate_platform.run.records import Conclusion
 from coablate_platform.run.seeding import initialise
 from coablate_platform.study.config import DataConfig, RunConfig, TrainingConfig
 
@@ -116,19 +116,6 @@ def test_accumulated_parts_make_one_step(tmp_path, model):
         assert whole != parts
     else:
         assert parts == pytest.approx(whole, rel=1e-5)
-
-
-def test_autocast_is_refused_where_the_cpu_only_imitates_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": False, "amx_bf16": False})
-    with pytest.raises(ValueError, match=r"training\.precision: this CPU has no bf16"):
-        run(task_of(precision="bf16"), tmp_path)
-
-
-@pytest.mark.skipif(not torch.cpu.get_capabilities().get("avx512_bf16"), reason="this CPU has no bf16 instructions")
-def test_autocast_trains_on_a_capable_cpu(tmp_path):
-    events = run(task_of(SMALL, epochs=1, precision="bf16"), tmp_path)
-    assert isinstance(events[0], EpochReport)
-    assert 0 < events[0].metrics["train/loss"] < 10
 
 
 @pytest.mark.gpu

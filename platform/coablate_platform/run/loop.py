@@ -20,13 +20,13 @@ from torch.nn.parallel import DistributedDataParallel
 from coablate_platform.run import distributed
 from coablate_platform.run.checkpoint import Checkpoints
 from coablate_platform.run.policy import DivergedError
+from coablate_platform.run.precision import autocast, check_precision, sound_gradients
 from coablate_platform.run.records import Conclusion, EpochReport, Predictions
 from coablate_platform.run.schedule import learning_rate
 from coablate_platform.run.seeding import generator_states, initialise, restore_generators, start_streams
 from coablate_platform.study.config import ClipShape, RunConfig, TrainingConfig
 
 Batch = dict[str, Tensor]
-PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,19 +138,6 @@ def _begin(task: Task, data: Clips, checkpoints: Checkpoints, device: torch.devi
     return state
 
 
-def check_precision(config: TrainingConfig, device: torch.device) -> None:
-    """Refuse autocast where the CPU only imitates it: slower than fp32, and torch 2.13's gradients are wrong there.
-
-    Raises:
-        ValueError: ``precision`` is not fp32 and the CPU lacks AVX512-BF16 or AMX, or is not for fp16 at all.
-    """
-    if device.type != "cpu" or config.precision == "fp32":
-        return
-    capable = torch.cpu.get_capabilities()
-    if config.precision == "fp16" or not (capable.get("avx512_bf16") or capable.get("amx_bf16")):
-        raise ValueError(f"training.precision: this CPU has no {config.precision} instructions; use fp32")
-
-
 def new_network(config: RunConfig, shape: ClipShape, seed: tuple[int, int]) -> nn.Module:
     """Return a run's network as it is before its first step."""
     model = config.model.build(shape)
@@ -207,14 +194,15 @@ def _backward(
     part = -(-size // config.accumulate)
     for start in range(0, size, part):
         piece = {name: tensor[start : start + part] for name, tensor in batch.items()}
-        share = len(piece["label"]) / size
+        share, device = len(piece["label"]) / size, piece["label"].device
         last = start + part >= size
         together = isinstance(network, DistributedDataParallel) and not last
         with network.no_sync() if together else contextlib.nullcontext():  # type: ignore[operator]
-            with _autocast(config, piece["label"].device):
+            with autocast(config, device):
                 outputs = network(piece)
                 losses = objective.loss(outputs, piece, step)
-            state.scaler.scale(losses["loss"] * share).backward()
+            with sound_gradients(config, device):
+                state.scaler.scale(losses["loss"] * share).backward()
         yield outputs, losses, share
 
 
@@ -234,7 +222,7 @@ def _scores(
     model.eval()
     parts = []
     for batch in data.evaluate(split, config.batch_size, distributed.rank(), distributed.world()):
-        with _autocast(config, device):
+        with autocast(config, device):
             scores = objective.predict(model(_to(batch, device)))
         parts.append((scores.float().cpu(), batch["label"], batch["index"]))
     scores, labels, rows = (distributed.join(torch.cat(column)) for column in zip(*parts, strict=True))
@@ -274,12 +262,6 @@ def _conclude(
 
 def _mean_over_workers(value: Tensor) -> float:
     return float(torch.tensor(distributed.gather(float(value))).mean())
-
-
-def _autocast(config: TrainingConfig, device: torch.device) -> contextlib.AbstractContextManager[Any]:
-    if config.precision == "fp32":
-        return contextlib.nullcontext()
-    return torch.autocast(device.type, PRECISIONS[config.precision])
 
 
 def _to(batch: Batch, device: torch.device) -> Batch:
