@@ -71,12 +71,12 @@ def results(store, tmp_path):
     journal = Journal(str(tmp_path))
     journal.write_plan(plan)
     done, broken = plan.runs[0].run_id, plan.runs[1].run_id
-    journal.begin(done, 1, {"code": "c0de"})
-    journal.epoch(done, 1, EpochReport(epoch=1, metrics={"train/loss": 1.0}, seconds=0.1))
+    journal.begin(done, 0, {"code": "c0de"})
+    journal.epoch(done, 0, EpochReport(epoch=1, metrics={"train/loss": 1.0}, seconds=0.1))
     said = Predictions(names=["c000"], labels=np.array([0]), scores=np.zeros((1, 3), np.float32))
-    journal.conclude(done, 1, Conclusion(epoch=1, metrics={"accuracy": 0.75}, predictions=said))
-    journal.begin(broken, 1, {"code": "c0de"})
-    journal.fail(broken, 1, Failure(state=RunState.DIVERGED, reason="the training loss became nan"))
+    journal.conclude(done, 0, Conclusion(epoch=1, metrics={"accuracy": 0.75}, predictions=said))
+    journal.begin(broken, 0, {"code": "c0de"})
+    journal.fail(broken, 0, Failure(state=RunState.DIVERGED, reason="the training loss became nan"))
     return tmp_path
 
 
@@ -108,7 +108,7 @@ def test_a_damaged_study_is_named(refused, results):
 
 
 def test_a_damaged_run_is_named(refused, results):
-    [file] = results.glob("journal/*/001/conclusion.arrow")
+    [file] = results.glob("journal/*/000/conclusion.arrow")
     file.write_bytes(file.read_bytes()[:100])
     refused("table", results, says=(str(file), "is damaged", "run the study again"))
 

@@ -75,7 +75,7 @@ def train(journal: Journal) -> Callable[..., None]:
         run: PlannedRun,
         accuracy: float | None,
         epochs: tuple[int, ...] = (1, 2, 3),
-        attempt: int = 1,
+        attempt: int = 0,
         **context: object,
     ) -> None:
         journal.begin(run.run_id, attempt, CONTEXT | {"seed": run.seed} | context)

@@ -65,11 +65,11 @@ def test_a_run_from_waiting_to_completed(uri: str) -> None:
     assert journal.state(RUN) is RunState.WAITING
     assert journal.attempts(RUN) == 0
     assert journal.record(RUN).started is None
-    journal.begin(RUN, 1, CONTEXT)
+    journal.begin(RUN, 0, CONTEXT)
     assert journal.state(RUN) is RunState.RUNNING
-    journal.epoch(RUN, 1, report(1))
-    journal.epoch(RUN, 1, report(2, loss=float("nan")))
-    journal.conclude(RUN, 1, conclusion())
+    journal.epoch(RUN, 0, report(1))
+    journal.epoch(RUN, 0, report(2, loss=float("nan")))
+    journal.conclude(RUN, 0, conclusion())
     record = journal.record(RUN)
     assert journal.state(RUN) is record.state is RunState.COMPLETED
     assert record.context == CONTEXT
@@ -87,32 +87,32 @@ def test_a_run_from_waiting_to_completed(uri: str) -> None:
 
 def test_every_call_may_be_repeated(uri: str) -> None:
     once, twice = Journal(uri), Journal(uri)
+    once.begin(RUN, 0, CONTEXT)
+    once.epoch(RUN, 0, report(1))
+    once.fail(RUN, 0, Failure(state=RunState.CRASHED, reason="ValueError: no"))
     once.begin(RUN, 1, CONTEXT)
-    once.epoch(RUN, 1, report(1))
-    once.fail(RUN, 1, Failure(state=RunState.CRASHED, reason="ValueError: no"))
-    once.begin(RUN, 2, CONTEXT)
-    once.epoch(RUN, 2, report(2))
-    once.conclude(RUN, 2, conclusion())
+    once.epoch(RUN, 1, report(2))
+    once.conclude(RUN, 1, conclusion())
     before = once.record(RUN)
-    twice.begin(RUN, 1, {"code": "other"})
-    twice.epoch(RUN, 1, report(1))
-    twice.fail(RUN, 1, Failure(state=RunState.LOST, reason="another"))
-    twice.begin(RUN, 2, CONTEXT)
-    twice.epoch(RUN, 2, report(2))
-    twice.conclude(RUN, 2, conclusion(accuracy=0.1))
+    twice.begin(RUN, 0, {"code": "other"})
+    twice.epoch(RUN, 0, report(1))
+    twice.fail(RUN, 0, Failure(state=RunState.LOST, reason="another"))
+    twice.begin(RUN, 1, CONTEXT)
+    twice.epoch(RUN, 1, report(2))
+    twice.conclude(RUN, 1, conclusion(accuracy=0.1))
     assert twice.record(RUN) == before
     assert twice.attempts(RUN) == 2
 
 
 def test_a_later_attempt_supersedes_a_failure(uri: str) -> None:
     journal = Journal(uri)
-    journal.begin(RUN, 1, CONTEXT)
-    journal.fail(RUN, 1, Failure(state=RunState.OUT_OF_MEMORY, reason="cuda", traceback="Traceback …"))
+    journal.begin(RUN, 0, CONTEXT)
+    journal.fail(RUN, 0, Failure(state=RunState.OUT_OF_MEMORY, reason="cuda", traceback="Traceback …"))
     failed = journal.record(RUN)
     assert failed.state is journal.state(RUN) is RunState.OUT_OF_MEMORY
     assert failed.failure == Failure(state=RunState.OUT_OF_MEMORY, reason="cuda", traceback="Traceback …")
     assert failed.ended is not None
-    journal.begin(RUN, 2, CONTEXT | {"device": "other"})
+    journal.begin(RUN, 1, CONTEXT | {"device": "other"})
     again = journal.record(RUN)
     assert again.state is journal.state(RUN) is RunState.RUNNING
     assert again.failure is None
@@ -123,23 +123,23 @@ def test_a_later_attempt_supersedes_a_failure(uri: str) -> None:
 
 def test_a_resumed_attempt_continues_the_history(uri: str) -> None:
     journal = Journal(uri)
-    journal.begin(RUN, 1, CONTEXT)
+    journal.begin(RUN, 0, CONTEXT)
     for epoch in (1, 2, 3):
-        journal.epoch(RUN, 1, report(epoch, loss=1.0))
-    journal.begin(RUN, 2, CONTEXT)
+        journal.epoch(RUN, 0, report(epoch, loss=1.0))
+    journal.begin(RUN, 1, CONTEXT)
     for epoch in (3, 4):
-        journal.epoch(RUN, 2, report(epoch, loss=2.0))
+        journal.epoch(RUN, 1, report(epoch, loss=2.0))
     losses = {entry.epoch: entry.metrics["train/loss"] for entry in journal.record(RUN).epochs}
     assert losses == {1: 1.0, 2: 1.0, 3: 2.0, 4: 2.0}
 
 
 def test_predictions_without_a_conclusion_are_not_an_end(uri: str) -> None:
     journal = Journal(uri)
-    journal.begin(RUN, 1, CONTEXT)
-    journal.conclude(RUN, 1, conclusion())
-    whole = journal.folder.read(f"journal/{RUN}/001/predictions.arrow")
+    journal.begin(RUN, 0, CONTEXT)
+    journal.conclude(RUN, 0, conclusion())
+    whole = journal.folder.read(f"journal/{RUN}/000/predictions.arrow")
     assert whole is not None
-    journal.folder.write(f"journal/{'b' * 64}/001/predictions.arrow", whole)
+    journal.folder.write(f"journal/{'b' * 64}/000/predictions.arrow", whole)
     assert journal.state("b" * 64) is RunState.RUNNING
     with pytest.raises(InputError, match="not completed"):
         journal.predictions("b" * 64)
@@ -147,26 +147,26 @@ def test_predictions_without_a_conclusion_are_not_an_end(uri: str) -> None:
 
 def test_torn_leftovers_of_a_crash_are_not_seen(uri: str) -> None:
     journal = Journal(uri)
-    journal.begin(RUN, 1, CONTEXT)
-    journal.folder.write(f"journal/{RUN}/001/.conclusion.arrow.0123.part", b"half an Arrow fi")
+    journal.begin(RUN, 0, CONTEXT)
+    journal.folder.write(f"journal/{RUN}/000/.conclusion.arrow.0123.part", b"half an Arrow fi")
     assert journal.state(RUN) is RunState.RUNNING
-    journal.conclude(RUN, 1, conclusion())
+    journal.conclude(RUN, 0, conclusion())
     assert journal.state(RUN) is RunState.COMPLETED
 
 
 def test_a_full_object_store_raises_and_loses_nothing() -> None:
     FillingFileSystem.store.clear()
     journal = Journal("fsspec+filling:///full")
-    journal.begin(RUN, 1, CONTEXT)
-    journal.epoch(RUN, 1, report(1))
+    journal.begin(RUN, 0, CONTEXT)
+    journal.epoch(RUN, 0, report(1))
     FillingFileSystem.full = True
     try:
         with pytest.raises(OSError, match="No space left"):
-            journal.epoch(RUN, 1, report(2))
+            journal.epoch(RUN, 0, report(2))
         assert [entry.epoch for entry in journal.record(RUN).epochs] == [1]
     finally:
         FillingFileSystem.full = False
-    journal.epoch(RUN, 1, report(2))
+    journal.epoch(RUN, 0, report(2))
     assert [entry.epoch for entry in journal.record(RUN).epochs] == [1, 2]
 
 
@@ -177,11 +177,11 @@ import resource
 from coablate_platform.results.journal import Journal
 from coablate_platform.run.records import EpochReport
 journal = Journal({str(tmp_path)!r})
-journal.begin("r", 1, {{}})
-journal.epoch("r", 1, EpochReport(epoch=1, metrics={{"loss": 1.0}}, seconds=1.0))
+journal.begin("r", 0, {{}})
+journal.epoch("r", 0, EpochReport(epoch=1, metrics={{"loss": 1.0}}, seconds=1.0))
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 try:
-    journal.epoch("r", 1, EpochReport(epoch=2, metrics={{f"m{{i}}": 1.0 for i in range(999)}}, seconds=1.0))
+    journal.epoch("r", 0, EpochReport(epoch=2, metrics={{f"m{{i}}": 1.0 for i in range(999)}}, seconds=1.0))
 except OSError:
     print([entry.epoch for entry in journal.record("r").epochs])
 """
@@ -192,7 +192,7 @@ except OSError:
 
 def test_readers_beside_a_writer_never_see_a_torn_file(tmp_path: Path) -> None:
     journal = Journal(str(tmp_path))
-    journal.begin(RUN, 1, CONTEXT)
+    journal.begin(RUN, 0, CONTEXT)
     stop, seen, errors = threading.Event(), [0], []
 
     def read() -> None:
@@ -210,7 +210,7 @@ def test_readers_beside_a_writer_never_see_a_torn_file(tmp_path: Path) -> None:
     for reader in readers:
         reader.start()
     for epoch in range(1, 41):
-        journal.epoch(RUN, 1, report(epoch))
+        journal.epoch(RUN, 0, report(epoch))
     stop.set()
     for reader in readers:
         reader.join()
@@ -223,8 +223,8 @@ def test_a_journal_travels_and_stays_where_it_is(tmp_path: Path, monkeypatch: py
     journal = Journal("results")
     monkeypatch.chdir("/")
     travelled = pickle.loads(pickle.dumps(journal))
-    travelled.begin(RUN, 1, CONTEXT)
-    assert (tmp_path / "results" / "journal" / RUN / "001" / "begin.arrow").is_file()
+    travelled.begin(RUN, 0, CONTEXT)
+    assert (tmp_path / "results" / "journal" / RUN / "000" / "begin.arrow").is_file()
 
 
 def plan(name: str, key: str) -> StudyPlan:

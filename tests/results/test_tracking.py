@@ -64,7 +64,7 @@ def play(plan: StudyPlan, journal: Journal, train: Train) -> None:
     train(plan.runs[0], 0.90, epochs=tuple(range(1, 301)))
     for run, accuracy in zip(plan.runs[1:6], (0.85, 0.88, 0.92, 0.88, None), strict=True):
         train(run, accuracy)
-    journal.fail(plan.runs[5].run_id, 1, Failure(state=RunState.DIVERGED, reason="loss is NaN"))
+    journal.fail(plan.runs[5].run_id, 0, Failure(state=RunState.DIVERGED, reason="loss is NaN"))
 
 
 def everything(uri: str) -> dict[str, object]:
@@ -151,10 +151,10 @@ time.sleep(600)
     before = {run.info.run_id for run in runs(uri, key=plan.key)}
 
     process = start_follower(str(directory), plan.key)
-    train(plan.runs[0], None, epochs=(2, 3), attempt=2)
+    train(plan.runs[0], None, epochs=(2, 3), attempt=1)
     until(lambda: {run.info.status for run in runs(uri, key=plan.key)} == {"RUNNING"})
     assert {run.info.run_id for run in runs(uri, key=plan.key)} == before
-    train(plan.runs[0], 0.9, epochs=(3,), attempt=2)
+    train(plan.runs[0], 0.9, epochs=(3,), attempt=1)
     for run in plan.runs[1:]:
         train(run, 0.8 + 0.01 * run.seed)
     assert finish_follower(process) == 0
@@ -174,8 +174,8 @@ def test_a_server_that_was_down_is_caught_up_with(
     port = free_port()
     process = start_follower(str(directory), plan.key, f"http://127.0.0.1:{port}")
     for epoch in range(1, 4):  # training goes on beside it, at its own pace
-        journal.begin(plan.runs[0].run_id, 1, {})
-        journal.epoch(plan.runs[0].run_id, 1, EpochReport(epoch=epoch, metrics={"loss": 1.0}, seconds=0.1))
+        journal.begin(plan.runs[0].run_id, 0, {})
+        journal.epoch(plan.runs[0].run_id, 0, EpochReport(epoch=epoch, metrics={"loss": 1.0}, seconds=0.1))
     until(lambda: "tracking waits for" in (directory / "studies" / plan.key / "tracking.log").read_text())
     assert process.poll() is None
     with server(tmp_path, empty_database, port) as uri:
@@ -219,7 +219,7 @@ def test_a_server_that_never_comes_back_is_given_up_with_advice(
     directory: Path, plan: StudyPlan, journal: Journal, train: Train
 ) -> None:
     train(plan.runs[0], 0.9)
-    done = catch_up(directory, "--uri", f"http://127.0.0.1:{free_port()}", "--grace", "2")
+    done = catch_up(directory, "--tracking", f"http://127.0.0.1:{free_port()}", "--grace", "2")
     assert done.returncode == 1
     assert "run `coablate track" in done.stderr
     assert "Traceback" not in done.stderr
@@ -229,7 +229,7 @@ def test_a_users_mistake_is_one_line(directory: Path, plan: StudyPlan) -> None:
     done = catch_up(directory, "--study", "fusio")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "did you mean 'fusion'" in done.stderr
-    done = catch_up(directory, "--uri", "htp://localhost")
+    done = catch_up(directory, "--tracking", "htp://localhost")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "'htp://localhost' is no address" in done.stderr
     with pytest.raises(InputError, match="name an MLflow server"):

@@ -232,6 +232,62 @@ def test_a_run_that_was_let_go_can_be_submitted_again():
     play(scene())
 
 
+def test_another_lane_takes_over_from_one_that_does_not_come_back():
+    async def scene():
+        dispatcher = made("a", "b")
+        await dispatcher.submit("a")
+        await dispatcher.take(0, "n", SOON)
+        step = await asked(dispatcher, "a")
+        await dispatcher.command("a", SOON)
+        await dispatcher.submit("b")
+        await dispatcher.take(1, "m", SOON)
+        waits = asyncio.create_task(dispatcher.lost(0, SOON))
+        await dispatcher.release(1, "b")
+        taken = asyncio.create_task(dispatcher.take(1, "m", SOON))
+        assert await taken is None  # a lane that ends sooner frees what the lost one waits for
+        await waits
+        assert await dispatcher.take(2, "m", SOON) == Order(claim="a", run_id="a", payload=b"a", losses=1)
+        assert await dispatcher.command("a", SOON) == "step"  # the one that is still owed
+        assert await dispatcher.take(0, "m", SOON) is None  # it comes back after all
+        await dispatcher.answer("a", DONE)
+        assert await step == DONE
+
+    play(scene())
+
+
+def test_a_lane_that_comes_back_in_time_keeps_its_run():
+    async def scene():
+        dispatcher = made("a")
+        await dispatcher.submit("a")
+        await dispatcher.take(0, "n", SOON)
+        waits = asyncio.create_task(dispatcher.lost(0, SOON))
+        await asyncio.sleep(SOON / 2)
+        assert (await dispatcher.take(0, "n", SOON)).losses == 1
+        await waits
+        assert await dispatcher.take(1, "n", SOON) is None
+        await dispatcher.lost(7, SOON)  # nor does one that held nothing leave anything
+        assert await dispatcher.take(1, "n", SOON) is None
+
+    play(scene())
+
+
+def test_a_run_that_had_its_node_alone_has_the_next_one_alone_too():
+    async def scene():
+        dispatcher = made("a", "b")
+        for run_id in ("a", "b"):
+            await dispatcher.submit(run_id)
+        await dispatcher.take(0, "n", SOON)
+        await dispatcher.take(1, "n", SOON)
+        assert await dispatcher.set_aside(0, "a")
+        await dispatcher.release(1, "b")
+        assert (await dispatcher.take(0, "n", SOON)).alone
+        await asyncio.gather(dispatcher.lost(0, SOON), dispatcher.lost(1, SOON))  # their node is gone
+        order = await dispatcher.take(2, "m", SOON)
+        assert (order.run_id, order.alone, order.losses) == ("a", True, 1)
+
+    play(scene())
+
+
 def test_a_run_without_memory_gets_its_node_alone_when_the_others_are_through():
     async def scene():
         dispatcher = made("a", "b", "c", "d")

@@ -211,7 +211,7 @@ def test_an_interrupt_stops_in_good_order_and_says_how_to_go_on(store, tmp_path)
         said = finished(process, code=130)
     assert "coablate resume" in said
     assert "Traceback" not in said
-    assert {run.info.status for run in tracked(tmp_path)} <= {"KILLED", "FINISHED"}
+    assert {run.info.status for run in tracked(tmp_path)} == {"KILLED"}
 
 
 def test_a_killed_driver_is_resumed_to_the_same_table(store, tmp_path, undisturbed):
@@ -233,21 +233,41 @@ def test_lanes_of_two_workers_share_a_batch(store, tmp_path):
     assert len(journal.predictions(record.run_id).names) == 20
 
 
-@pytest.mark.slow
-def test_a_node_that_joins_is_put_to_work(store, tmp_path):
+@pytest.fixture
+def cluster() -> Iterator[ray.cluster_utils.Cluster]:
+    """One node with one CPU, for a driver in another process."""
     cluster = ray.cluster_utils.Cluster(
         initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": True, "dashboard_host": "127.0.0.1"}
     )
-    try:
-        with killed_at_the_end(started(store, tmp_path, 20.0, "--address", cluster.address)) as process:
-            journal = Journal(str(tmp_path))
-            states = [journal.state(run.run_id) for run in journal.plan().runs]
-            assert states.count(RunState.RUNNING) == 1  # one CPU, one lane
-            cluster.add_node(num_cpus=1)
-            while [journal.state(run.run_id) for run in journal.plan().runs] != [RunState.RUNNING] * 2:
-                assert process.poll() is None, "the runs took turns to the end"
-                time.sleep(0.1)
-            process.send_signal(signal.SIGINT)
-            finished(process, code=130)
-    finally:
-        cluster.shutdown()
+    yield cluster
+    cluster.shutdown()
+
+
+def wait_for(process: subprocess.Popen, out, *states: RunState) -> None:
+    """Wait until the two runs of a study are in these states."""
+    journal = Journal(str(out))
+    while [journal.state(run.run_id) for run in journal.plan().runs] != list(states):
+        assert process.poll() is None, "it ended before"
+        time.sleep(0.1)
+
+
+@pytest.mark.slow
+def test_a_node_that_joins_is_put_to_work(store, tmp_path, cluster):
+    with killed_at_the_end(started(store, tmp_path, 20.0, "--address", cluster.address)) as process:
+        wait_for(process, tmp_path, RunState.RUNNING, RunState.WAITING)  # one CPU, one lane
+        cluster.add_node(num_cpus=1)
+        wait_for(process, tmp_path, RunState.RUNNING, RunState.RUNNING)
+        process.send_signal(signal.SIGINT)
+        finished(process, code=130)
+
+
+@pytest.mark.slow
+def test_a_node_that_leaves_for_good_costs_no_run(store, tmp_path, cluster, undisturbed):
+    node = cluster.add_node(num_cpus=1)
+    with killed_at_the_end(started(store, tmp_path, 4.0, "--address", cluster.address)) as process:
+        wait_for(process, tmp_path, RunState.RUNNING, RunState.RUNNING)
+        cluster.remove_node(node, allow_graceful=False)
+        finished(process)
+    assert list(outcome(tmp_path)["scores"].values()) == list(undisturbed["scores"].values())
+    journal = Journal(str(tmp_path))
+    assert sorted(journal.attempts(run.run_id) for run in journal.plan().runs) == [1, 2]

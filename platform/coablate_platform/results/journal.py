@@ -34,10 +34,11 @@ class RunRecord:
     Args:
         run_id: the run's identity.
         state: where it stands.
-        attempts: how many attempts have begun.
+        attempts: how many there were, those among them that failed before they had begun.
         epochs: the effective history by epoch; where a resumed attempt repeats an epoch, the later one counts.
         epoch_times: when each of ``epochs`` was written, in Unix seconds.
         context: what the concluding, else the last attempt was begun with.
+        trained: what the attempts were begun with whose epochs count.
         started: when the first attempt began, in Unix seconds; None while waiting.
         ended: when it was concluded or failed for good, in Unix seconds; None before.
         tested_epoch: the epoch whose weights were tested; None unless completed.
@@ -51,6 +52,7 @@ class RunRecord:
     epochs: tuple[EpochReport, ...]
     epoch_times: tuple[float, ...]
     context: dict[str, Any]
+    trained: tuple[dict[str, Any], ...]
     started: float | None
     ended: float | None
     tested_epoch: int | None
@@ -120,8 +122,12 @@ class Journal:
         return _state(concluded=concluded, failed=failed, last=files.get(last))
 
     def attempts(self, run_id: str) -> int:
-        """Return how many attempts have begun."""
-        return sum("begin" in names for names in self._files(run_id).values())
+        """Return how many attempts there were, those among them that failed before they had begun."""
+        return max(self._files(run_id), default=-1) + 1
+
+    def tested(self, run_id: str) -> dict[str, float]:
+        """Return a completed run's test metrics by plain name; nothing of another."""
+        return self.record(run_id).metrics
 
     def stamp(self, run_id: str) -> dict[str, tuple[int, int]]:
         """Return a value that changes when anything of the run is written, for one listing of its folder."""
@@ -134,7 +140,8 @@ class Journal:
         last = concluded[0] if concluded else max(files, default=0)
         history: dict[int, dict[str, Any]] = {}
         for attempt in sorted(attempt for attempt in files if attempt <= last):
-            history |= {row["epoch"]: row for row in self._rows(run_id, attempt, "epochs") or []}
+            rows = self._rows(run_id, attempt, "epochs") or []
+            history |= {row["epoch"]: row | {"attempt": attempt} for row in rows}
         conclusion = self._row(run_id, last, "conclusion") if concluded else {}
         stopped = {} if concluded else self._row(run_id, last, "stopped")
         failed = {} if concluded else self._row(run_id, last, "failure")
@@ -142,12 +149,13 @@ class Journal:
         return RunRecord(
             run_id=run_id,
             state=_state(concluded=bool(concluded), failed=failed, last=files.get(last)),
-            attempts=sum("begin" in names for names in files.values()),
+            attempts=max(files, default=-1) + 1,
             epochs=tuple(
                 EpochReport(epoch=row["epoch"], metrics=dict(row["metrics"]), seconds=row["seconds"]) for row in rows
             ),
             epoch_times=tuple(row["time"] for row in rows),
-            context=json.loads(self._row(run_id, last, "begin").get("context", "{}")),
+            context=self._context(run_id, last),
+            trained=tuple(self._context(run_id, attempt) for attempt in sorted({row["attempt"] for row in rows})),
             started=self._row(run_id, min(files, default=0), "begin").get("time"),
             ended=(conclusion or failed or stopped).get("time"),
             tested_epoch=conclusion.get("epoch"),
@@ -260,6 +268,10 @@ class Journal:
         except (pa.ArrowException, OSError) as error:
             path = f"{self.folder.uri}/{_path(run_id, attempt, name)}"
             raise InputError(f"{path} is damaged ({error}); delete the run's folder and run the study again") from None
+
+    def _context(self, run_id: str, attempt: int) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self._row(run_id, attempt, "begin").get("context", "{}"))
+        return found
 
     def _row(self, run_id: str, attempt: int, name: str) -> dict[str, Any]:
         return next(iter(self._rows(run_id, attempt, name) or []), {})

@@ -13,6 +13,7 @@ from coablate_platform.run.records import RunState
 
 NAME = "coablate-dispatcher"
 REST_S = 0.5  # before a lane that has to wait for its node asks again
+BACK_S = 60.0  # within which a lane whose workers died is back, unless its node is gone; Ray takes some 5 s
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,6 +142,23 @@ class Dispatcher:
         losses, alone = self._losses[claim], claim in self._alone
         return Order(claim=claim, run_id=run_id, payload=payload, losses=losses, alone=alone)
 
+    async def lost(self, lane: int, patience: float = BACK_S) -> None:
+        """Hear that a lane's workers died. Another takes over what it holds where it is not back in time."""
+        asked = self._asked[lane]
+        await asyncio.sleep(patience)
+        if asked != self._asked[lane]:
+            return
+        node, claim = self._nodes.pop(lane, ""), self._held.pop(lane, None)
+        if claim is None:
+            return
+        self._losses[claim] += 1
+        await self._repeat(claim)
+        if claim in self._alone:
+            self._aside[claim] = node
+        else:
+            self._untaken.add(claim)
+            await self._waiting.put(claim)
+
     async def set_aside(self, lane: int, claim: str) -> bool:
         """Keep a run for which there was no memory until it can have its node alone; False where it had it already."""
         if self._held.get(lane) != claim:
@@ -162,7 +180,9 @@ class Dispatcher:
             return Idle()
 
     async def answer(self, claim: str, result: dict[str, Any]) -> None:
-        """Hand Tune a report; the last one (its state has ended) is kept."""
+        """Hand Tune a report; the last one (its state has ended) is kept, and nothing comes after it."""
+        if claim in self._ended:
+            return
         self._owed.discard(claim)
         if RunState(result["state"]).ended:
             self._ended[claim] = result

@@ -16,7 +16,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from coablate_platform.run.cluster import LaneSize
 from coablate_platform.run.lane import LaneConfig, serve
 from coablate_platform.run.policy import MAX_LOSSES
-from coablate_platform.study.errors import LaneLostError
+from coablate_platform.study.errors import LaneLostError, first_line
 
 LOOK_S = 10.0  # between two looks for nodes that have joined
 log = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ class Keeper:
 
     def _start_again(self, lane: int, error: Exception) -> None:
         cause = getattr(error, "cause", None) or error  # Ray wraps it, with the remote traceback as its text
-        reason = f"{type(cause).__name__}: {str(cause).partition(chr(10))[0]}"
+        reason = f"{type(cause).__name__}: {first_line(cause)}"
         self._losses[lane] += 1
         log.warning("lane %d was lost (%s)", lane, reason)
         if self._losses[lane] >= MAX_LOSSES:
@@ -95,8 +95,19 @@ class _Trainers:
                 storage_path=scratch,
                 name=f"lane-{config.lane}",
                 failure_config=ray.train.FailureConfig(max_failures=-1),
+                callbacks=[_Losses(config)],
             ),
         ).fit()
+
+
+class _Losses(ray.train.UserCallback):  # type: ignore[misc]  # ray is untyped
+    """Lets the dispatcher know when a lane's workers died: Train waits, for ever where their node is gone."""
+
+    def __init__(self, config: LaneConfig) -> None:
+        self._dispatcher, self._lane = config.dispatcher, config.lane
+
+    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+        self._dispatcher.lost.remote(self._lane)
 
 
 class RayLanes:

@@ -8,7 +8,7 @@ import contextlib
 import functools
 import gc
 import logging
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,7 +74,15 @@ def serve(config: LaneConfig) -> None:
 
 
 def _run(order: Order, config: LaneConfig, device: torch.device) -> None:
-    attempt = distributed.share(config.recorder.attempts(order.run_id))
+    recorder = config.recorder
+    try:
+        attempt, state = distributed.share((recorder.attempts(order.run_id), recorder.state(order.run_id)))
+        if state is RunState.COMPLETED:  # its lane died before it could say so
+            _conclude(order, recorder.tested(order.run_id), config)
+            return
+    except Exception as error:
+        _say_failed(order, failure_of(error), config)
+        raise
     try:
         if order.losses >= MAX_LOSSES:
             reason = f"its worker died {order.losses} times while training it"
@@ -121,8 +129,7 @@ def _follow(order: Order, attempt: int, events: Iterator[Any], config: LaneConfi
             if distributed.rank() == 0:
                 config.recorder.conclude(order.run_id, attempt, event)
             next(events, None)  # past the recorded conclusion: the run tidies its checkpoints
-            _answer(order, RunState.COMPLETED, {f"test/{k}": v for k, v in event.metrics.items()}, config)
-            _drain(order, config)
+            _conclude(order, event.metrics, config)
             return
         _answer(order, RunState.RUNNING, {"epoch": event.epoch, "seconds": event.seconds, **event.metrics}, config)
 
@@ -143,12 +150,27 @@ def _set_aside(order: Order, config: LaneConfig) -> bool:
 
 def _fail(order: Order, attempt: int, failure: Failure, config: LaneConfig) -> None:
     """Write a failure down and let Tune know. Any rank may meet it; the first to write is the one that knows why."""
-    if config.recorder.attempts(order.run_id) == attempt or not config.recorder.state(order.run_id).ended:
-        config.recorder.fail(order.run_id, attempt, failure)
-        said = {"state": failure.state.value, "reason": failure.reason}
-        ray.get(config.dispatcher.answer.remote(order.claim, said))
+    first = True
+    try:
+        first = config.recorder.attempts(order.run_id) == attempt or not config.recorder.state(order.run_id).ended
+        if first:
+            config.recorder.fail(order.run_id, attempt, failure)
+    finally:  # also where it could not be written, on a full disk
+        if first:
+            _say_failed(order, failure, config)
     if distributed.world() == 1:
         _drain(order, config)
+
+
+def _say_failed(order: Order, failure: Failure, config: LaneConfig) -> None:
+    said = {"state": failure.state.value, "reason": failure.reason}
+    ray.get(config.dispatcher.answer.remote(order.claim, said))
+
+
+def _conclude(order: Order, metrics: Mapping[str, float], config: LaneConfig) -> None:
+    """Let Tune know that the run is completed, and wait until it has let it go."""
+    _answer(order, RunState.COMPLETED, {f"test/{name}": value for name, value in metrics.items()}, config)
+    _drain(order, config)
 
 
 def _answer(order: Order, state: RunState, metrics: dict[str, float], config: LaneConfig) -> None:

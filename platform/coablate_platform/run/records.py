@@ -146,6 +146,10 @@ class Recorder(Protocol):
 
     def state(self, run_id: str) -> RunState: ...
 
+    def tested(self, run_id: str) -> dict[str, float]:
+        """Return a completed run's test metrics by plain name."""
+        ...
+
     def attempts(self, run_id: str) -> int:
-        """Return how many attempts have begun."""
+        """Return how many attempts there were: the number of the next."""
         ...

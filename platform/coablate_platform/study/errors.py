@@ -12,6 +12,11 @@ class LaneLostError(Exception):
     """What trains was lost too often: a lane as a whole, or the dispatcher. What was recorded stays; exit code 1."""
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an error says; empty where it says nothing."""
+    return str(error).partition("\n")[0]
+
+
 def did_you_mean(name: str, options: Iterable[str]) -> str:
     """Return `` (did you mean 'x'?)`` for the nearest option, else the sorted list of all options."""
     known = sorted(options)
