@@ -65,7 +65,7 @@ def search(declared: Search, store: Store, plan: StudyPlan, session: Session) ->
             _run_trials(declared, sweep, places, plan, session)
         write_report(findings(plan, book), book)
     configs = {record.number: sweep.config(record) for record in sweep.records}
-    known = [record for record in sweep.records if configs[record.number] is not None]
+    known = [record for record in sweep.records if configs[record.number] not in (None, declared.base)]
     chosen = {trial_name(record.number): configs[record.number] for record in best(plan, known, declared.confirm)}
     return declared.confirmation({name: config for name, config in chosen.items() if config is not None})
 

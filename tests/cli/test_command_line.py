@@ -46,7 +46,7 @@ def test_an_unknown_study_is_named_with_the_nearest(refused, store, name, says):
     [
         ("NAME = 1\n", ("defines no STUDY of type Study",)),
         ("x = (\n", ("SyntaxError", "line 1")),
-        ("import no_such_module\n", ("ModuleNotFoundError", "no_such_module")),
+        ("import no_such_module\n", ("no module named 'no_such_module'",)),
         ("raise RuntimeError('one line\\nand another')\n", ("RuntimeError: one line and another",)),
     ],
 )
@@ -110,6 +110,23 @@ def test_a_bad_override_says_field_value_and_what_was_expected(refused, store, c
 )
 def test_a_value_that_no_run_can_mean_is_refused_before_it_starts(refused, store, change, says):
     refused("plan", FAULTY, "--data", store.uri, "--set", change, says=("arm 'none'", *says))
+
+
+def test_selection_by_validation_needs_some(refused, store):
+    chosen = ("--set", "training.selection=best", "--set", "data.validation=none")
+    refused("plan", FAULTY, "--data", store.uri, *chosen, says=("selection='best'", "needs data.validation='subjects'"))
+
+
+def test_batches_of_single_clips_are_refused_where_the_network_needs_more(refused, store):
+    single = ("--set", "training.batch_size=3", "--set", "training.accumulate=2")
+    says = ("training.batch_size=3, training.accumulate=2", "one clip, on which this network cannot train")
+    refused("plan", "smoke", "--data", store.uri, *single, says=says)
+
+
+def test_a_model_that_cannot_make_a_step_is_named_with_the_place(refused, store):
+    refused(
+        "plan", FAULTY, "--data", store.uri, says=("RuntimeError: the model is broken on purpose", "faulty_study.py:")
+    )
 
 
 def test_missing_weights_are_the_users_mistake(refused, store):

@@ -82,6 +82,20 @@ def test_it_keeps_what_another_folder_has_in_it(storage):
         simulate(search(trials=2), MemoryBook(owner="theirs"), storage=storage)
 
 
+def test_a_folder_s_own_file_moves_with_it(tmp_path):
+    (tmp_path / "old").mkdir()
+    book = MemoryBook(owner=str(tmp_path / "old"))
+    _, simulation = simulate(search(trials=4), book, storage=f"sqlite:///{tmp_path}/old/optuna.db")
+    simulation.run(5)
+    (tmp_path / "old").rename(tmp_path / "new")
+    book.owner = str(tmp_path / "new")
+    sweep, simulation = simulate(search(trials=4), book, storage=f"sqlite:///{tmp_path}/new/optuna.db")
+    simulation.run()
+    assert len(sweep.study.trials) == 4
+    with pytest.raises(InputError, match="belongs to"):
+        simulate(search(trials=4), MemoryBook(owner="else"), storage=f"sqlite:///{tmp_path}/new/optuna.db")
+
+
 def test_what_was_only_begun_is_taken_over_and_what_is_nobody_s_is_not(storage):
     optuna.create_study(study_name="curves", storage=open_storage(storage))
     simulate(search(trials=2), MemoryBook(), storage=storage)

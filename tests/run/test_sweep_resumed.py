@@ -186,6 +186,16 @@ def test_a_grown_grid_tries_what_is_new():
     assert len(sweep.records) == 6
 
 
+def test_a_grid_that_grows_by_a_factor_tries_what_is_new():
+    """The earlier trials had the base's value of it; they are not tried again."""
+    book = MemoryBook()
+    small = {"model.floor": Choice(options=(0.1, 0.5)), "model.reduction": Choice(options=(2, 4))}
+    for factors in (small, small | {"model.tiam": Choice(options=("st", "none", "channel"))}):
+        sweep, simulation = simulate(search(space=Space(factors), sampler="grid", stopping=Stopping(rule="none")), book)
+        simulation.run()
+    assert len(sweep.records) == len({record.run_id for record in sweep.records}) == 12
+
+
 def test_a_space_that_changed_confirms_nothing_else_under_the_same_name():
     book = MemoryBook()
     named = {"wide": 8, "narrow": 2, "four": 4}

@@ -6,6 +6,7 @@ import pytest
 
 from coablate_model.cc_dfarm import CCDFARM
 from coablate_platform.study.config import DataConfig, RunConfig, TrainingConfig
+from coablate_platform.study.errors import InputError
 from coablate_platform.study.identity import canonical, run_id
 
 BASE = RunConfig(model=CCDFARM(), data=DataConfig(protocol="utd/cs"), training=TrainingConfig())
@@ -17,8 +18,48 @@ class Impostor(CCDFARM):
 
 
 def test_identity_does_not_depend_on_how_a_value_was_written():
-    again = RunConfig(model=CCDFARM(width=1), data=DataConfig(protocol="utd/cs"), training=TrainingConfig())
-    assert run_id(dataclasses.replace(again, model=CCDFARM(width=1.0)), "f", (0, 0)) == run_id(BASE, "f", (0, 0))
+    whole, real = (dataclasses.replace(BASE, model=CCDFARM(width=width, mmtm_ratio=2)) for width in (1, 1.0))
+    assert run_id(whole, "f", (0, 0)) == run_id(real, "f", (0, 0))
+    assert canonical(real)["model"]["mmtm_ratio"] == 2
+    assert isinstance(canonical(real)["model"]["mmtm_ratio"], int)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Wide:
+    width: int = 3
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Deep:
+    width: int = 3
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Encoded:
+    """A model of parts that may be of several classes."""
+
+    encoder: Wide | Deep = Wide()
+    more: tuple[Wide | Deep, ...] = ()
+    plain: Wide = Wide()
+
+
+def test_parts_of_another_class_are_another_run():
+    models = [Encoded(), Encoded(encoder=Deep()), Encoded(more=(Wide(),)), Encoded(more=(Deep(),))]
+    runs = [RunConfig(model=model, data=DataConfig(), training=TrainingConfig()) for model in models]  # type: ignore[arg-type]
+    assert len({run_id(run, "f", (0, 0)) for run in runs}) == 4
+    assert canonical(runs[1])["model"]["encoder"] == {"width": 3, "kind": f"{__name__}.Deep"}
+    assert canonical(runs[1])["model"]["plain"] == {"width": 3}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Kinds:
+    kind: str = "lstm"
+
+
+def test_a_field_that_would_hide_the_class_is_refused():
+    run = RunConfig(model=Kinds(), data=DataConfig(), training=TrainingConfig())  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="Kinds has a field named 'kind'"):
+        run_id(run, "f", (0, 0))
 
 
 @pytest.mark.parametrize("part", ["model", "data", "training"])

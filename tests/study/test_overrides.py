@@ -65,6 +65,11 @@ def test_mistakes_are_named_with_what_was_expected(changes, said):
     assert "\n" not in str(error.value)
 
 
+def test_a_model_s_own_field_named_training_is_no_preset():
+    assert apply(BASE, {"model.training": "alternating"}).model.training == "alternating"
+    assert apply(BASE, {"training": "paper"}).training.epochs == 50
+
+
 def test_a_text_without_a_value_is_refused():
     with pytest.raises(InputError, match="expected field=value"):
         parse("training.epochs")

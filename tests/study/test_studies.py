@@ -112,13 +112,11 @@ def test_tables_4_and_5_share_their_full_model():
         ({"arms": (Arm(name="a", changes={}), Arm(name="b", changes={}))}, "are the same configuration"),
         ({"arms": (Arm(name="a", changes={"model.tima": 1}),)}, "did you mean 'tiam'?"),
         (
-            {
-                "base": dataclasses.replace(
-                    BASE, data=DataConfig(validation="none"), training=TrainingConfig(selection="best")
-                )
-            },
-            "selection 'best' needs data.validation='subjects'",
+            {"arms": (Arm(name="a", changes={"training.workers": 2}),)},
+            "arm 'a' changes training.workers, which all arms",
         ),
+        ({"arms": (Arm(name="a", changes={"training": "msaf"}),)}, "arm 'a' changes training.epochs, which all arms"),
+        ({"arms": (Arm(name="a", changes={"data.protocol": "utd/few"}),)}, "arm 'a' changes data.protocol, which"),
     ],
 )
 def test_an_invalid_study_is_refused(changes, said):
@@ -174,3 +172,43 @@ def test_a_broken_study_file_is_named(tmp_path):
     file.write_text("STUDY = undefined\n")
     with pytest.raises(InputError, match=r"broken\.py: NameError"):
         load_study(str(file))
+
+
+def test_what_lies_within_an_arm_s_part_cannot_be_overridden():
+    """The arm would keep its own, and nobody would see it."""
+    same = dataclasses.replace(BASE.training, learning_rate=0.5)
+    declared = study(arms=(Arm(name="a", changes={}), Arm(name="b", changes={"training": same})))
+    for path in ("training.batch_size", "training.learning_rate", "training"):
+        with pytest.raises(InputError, match=rf"{path}: a factor of study .* \(arm 'b' sets training\)"):
+            declared.override({path: 1})
+    assert declared.override({"data.flip": 0.5}).base.data.flip == 0.5
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("raise RuntimeError('no GPU here')", "RuntimeError: no GPU here"),
+        ("import no_such_package", "no module named 'no_such_package'"),
+    ],
+)
+@pytest.mark.parametrize("as_module", [True, False])
+def test_a_study_whose_code_fails_is_one_clear_line(tmp_path, monkeypatch, text, said, as_module):
+    (tmp_path / "failing_study.py").write_text(text)
+    (tmp_path / "failing_package").mkdir()
+    (tmp_path / "failing_package" / "study.py").write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    reference = "failing_package.study" if as_module else str(tmp_path / "failing_study.py")
+    with pytest.raises(InputError) as error:
+        load_study(reference)
+    assert str(error.value) == f"study {reference}: {said}"
+
+
+@pytest.mark.parametrize("reference", ["./modules", ".modules", "studies/mine"])
+def test_a_path_that_is_no_python_file_is_refused(reference):
+    with pytest.raises(InputError, match=r"expected a shipped name, package\.module, or a path that ends in \.py"):
+        load_study(reference)
+
+
+def test_a_study_file_may_have_dots_in_its_name(tmp_path):
+    (tmp_path / "v1.2.py").write_text("from coablate_search_spaces.smoke import STUDY")
+    assert load_study(str(tmp_path / "v1.2.py")).name == "smoke"

@@ -55,6 +55,8 @@ def check(config: RunConfig, shape: ClipShape) -> None:
         raise InputError(
             f"training.selection={training.selection}: expected 'last', 'best' or an epoch from 1 to {training.epochs}"
         )
+    if training.selection == "best" and config.data.validation == "none":
+        raise InputError("training.selection='best': needs data.validation='subjects' to select by")
     if training.batch_size % training.workers:
         raise InputError(
             f"training.batch_size={training.batch_size}: cannot be shared evenly by {training.workers} workers"

@@ -10,7 +10,7 @@ from optuna.storages import InMemoryStorage, RDBStorage
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from coablate_platform.study.errors import InputError
+from coablate_platform.study.errors import InputError, first_line
 
 OWNER = "coablate.folder"  # the attribute of Optuna's study that says whose it is
 
@@ -47,7 +47,8 @@ def put(name: str, memory: InMemoryStorage, url: str, owner: str, pruner: BasePr
             found = optuna.load_study(study_name=name, storage=storage)
             theirs = found.user_attrs.get(OWNER)
             begun = theirs is None and not found.get_trials(deepcopy=False)  # killed before it could say whose it is
-            if theirs != owner and not begun:
+            moved = url.startswith(f"sqlite:///{owner}/")  # a folder's own file says where the folder lay before
+            if theirs != owner and not begun and not moved:
                 raise InputError(f"Optuna storage {url}: its study {name} belongs to {theirs}; choose another storage")
             optuna.delete_study(study_name=name, storage=storage)
         optuna.load_study(study_name=name, storage=memory).set_user_attr(OWNER, owner)
@@ -62,4 +63,4 @@ def _in_one_line(url: str) -> Iterator[None]:
     except InputError:
         raise
     except (SQLAlchemyError, OptunaError, ImportError, ValueError, OSError, RuntimeError) as error:
-        raise InputError(f"Optuna storage {url}: {type(error).__name__}: {str(error).splitlines()[0]}") from None
+        raise InputError(f"Optuna storage {url}: {type(error).__name__}: {first_line(error)}") from None

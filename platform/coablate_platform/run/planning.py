@@ -15,7 +15,7 @@ from coablate_platform.data.store import Store
 from coablate_platform.run.checks import check
 from coablate_platform.run.loop import Task, new_network
 from coablate_platform.run.provenance import code_of
-from coablate_platform.study.config import ClipShape, Description, RunConfig
+from coablate_platform.study.config import ClipShape, Description, RunConfig, TrainingConfig
 from coablate_platform.study.domains import Placement, Subset
 from coablate_platform.study.errors import InputError
 from coablate_platform.study.identity import canonical, digest, run_id
@@ -197,7 +197,18 @@ def task_of(config: RunConfig, fingerprint: str, seed: tuple[int, int]) -> Task:
 
 
 def seconds_a_run(config: RunConfig, clips: ClipData) -> float:
-    """Estimate a run's training time on this machine from a few timed steps on random clips; loading not included."""
+    """Estimate a run's training time on this machine from a few timed steps on random clips; loading not included.
+
+    Raises:
+        InputError: the network cannot make a step, with the reason, and the place in the model's code.
+    """
+    try:
+        return _timed(config, clips)
+    except Exception as error:
+        raise InputError(f"{type(error).__name__}: {error} ({_place(error)})") from None
+
+
+def _timed(config: RunConfig, clips: ClipData) -> float:
     batch_size = min(config.training.batch_size, clips.sizes["train"])
     model = new_network(config, clips.shape, (0, 0))
     batch = random_batch(clips.shape, batch_size)
@@ -275,15 +286,33 @@ def cost_of(config: RunConfig, store: Store, seed: int) -> Description:
     try:
         if "video" in config.model.modalities and not store.has_video:
             raise InputError(f"the model reads video and {store.uri} has none")
-        shape = clips_of(config, store, (seed, 0)).shape
-        check(config, shape)
-        cost = config.model.describe(shape)
-        config.model.build(shape)  # what describing leaves out: pretrained weights that are not there or do not fit
+        clips = clips_of(config, store, (seed, 0))
+        check(config, clips.shape)
+        cost = config.model.describe(clips.shape)
+        model = config.model.build(clips.shape)  # reads pretrained weights, which describing leaves out
+        _check_parts(config.training, clips, model)
     except (InputError, ValueError) as error:
         raise InputError(str(error)) from None
     except Exception as error:
         raise InputError(f"{type(error).__name__}: {error} ({_place(error)})") from None
     return cost
+
+
+def _check_parts(training: TrainingConfig, clips: ClipData, model: torch.nn.Module) -> None:
+    """Refuse to cut batches into single clips where the network has batch statistics that one clip does not give.
+
+    Raises:
+        InputError: it cannot train on one clip.
+    """
+    batch = min(training.batch_size, clips.sizes["train"]) // training.workers
+    part = -(-batch // training.accumulate)
+    if 1 not in (part, batch % part):
+        return
+    try:
+        model.train()(random_batch(clips.shape, 1))
+    except ValueError as error:
+        sizes = f"training.batch_size={training.batch_size}, training.accumulate={training.accumulate}"
+        raise InputError(f"{sizes}: makes a part of one clip, on which this network cannot train ({error})") from None
 
 
 def _place(error: Exception) -> str:

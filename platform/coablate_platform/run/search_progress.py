@@ -5,6 +5,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from coablate_platform.run.progress import OnScreen, clock
 from coablate_platform.run.records import RunState, TrialOutcome, TrialRecord, drawn_text, trial_name
@@ -50,12 +51,12 @@ class SearchProgress(OnScreen):
         return f"{'pauses' if trial.outcome is None else ended} after {said}"
 
     def _render(self) -> Table:
-        table = Table(title=f"{self._plan.title} — {self._plan.protocol}", caption=self._pace())
+        table = Table(title=Text(f"{self._plan.title} — {self._plan.protocol}"), caption=self._pace())
         table.add_column("trial", justify="right")
         table.add_column("draws")
         table.add_column("", min_width=34)
         for record in self._sweep.records[-SHOWN_TRIALS:]:
-            table.add_row(str(record.number), drawn_text(record), self._standing(record))
+            table.add_row(str(record.number), Text(drawn_text(record)), Text(self._standing(record)))
         return table
 
     def _pace(self) -> str:

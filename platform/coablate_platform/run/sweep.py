@@ -12,23 +12,19 @@ from typing import Any
 
 import optuna
 from optuna.distributions import distribution_to_json
-from optuna.study import StudyDirection
-from optuna.trial import TrialState
 
+from coablate_platform.run.adviser import Adviser
 from coablate_platform.run.book import Book
-from coablate_platform.run.optuna_storage import put
 from coablate_platform.run.policy import to_run
 from coablate_platform.run.population import Member, Population
 from coablate_platform.run.records import EpochReport, RunState, TrialOutcome, TrialRecord
-from coablate_platform.run.samplers import KEEPS_COUNT, pruner_of, quiet, sampler_of
 from coablate_platform.study.config import RunConfig
-from coablate_platform.study.domains import Known, Plain
+from coablate_platform.study.domains import Plain
 from coablate_platform.study.errors import InputError
 from coablate_platform.study.identity import canonical
 from coablate_platform.study.search import Search
 
 Lineage = Sequence[str | int]
-_STATES = {TrialOutcome.PRUNED: TrialState.PRUNED, TrialOutcome.FAILED: TrialState.FAIL}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,10 +48,6 @@ class Sweep:
         storage: URL of Optuna's storage; None keeps it in memory.
         earlier: trials of other searches on the same data, to learn from; those count that came to their end and whose
             configuration this search could draw.
-
-    Attributes:
-        study: Optuna's.
-        learnt: how many of the earlier trials counted.
 
     Raises:
         InputError: the storage cannot be opened.
@@ -83,19 +75,26 @@ class Sweep:
         self._values: dict[int, dict[int, float]] = {}  # member -> what it reported, as far as it was looked at
         self._arrived: dict[int, int] = {}  # member -> the last turn that it has come to
         self._records = {record.number: record for record in book.trials()}
-        self._trials: dict[int, optuna.Trial] = {}
-        self._seen: dict[int, int] = {}  # trial -> the last epoch that the stopping rule has judged
-        self._stops: dict[int, bool] = {}  # trial -> what it said of that epoch
         self._waiting: dict[str, list[int]] = {}
         self._handed: set[str] = set()  # run ids given out since the start: none is again, but for members that pause
-        self.learnt = 0
-        self.study = self._rebuilt(name, storage, earlier)
+        self._fail_what_is_gone()
+        self._adviser = Adviser(search, name, book, earlier, storage)
         self._again = [record for record in self._records.values() if record.outcome is None]
         self._paused: list[TrialRecord] = []
         if self._population is not None:
             for record in self._again:
                 self._arrived[record.number] = self._population.turn_before(book.reached(record.run_id))
         self._turn()
+
+    @property
+    def study(self) -> optuna.Study:
+        """Optuna's study of this search."""
+        return self._adviser.study
+
+    @property
+    def learnt(self) -> int:
+        """How many of the earlier trials counted."""
+        return self._adviser.learnt
 
     @property
     def records(self) -> list[TrialRecord]:
@@ -113,7 +112,7 @@ class Sweep:
     def config(self, record: TrialRecord) -> RunConfig | None:
         """Return a trial's configuration; None where the space has changed so that it draws another one, or none."""
         try:
-            config = self._search.config(self._search.space.draw(self._known(record)))
+            config = self._search.config(self._search.space.draw(self._search.known(record.params)))
         except InputError:
             return None
         return config if self._identify(config, self._lineage(record.origin)) == record.run_id else None
@@ -165,12 +164,19 @@ class Sweep:
 
     def _begin(self) -> TrialRecord:
         """Draw a new trial and write it down."""
-        number = self._next_number
-        self.study.sampler = sampler_of(self._search, number)
-        tried = [record.params for record in self._records.values()]
+        number, tried = self._next_number, self._tried()
         given = next((point for point in self._given if point not in tried), None)
         origin = {} if self._population is None else {"epoch": 0, "slot": self._drawn}
-        return self._write_begun(number, self._ask(given), origin, self._search.sampler if given is None else "")
+        return self._write_begun(number, given, origin, self._search.sampler if given is None else "")
+
+    def _tried(self) -> list[dict[str, Plain]]:
+        """Return the parameters of all trials as the space has them now, those included that were added since."""
+        tried = []
+        for record in self._records.values():
+            known = self._search.known(record.params)
+            if self._search.space.can_draw(known):
+                tried.append(known.asked)
+        return tried
 
     def _bear(self, parent: TrialRecord, epoch: int, slot: int) -> None:
         """Begin a trial that goes on from where ``parent`` stands, and write it down."""
@@ -182,7 +188,7 @@ class Sweep:
         except InputError:  # values that do not go together; its parent's do
             drawn = parent.params
         origin = {"epoch": epoch, "slot": slot, "parent": parent.number}
-        record = self._write_begun(self._next_number, self._ask(drawn), origin, sampler="")
+        record = self._write_begun(self._next_number, drawn, origin, sampler="")
         if record.outcome is None:
             self._again.append(record)
 
@@ -190,8 +196,10 @@ class Sweep:
     def _next_number(self) -> int:
         return max(self._records, default=-1) + 1
 
-    def _write_begun(self, number: int, trial: optuna.Trial, origin: dict[str, int], sampler: str) -> TrialRecord:
-        found: dict[str, Any] = {}
+    def _write_begun(
+        self, number: int, given: Mapping[str, Plain] | None, origin: dict[str, int], sampler: str
+    ) -> TrialRecord:
+        trial, found = self._adviser.ask(number, given), dict[str, Any]()
         try:
             changes = self._search.space.draw(trial)
             config = self._search.config(changes)
@@ -205,7 +213,6 @@ class Sweep:
         record = TrialRecord(
             number=number, params=dict(trial.params), ranges=ranges, sampler=sampler, origin=origin, **found
         )
-        self._trials[number] = trial
         self._write(record)
         return record
 
@@ -215,6 +222,22 @@ class Sweep:
             return ()
         parent = self._records.get(origin.get("parent", -1))
         return (self._name, parent.run_id if parent else "", origin["epoch"], origin["slot"])
+
+    def _fail_what_is_gone(self) -> None:
+        """Close open trials whose values the space has lost since.
+
+        Raises:
+            InputError: a population's member has no file any more.
+        """
+        for record in self.records:
+            try:
+                self._search.space.draw(self._search.known(record.params))
+            except InputError as error:
+                if record.outcome is None:
+                    self._records[record.number] = replace(record, outcome=TrialOutcome.FAILED, reason=str(error))
+                    self._book.write_trial(self._records[record.number])
+        if self._population is not None and (lost := set(range(self._next_number)) - self._records.keys()):
+            raise InputError(f"trial {min(lost)} of the population is gone from the journal: it cannot go on without")
 
     def _turn(self) -> None:
         """Renew the population wherever all its members have come to a turn, and let those go on that stay."""
@@ -268,14 +291,9 @@ class Sweep:
         """Show the stopping rule a report, unless it has seen it, and return whether the trial is to be given up."""
         if self._search.costs:
             return False  # between several objectives there is no worse half
-        trial = self._trials[number]
-        if epoch > self._seen.get(number, 0):
-            trial.report(value, epoch)
-            self._seen[number] = epoch
-            at_end = epoch >= self._search.base.training.epochs  # then there is nothing left to save
-            pauses = self._population is not None and self._population.pauses(epoch)
-            self._stops[number] = pauses or (trial.should_prune() and not at_end)
-        return self._stops[number]
+        hopeless, judged = self._adviser.judge(number, epoch, value)
+        at_end = judged >= self._search.base.training.epochs  # then there is nothing left to save
+        return (self._population is not None and self._population.pauses(judged)) or (hopeless and not at_end)
 
     def _end(self, number: int, state: RunState, reason: str = "") -> None:
         """Write down how a trial ended, and let Optuna know."""
@@ -290,11 +308,11 @@ class Sweep:
                 return
             self._write(replace(record, outcome=outcome, values=values, epoch=reports[-1].epoch))
         elif state is RunState.STOPPED:
-            epoch = self._seen[number]
+            epoch = self._adviser.judged(number)
             value = next(report.metrics[self._metric] for report in reports if report.epoch == epoch)
             self._write(replace(record, outcome=TrialOutcome.PRUNED, values=(value,), epoch=epoch))
         else:
-            epoch = self._seen.get(number, 0)
+            epoch = self._adviser.judged(number)
             self._write(replace(record, outcome=TrialOutcome.FAILED, epoch=epoch, reason=f"{state.value}: {reason}"))
 
     def _selected(self, reports: Sequence[EpochReport]) -> float:
@@ -309,90 +327,4 @@ class Sweep:
         """Write a trial down in the book, and only then in Optuna's study."""
         self._book.write_trial(record)
         self._records[record.number] = record
-        self._tell(self.study, self._trials[record.number], record)
-
-    @staticmethod
-    def _tell(study: optuna.Study, trial: optuna.Trial, record: TrialRecord) -> None:
-        if record.outcome is None:
-            trial.set_user_attr("run_id", record.run_id)
-        elif record.outcome is TrialOutcome.COMPLETE:
-            study.tell(trial, list(record.values))
-        else:
-            study.tell(trial, state=_STATES[record.outcome])
-
-    def _ask(self, given: Mapping[str, Plain] | None) -> optuna.Trial:
-        """Return a new trial, which will suggest what is given, else what the sampler says."""
-        if given is not None:
-            self.study.enqueue_trial(dict(given))
-        return self.study.ask()
-
-    def _known(self, record: TrialRecord) -> Known:
-        """Return a trial's parameters; of factors that were added since, it has the base's."""
-        return Known(record.params, otherwise=self._search.unvaried)
-
-    def _rebuilt(self, name: str, storage: str | None, earlier: Sequence[TrialRecord]) -> optuna.Study:
-        """Return Optuna's study as the book tells it."""
-        quiet()
-        directions = [StudyDirection.MAXIMIZE, *(StudyDirection.MINIMIZE for _ in self._search.costs)]
-        pruner = pruner_of(self._search)
-        memory = optuna.storages.InMemoryStorage()
-        self.study = optuna.create_study(storage=memory, study_name=name, directions=directions, pruner=pruner)
-        for other in earlier:
-            self._learn(other)
-        if self._population is not None and (lost := set(range(self._next_number)) - self._records.keys()):
-            raise InputError(f"trial {min(lost)} of the population is gone from the journal: it cannot go on without")
-        for number in range(max(self._records, default=-1) + 1):
-            if number in self._records:
-                self._replay(self._records[number])
-            else:  # its file was lost: the others keep their numbers
-                self.study.add_trial(optuna.trial.create_trial(state=TrialState.FAIL))
-        if storage is None:
-            return self.study
-        study = put(name, memory, storage, self._book.owner, pruner)
-        for trial in study.get_trials(deepcopy=False):
-            if not trial.state.is_finished():
-                self._trials[trial.number - self.learnt] = optuna.Trial(study, trial._trial_id)
-        return study
-
-    def _learn(self, record: TrialRecord) -> None:
-        """Tell Optuna of another search's trial, if this one could have drawn it."""
-        known = self._known(record)
-        try:
-            changes = self._search.space.draw(known)
-            config = self._search.config(changes)
-        except InputError:
-            return
-        same = record.outcome is TrialOutcome.COMPLETE and record.config == canonical(config) and not record.origin
-        if not same or len(record.values) != len(self.study.directions):
-            return
-        self.study.sampler = optuna.samplers.RandomSampler()
-        trial = self._ask(known.asked)
-        self._search.space.draw(trial)
-        trial.set_user_attr("run_id", record.run_id)
-        self.study.tell(trial, list(record.values))
-        self.learnt += 1
-
-    def _replay(self, record: TrialRecord) -> None:
-        """Let a trial of the book happen again: draw, reports, end."""
-        by_number = self._search.sampler in KEEPS_COUNT
-        self.study.sampler = sampler_of(self._search, record.number) if by_number else optuna.samplers.RandomSampler()
-        known = self._known(record)
-        try:
-            self._search.space.draw(known)
-        except InputError as error:  # the space has lost a value since: the trial keeps its place, and teaches nothing
-            self.study.add_trial(optuna.trial.create_trial(state=TrialState.FAIL))
-            if record.outcome is None:
-                self._records[record.number] = replace(record, outcome=TrialOutcome.FAILED, reason=str(error))
-                self._book.write_trial(self._records[record.number])
-            return
-        trial = self._ask(known.asked)
-        self._search.space.draw(trial)
-        self._trials[record.number] = trial
-        if record.sampler == self._search.sampler and by_number:
-            trial.relative_params  # noqa: B018  # where the sampler notes that it has drawn
-        self._tell(self.study, trial, replace(record, outcome=None))
-        for report in self._book.epochs(record.run_id) if record.run_id else ():
-            if record.outcome is None or report.epoch <= record.epoch:
-                self._judge(record.number, report.epoch, report.metrics[self._metric])
-        if record.outcome is not None:
-            self._tell(self.study, trial, record)
+        self._adviser.tell(record)

@@ -1,9 +1,11 @@
 """Finds a study: a shipped name, ``package.module``, or a path to a ``.py`` file, each holding ``STUDY``."""
 
+import contextlib
 import importlib
 import importlib.util
 import pkgutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -39,27 +41,36 @@ def _module(reference: str) -> ModuleType:
         return _from_file(Path(reference))
     if reference in shipped():
         return importlib.import_module(f"{SHIPPED}.{reference}")
+    if "/" in reference or reference.startswith("."):
+        raise InputError(f"study {reference}: expected a shipped name, package.module, or a path that ends in .py")
     if "." not in reference:
         raise InputError(f"no study named {reference!r}{did_you_mean(reference, shipped())}")
-    try:
+    with _in_one_line(reference):
         return importlib.import_module(reference)
-    except ModuleNotFoundError as error:
-        raise InputError(f"study {reference}: no module named {error.name!r}") from None
 
 
 def _from_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise InputError(f"study {path}: no such file")
-    name = f"{LONE_FILE}{path.stem}"
+    name = f"{LONE_FILE}{path.stem.replace('.', '_')}"
     spec = importlib.util.spec_from_file_location(name, path.resolve())
     if spec is None or spec.loader is None:
         raise InputError(f"study {path}: not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    try:
+    with _in_one_line(str(path)):
         spec.loader.exec_module(module)
+    return module
+
+
+@contextlib.contextmanager
+def _in_one_line(reference: str) -> Iterator[None]:
+    """Say of whatever a study's code raises where it comes from."""
+    try:
+        yield
     except InputError:
         raise
+    except ModuleNotFoundError as error:
+        raise InputError(f"study {reference}: no module named {error.name!r}") from error
     except Exception as error:
-        raise InputError(f"study {path}: {type(error).__name__}: {error}") from error
-    return module
+        raise InputError(f"study {reference}: {type(error).__name__}: {error}") from error

@@ -41,6 +41,11 @@ def part(config: object, path: str) -> Any:
     return config
 
 
+def overlap(one: str, other: str) -> bool:
+    """Say whether two dotted fields are the same, or one is within the other."""
+    return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
+
+
 def check_type(config: object, path: str, value: Any) -> None:
     """Check that a dotted field can hold a value, whatever the other fields say.
 
@@ -105,7 +110,7 @@ def _replace(config: Any, parts: list[str], value: Any, path: str) -> Any:
 
 def _typed(config: Any, name: str, value: Any, path: str) -> Any:
     """Return ``value`` as the field ``name`` of ``config`` holds it."""
-    if name == "training" and isinstance(value, str):
+    if path == "training" and isinstance(value, str):
         if value not in TRAINING_PRESETS:
             raise InputError(f"{path}: no training preset {value!r}{did_you_mean(value, TRAINING_PRESETS)}")
         return TRAINING_PRESETS[value]

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, cast, get_args
 
 from coablate_platform.study.config import RunConfig
-from coablate_platform.study.domains import Choice, Plain, Subset
+from coablate_platform.study.domains import Choice, Known, Plain, Subset
 from coablate_platform.study.errors import InputError, did_you_mean
-from coablate_platform.study.overrides import apply, check_type, difference, part
+from coablate_platform.study.overrides import apply, check_type, difference, overlap, part
 from coablate_platform.study.space import Space
-from coablate_platform.study.study import Arm, Resources, Study
+from coablate_platform.study.study import SHARED, Arm, Resources, Study
 
 Sampler = Literal["random", "qmc", "tpe", "gp", "cmaes", "nsga2", "grid"]
 SAMPLERS = get_args(Sampler)
@@ -20,10 +20,7 @@ Cost = Literal["flops", "parameters", "latency"]
 """What a search may trade accuracy against: the first two come from a model's description, the last is measured."""
 COST_LABELS = {"flops": "FLOPs of a clip", "parameters": "parameters", "latency": "latency of a clip, µs"}
 
-SHARED = (
-    *("data.protocol", "data.validation", "training.epochs", "training.metric", "training.selection"),
-    "training.workers",
-)
+SAME_FOR_TRIALS = (*SHARED, "data.validation", "training.selection")
 """Fields that all trials of a search have in common."""
 CONFIRMED = "confirmed"
 REFERENCE = "reference"
@@ -106,8 +103,9 @@ class Search:
             raise InputError(
                 f"search {self.name}: trials are judged by validation, which needs data.validation='subjects'"
             )
-        if shared := [name for name in self.space.factors if name in SHARED]:
-            raise InputError(f"search {self.name}: {shared[0]} cannot vary, trials could not be compared")
+        for name in self.space.factors:
+            if shared := [path for path in SAME_FOR_TRIALS if overlap(name, path)]:
+                raise InputError(f"search {self.name}: {shared[0]} cannot vary, trials could not be compared")
         self._check_types()
         for point in self.given:
             self.config(self.space.draw_known(point))
@@ -144,6 +142,10 @@ class Search:
                 found |= self.space.factors[name].encode(name, value)
         return found
 
+    def known(self, parameters: Mapping[str, Plain]) -> Known:
+        """Return what a trial drew, to be drawn again; of factors that were added since, it has the base's values."""
+        return Known(parameters, otherwise=self.unvaried)
+
     @property
     def size(self) -> int:
         """How many trials there will be; a grid has no more than its configurations."""
@@ -164,7 +166,7 @@ class Search:
             InputError: a field is unknown, a value of the wrong type, or the field is a factor of this search.
         """
         for path in changes:
-            if clash := [name for name in self.space.factors if name == path or name.startswith(f"{path}.")]:
+            if clash := [name for name in self.space.factors if overlap(name, path)]:
                 raise InputError(f"{path}: search {self.name} varies {clash[0]}; only what all trials share can be set")
         return dataclasses.replace(self, base=apply(self.base, changes), seeds=seeds or self.seeds)
 
@@ -189,12 +191,10 @@ class Search:
         """Return the study that runs the best configurations and the base again at the full budget.
 
         Args:
-            best: name -> configuration. The base is left out of them: it is the reference.
+            best: name -> configuration; the base, which is the reference, is none of them.
         """
         arms = [Arm(name=REFERENCE, changes={})]
-        for name, config in best.items():
-            if config != self.base:
-                arms.append(Arm(name=name, changes=difference(config, self.base)))
+        arms += [Arm(name=name, changes=difference(config, self.base)) for name, config in best.items()]
         return Study(
             name=f"{self.name}-{CONFIRMED}",
             title=f"{self.title}: the best, confirmed",

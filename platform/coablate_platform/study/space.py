@@ -6,6 +6,7 @@ from typing import Any
 
 from coablate_platform.study.domains import Choice, Domain, Float, Int, Known, Placement, Plain, Subset, Suggest
 from coablate_platform.study.errors import InputError, did_you_mean
+from coablate_platform.study.overrides import overlap
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Space:
                 for value in domain.when[other]:
                     self.factors[other].encode(other, value)
             for other in before:
-                if name.startswith(f"{other}.") or other.startswith(f"{name}."):
+                if overlap(name, other):
                     raise InputError(f"factors {other!r} and {name!r} clash: one is within the other")
             before.append(name)
 
@@ -53,6 +54,14 @@ class Space:
             InputError: one is missing, or outside what the space allows.
         """
         return self.draw(Known(parameters))
+
+    def can_draw(self, known: Known) -> bool:
+        """Say whether what is known draws something; ``known`` keeps what it was asked for."""
+        try:
+            self.draw(known)
+        except InputError:
+            return False
+        return True
 
     @property
     def is_fixed(self) -> bool:

@@ -7,7 +7,10 @@ from typing import Any, Literal
 
 from coablate_platform.study.config import RunConfig
 from coablate_platform.study.errors import InputError, did_you_mean
-from coablate_platform.study.overrides import apply, difference
+from coablate_platform.study.overrides import apply, difference, overlap, part
+
+SHARED = ("data.protocol", "training.epochs", "training.metric", "training.workers")
+"""Fields that all arms of a study have in common: else they would not be compared at one budget, by one measure."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +80,8 @@ class Study:
         resources: what each worker holds.
 
     Raises:
-        InputError: no arms, a name twice, an unknown reference, no seed, an invalid change, two equal arms.
+        InputError: no arms, a name twice, an unknown reference, no seed, an invalid change, a change of what all arms
+            share, two equal arms.
     """
 
     name: str
@@ -102,11 +106,12 @@ class Study:
             )
         if self.seeds < 1:
             raise InputError(f"study {self.name}: seeds must be at least 1, got {self.seeds}")
-        if self.base.training.selection == "best" and self.base.data.validation == "none":
-            raise InputError(f"study {self.name}: selection 'best' needs data.validation='subjects'")
         seen: dict[str, str] = {}
         for arm in self.arms:
-            key = repr(self.config(arm))
+            config = self.config(arm)
+            if changed := [path for path in SHARED if part(config, path) != part(self.base, path)]:
+                raise InputError(f"study {self.name}: arm {arm.name!r} changes {changed[0]}, which all arms share")
+            key = repr(config)
             if key in seen:
                 raise InputError(f"study {self.name}: arms {seen[key]!r} and {arm.name!r} are the same configuration")
             seen[key] = arm.name
@@ -130,7 +135,7 @@ class Study:
         """
         for path in changes:
             for arm in self.arms:
-                if clash := [own for own in arm.changes if own == path or own.startswith(path + ".")]:
+                if clash := [own for own in arm.changes if overlap(own, path)]:
                     raise InputError(
                         f"{path}: a factor of study {self.name} (arm {arm.name!r} sets {clash[0]}); "
                         "only what all arms share can be set"
