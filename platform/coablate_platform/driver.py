@@ -3,6 +3,7 @@
 The one place where study, data, run and results meet; the command line is a thin shell around it.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -11,12 +12,14 @@ from rich.console import Console
 from coablate_platform.data.store import Store
 from coablate_platform.results.journal import Journal
 from coablate_platform.results.render import save
-from coablate_platform.results.table import Table, tabulate
+from coablate_platform.results.table import Table, mixture_of, tabulate
 from coablate_platform.results.tracking import tracking_uri
 from coablate_platform.run.cluster import check_reachable, joined, package_folders
+from coablate_platform.run.loop import Task
 from coablate_platform.run.planning import plan_of, resolve, search_plan_of, tasks
 from coablate_platform.run.policy import to_run
 from coablate_platform.run.progress import Progress
+from coablate_platform.run.provenance import versions
 from coablate_platform.run.records import RunState
 from coablate_platform.session import Command, Session
 from coablate_platform.study.errors import InputError
@@ -81,7 +84,7 @@ def run(command: Command, out: Path, console: Console, allow_mixed: bool = False
         plan = replace(plan_of(study, prepared.store, asdict(command)), concludes=prepared.plan.key)
         prepared = Prepared(study=study, store=prepared.store, plan=plan)
     with session.on(prepared.plan):
-        _run_open(prepared, session)
+        _run_open(prepared, session, allow_mixed)
         return conclude(prepared.plan, session.journal, allow_mixed)
 
 
@@ -115,7 +118,7 @@ def conclude(plan: StudyPlan, journal: Journal, allow_mixed: bool) -> Table:
     return table
 
 
-def _run_open(prepared: Prepared, session: Session) -> None:
+def _run_open(prepared: Prepared, session: Session, allow_mixed: bool) -> None:
     assert isinstance(prepared.study, Study)
     journal, everything = session.journal, tasks(prepared.study, prepared.store)
     states = {task.run_id: journal.state(task.run_id) for _, task in everything}
@@ -129,6 +132,8 @@ def _run_open(prepared: Prepared, session: Session) -> None:
     if not open_runs:
         session.console.print(f"All {len(everything)} runs are in the journal already.")
         return
+    if not allow_mixed:
+        _refuse_mixture(prepared.plan, journal, [task for _, task in open_runs])
     from coablate_platform.run.tuner import InOrder, Places, Work, run_all  # Ray Tune, Train and torch: only now
 
     places = Places.below(session.out, prepared.store, journal)
@@ -138,3 +143,17 @@ def _run_open(prepared: Prepared, session: Session) -> None:
         Progress(prepared.plan, prepared.study.base.training.epochs, done, session.console) as progress,
     ):
         run_all(prepared.study, InOrder(work, progress.update), places)
+
+
+def _refuse_mixture(plan: StudyPlan, journal: Journal, tasks: Sequence[Task]) -> None:
+    """Say before anything is trained that the table would be refused.
+
+    Raises:
+        InputError: what is completed, or begun, was trained by another version than what is still open would be.
+    """
+    planned = {task.run_id: versions(task.model_code) for task in tasks}
+    if mixture := mixture_of(plan, journal.records(plan), planned):
+        raise InputError(
+            f"study {plan.key} would mix versions: {mixture}; --mixed takes them into one table and says so in its "
+            "caption, another --out begins anew"
+        )

@@ -1,5 +1,7 @@
 """Numbers checked by hand and against scipy's own tests."""
 
+import itertools
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -44,9 +46,13 @@ def test_too_few_seeds_give_no_interval() -> None:
     assert (none.n, none.effect, none.low) == (0, None, None)
 
 
-def test_differences_that_do_not_vary_have_no_p() -> None:
-    paired = paired_difference({0: 0.5, 1: 0.75}, {0: 0.25, 1: 0.5})
-    assert (paired.effect, paired.low, paired.high, paired.p) == (0.25, 0.25, 0.25, None)
+@pytest.mark.parametrize("clips", [4, 288, 430])
+def test_differences_that_do_not_vary_tell_no_spread(clips: int) -> None:
+    """Equal numbers of hits more, whose shares of the clips differ by rounding."""
+    for first, second, more in itertools.product(range(0, clips, 7), range(0, clips, 11), (0, 1, 3)):
+        reference = {0: first / clips, 1: second / clips}
+        paired = paired_difference({0: (first + more) / clips, 1: (second + more) / clips}, reference)
+        assert (paired.effect, paired.low, paired.high, paired.p) == (pytest.approx(more / clips), None, None, None)
 
 
 def test_holm_by_hand() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from coablate_platform.results.journal import Journal
 from coablate_platform.results.render import FORMATS, render, save
-from coablate_platform.results.table import build_table
+from coablate_platform.results.table import build_table, mixture_of
 from coablate_platform.run.records import Failure, RunState
 from coablate_platform.study.errors import InputError
 from coablate_platform.study.plan import StudyPlan
@@ -29,7 +29,7 @@ def played(plan: StudyPlan, journal: Journal, train: Train) -> StudyPlan:
         accuracy = ACCURACY[run.arm][run.seed]
         train(run, accuracy)
         if accuracy is None:
-            journal.fail(run.run_id, 1, Failure(state=RunState.DIVERGED, reason="loss is NaN in epoch 3"))
+            journal.fail(run.run_id, 0, Failure(state=RunState.DIVERGED, reason="loss is NaN in epoch 3"))
     return plan
 
 
@@ -79,7 +79,36 @@ def test_mixed_versions_are_refused_by_cell(plan: StudyPlan, journal: Journal, t
     assert "\n" not in text
     table = build_table(plan, journal, allow_mixed=True)
     assert [row.summary.n for row in table.rows] == [3, 3, 3]
-    assert "Mixed versions, allowed by request: code " in render(table, "md")
+    assert "Mixed versions: code " in render(table, "md")
+
+
+def test_versions_that_changed_within_a_run_are_a_mixture(plan: StudyPlan, journal: Journal, train: Train) -> None:
+    for run in plan.runs[1:]:
+        train(run, 0.9)
+    train(plan.runs[0], None, epochs=(1, 2), attempt=0, code="0ther")
+    train(plan.runs[0], 0.9, epochs=(3,), attempt=1)
+    with pytest.raises(InputError, match=r"code 0ther \(full/seed 0\) and c0de \(full/seed 0, "):
+        build_table(plan, journal)
+    assert build_table(plan, journal, allow_mixed=True).mixture
+
+
+def test_an_attempt_of_which_nothing_is_left_is_no_mixture(plan: StudyPlan, journal: Journal, train: Train) -> None:
+    train(plan.runs[0], None, epochs=(1,), attempt=0, code="0ther")
+    train(plan.runs[0], 0.9, epochs=(1, 2, 3), attempt=1)
+    assert build_table(plan, journal).mixture == ""
+
+
+def test_a_mixture_to_come_is_told_before_it_is_trained(plan: StudyPlan, journal: Journal, train: Train) -> None:
+    done, begun, open_run, other = plan.runs[:4]
+    train(done, 0.9)
+    train(begun, None, epochs=(1,))
+    records = journal.records(plan)
+    same = {"code": "c0de", "packages": {"torch": "2.13.0", "numpy": "2.4"}}
+    assert mixture_of(plan, records, {begun.run_id: same, open_run.run_id: same}) == ""
+    assert f"{open_run.arm}/seed 0" in mixture_of(plan, records, {open_run.run_id: same | {"code": "new"}})
+    told = mixture_of(plan, records, {begun.run_id: same | {"code": "new"}})
+    assert f"new ({begun.arm}/seed 0)" in told
+    assert mixture_of(replace(plan, runs=(other,)), records, {other.run_id: same | {"code": "new"}}) == ""
 
 
 def test_a_confirmation_says_what_its_arms_drew_or_that_there_are_none(plan: StudyPlan, journal: Journal) -> None:

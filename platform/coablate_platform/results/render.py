@@ -85,7 +85,7 @@ def caption(table: Table) -> list[str]:
     if table.protocols and not table.comparable:
         lines.append(f"Published values are of other data than {plan.protocol} and not comparable with the measured.")
     if table.mixture:
-        lines.append(f"Mixed versions, allowed by request: {table.mixture}.")
+        lines.append(f"Mixed versions: {table.mixture}.")
     return lines
 
 

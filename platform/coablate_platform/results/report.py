@@ -138,7 +138,7 @@ def _html(found: Findings, figures: dict[str, bytes]) -> str:
         f"{escape(str(plan.data.get('fingerprint', ''))[:12])}.</p>",
         '<p class="note">Values are of the validation split, one seed each: they say where to look, not what is '
         "better. The conclusion is the confirmation: the best trials and the base again over several seeds, tested "
-        f"once each (<code>coablate table DIR --study {escape(plan.name)}-confirmed</code>).</p>",
+        f"once each (<code>coablate table DIR --study {escape(plan.name)}</code>).</p>",
         *(["<p>" + _POPULATION + "</p>"] if rule == "pbt" else []),
         "<h2>Best trials</h2>",
         _table(*best_table(found)),

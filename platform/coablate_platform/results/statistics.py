@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from scipy import stats
 
 CONFIDENCE = 0.95
+ROUNDING = 1e-12
+"""Spread of differences, as a share of the values, that is arithmetic's: equal counts of hits differ by less."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,9 +28,10 @@ class PairedDifference:
     Args:
         n: common seeds.
         effect: mean difference, arm minus reference; None where n is 0.
-        low: lower end of the 95 % interval of Student's t with n − 1 degrees of freedom; None where n < 2.
+        low: lower end of the 95 % interval of Student's t with n − 1 degrees of freedom; None where n < 2, and where
+            the differences do not vary: a few equal ones tell no spread.
         high: upper end.
-        p: two-sided p-value of the paired t-test; None where n < 2 or where the differences do not vary.
+        p: two-sided p-value of the paired t-test; None likewise.
     """
 
     n: int
@@ -58,13 +61,16 @@ def paired_difference(values: Mapping[int, float], reference: Mapping[int, float
     Returns:
         The mean difference with its 95 % interval.
     """
-    differences = summarise([values[seed] - reference[seed] for seed in sorted(values.keys() & reference.keys())])
+    pairs = [(values[seed], reference[seed]) for seed in sorted(values.keys() & reference.keys())]
+    differences = summarise([own - other for own, other in pairs])
     n, effect, sd = differences.n, differences.mean, differences.sd
     if effect is None or sd is None:
         return PairedDifference(n=n, effect=effect)
+    if sd <= ROUNDING * max(abs(value) for pair in pairs for value in pair):
+        return PairedDifference(n=n, effect=effect)
     error = sd / math.sqrt(n)
     half = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * error
-    p = 2 * float(stats.t.sf(abs(effect) / error, n - 1)) if error > 0 else None
+    p = 2 * float(stats.t.sf(abs(effect) / error, n - 1))
     return PairedDifference(n=n, effect=effect, low=effect - half, high=effect + half, p=p)
 
 

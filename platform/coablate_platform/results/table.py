@@ -1,6 +1,7 @@
 """A study's table: computed from the journal, one row an arm."""
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,7 +57,7 @@ class Table:
         rows: in the order of the study's arms.
         protocols: whose published values the rows carry.
         comparable: whether these were measured under this study's protocol.
-        mixture: what differs between the runs' code or packages; empty where nothing does.
+        mixture: what differs in code or packages between runs or within one; empty where nothing does.
     """
 
     plan: StudyPlan
@@ -84,7 +85,7 @@ def tabulate(plan: StudyPlan, records: dict[str, RunRecord], allow_mixed: bool =
     """Conclude a study from records that are already read, by run id. See :func:`build_table`."""
     if plan.search is not None:
         raise InputError(f"study {plan.key} is a search: its trials are no table, its confirmation is one")
-    mixture = _mixture(plan, records)
+    mixture = mixture_of(plan, records, planned={})
     if mixture and not allow_mixed:
         raise InputError(
             f"study {plan.key} mixes versions: {mixture}; --mixed takes them into one table and says so in its caption"
@@ -137,15 +138,25 @@ def _minus_published(arm: PlannedArm, protocol: str, summary: Summary) -> float 
     return None if published is None or summary.mean is None else 100 * summary.mean - published
 
 
-def _mixture(plan: StudyPlan, records: dict[str, RunRecord]) -> str:
-    """Name every version that differs between completed runs, with the cells that have it."""
+def mixture_of(plan: StudyPlan, records: dict[str, RunRecord], planned: Mapping[str, Mapping[str, Any]]) -> str:
+    """Name every version that differs between completed runs, or within one of them, with the cells that have it.
+
+    Args:
+        plan: the study.
+        records: run id -> record.
+        planned: run id -> ``code`` and ``packages`` with which a run will be completed.
+    """
     cells: dict[str, dict[str, list[str]]] = {}
     for run in plan.runs:
         record = records[run.run_id]
-        if record.state is RunState.COMPLETED:
-            versions = {"code": record.context.get("code")} | dict(record.context.get("packages") or {})
+        last = record.context if record.state is RunState.COMPLETED else planned.get(run.run_id)
+        counted = [] if last is None else [*record.trained, last]
+        for context in counted:
+            versions = {"code": context.get("code")} | dict(context.get("packages") or {})
             for what, version in versions.items():
-                cells.setdefault(what, {}).setdefault(str(version), []).append(f"{run.arm}/seed {run.seed}")
+                where = cells.setdefault(what, {}).setdefault(str(version), [])
+                if (cell := f"{run.arm}/seed {run.seed}") not in where:
+                    where.append(cell)
     return "; ".join(
         f"{what} " + " and ".join(f"{version} ({', '.join(where)})" for version, where in found.items())
         for what, found in cells.items()

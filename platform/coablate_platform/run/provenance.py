@@ -16,7 +16,8 @@ from coablate_platform.study.config import RunConfig
 from coablate_platform.study.identity import canonical
 
 PACKAGES = ("coablate", "torch", "numpy", "av", "pyarrow", "ray")
-COMPUTING = ("coablate_platform.data", "coablate_platform.run")  # rooms whose code a result depends on
+COMPUTING = ("coablate_platform.data", "coablate_platform.run", "coablate_platform.study.seeding")
+"""Whose code a result depends on: two rooms, and what every random stream comes from."""
 
 
 def context(
@@ -27,12 +28,17 @@ def context(
         "config": canonical(config),
         "data": fingerprint,
         "seed": list(seed),
-        "code": f"{model_code}-{computing_code()}",
-        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+        **versions(model_code),
         "host": platform.node(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu ({platform.machine()})",
         "threads": torch.get_num_threads(),
     }
+
+
+def versions(model_code: str) -> dict[str, Any]:
+    """Return what runs of one table must have in common: ``code``, a digest, and ``packages`` with their versions."""
+    packages = {name: importlib.metadata.version(name) for name in PACKAGES}
+    return {"code": f"{model_code}-{computing_code()}", "packages": packages}
 
 
 @functools.cache
