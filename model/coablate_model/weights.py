@@ -80,6 +80,11 @@ class Pretrained(nn.Module):
         self._path = path
         self.reset_parameters()
 
+    def extra_repr(self) -> str:
+        """Say what came from where when the network is printed."""
+        own = sum(not key.endswith(BATCH_COUNTER) for key in self.report.kept)
+        return f"{self._path}: {len(self.report.loaded)} tensors loaded, {own} of its own (class layer)"
+
     def reset_parameters(self) -> None:
         """Load the file."""
         self.report = load_kinetics(self._target[0], self._path)

@@ -5,7 +5,7 @@ Nothing heavy is imported before a command needs it, so that ``coablate --help``
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -25,13 +25,23 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Prepare and inspect data sets.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
-console = Console()
+console = Console(markup=False)  # folders and reasons may hold brackets
+
+
+def _local(folder: str | Path) -> Path:
+    """Read the results folder's path."""
+    if "://" in str(folder):
+        raise InputError(f"results folder {folder}: expected a path; mount the storage where all nodes see it")
+    return Path(folder)
+
 
 DEFAULT_OUT = Path("coablate-out")
 StudyArgument = Annotated[str, typer.Argument(help="A shipped name, package.module, or a path to a .py file.")]
 DataOption = Annotated[str, typer.Option("--data", help="The prepared store (see: coablate data prepare).")]
-OutOption = Annotated[Path, typer.Option("--out", help="Results folder; studies in it share runs and MLflow.")]
-OutArgument = Annotated[Path, typer.Argument(help="Results folder.")]
+OutOption = Annotated[
+    Path, typer.Option("--out", help="Results folder; studies in it share runs and MLflow.", parser=_local)
+]
+OutArgument = Annotated[Path, typer.Argument(help="Results folder.", parser=_local)]
 ProtocolOption = Annotated[str | None, typer.Option("--protocol", help="Which rows train and test.")]
 SeedsOption = Annotated[int | None, typer.Option("--seeds", help="Number of seeds.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="Override a.b=c of every arm; repeatable.")]
@@ -208,13 +218,20 @@ def ui(
 def generate(
     folder: Annotated[Path, typer.Argument(help="Where to write the synthetic set.")],
     seed: Annotated[int, typer.Option(help="Seed of everything in the set.", min=0)] = 0,
+    replications: Annotated[int, typer.Option(help="Times that a performer does an action for a camera.")] = 2,
+    size: Annotated[int, typer.Option(help="Side of the square video in pixels.")] = 96,
+    frames: Annotated[tuple[int, int], typer.Option(help="Fewest and most frames a clip.")] = (32, 44),
+    difficulty: Annotated[float, typer.Option(help="Noise, occlusions and clutter; 0 is a clean set.")] = 1.0,
 ) -> None:
     """Write the synthetic set in NTU's own file formats; needs no download and no licence."""
+    from coablate_platform.data.progress import clip_progress
     from coablate_platform.data.synthetic import SyntheticConfig
     from coablate_platform.data.synthetic import generate as write
 
+    config = SyntheticConfig(seed=seed, replications=replications, size=size, frames=frames, difficulty=difficulty)
     try:
-        write(folder, SyntheticConfig(seed=seed))
+        with clip_progress(console) as progress:
+            write(folder, config, progress=progress)
     except OSError as error:
         raise InputError(f"{folder}: the set cannot be written here ({error.strerror})") from None
     console.print(f"Wrote the synthetic set to {folder}", highlight=False)
@@ -226,13 +243,21 @@ def prepare(
     raw: Annotated[Path, typer.Argument(help="Folder (or, for ntu, zip file) of the set as published.")],
     store: Annotated[Path, typer.Argument(help="Where to write the store.")],
     short_side: Annotated[int, typer.Option(help="Shorter side of the stored video, in pixels.", min=16)] = 256,
+    resize: Annotated[
+        Literal["crop", "squash", "pad"],
+        typer.Option(help="crop keeps the whole frame, squash scales it to a square, pad adds black to one."),
+    ] = "crop",
 ) -> None:
     """Read a data set once into one store; goes on where it stopped, and does nothing when all is there."""
     from coablate_platform.data.prepare import prepare as run_prepare
+    from coablate_platform.data.progress import clip_progress
     from coablate_platform.data.shard import PrepareOptions
     from coablate_platform.views import prepare_view
 
-    report = run_prepare(source, raw, store, PrepareOptions(short_side=short_side))
+    with clip_progress(console) as progress:
+        report = run_prepare(
+            source, raw, store, PrepareOptions(short_side=short_side, resize=resize), progress=progress
+        )
     console.print(prepare_view(report, store), soft_wrap=True)
     if report.bad:
         raise typer.Exit(1)
@@ -295,5 +320,5 @@ def _finish(table: "Table", out: Path) -> Any:
 
     print(render(table, "md"))
     console.print(f"Journal, tables and MLflow: {out} (coablate ui {out})", highlight=False, soft_wrap=True)
-    if any(state.ended for row in table.rows for state in row.open):
+    if any(row.open for row in table.rows):
         raise typer.Exit(1)

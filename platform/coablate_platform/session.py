@@ -70,12 +70,12 @@ class Session:
 
     @contextlib.contextmanager
     def on(self, plan: StudyPlan) -> Iterator[None]:
-        """Work on a study alone, with MLflow following.
+        """Work on a study alone in its folder, with MLflow following.
 
         Raises:
-            InputError: the folder cannot be written, or another process works on this study.
+            InputError: the folder cannot be written, or another process works in it.
         """
-        with _only_one(self.out, plan.key):
+        with _only_one(self.out):
             self.journal.write_plan(plan)
             follower = start_follower(str(self.out.resolve()), plan.key, self.command.tracking)
             try:
@@ -91,14 +91,16 @@ class Session:
 
 
 @contextlib.contextmanager
-def _only_one(out: Path, key: str) -> Iterator[None]:
-    """Hold the study's lock, so that two processes never write the same runs."""
-    lock = FileLock(out / f".{key}.lock", timeout=0)
+def _only_one(out: Path) -> Iterator[None]:
+    """Hold the folder's lock, so that two processes never write the same runs: studies share them."""
+    lock = FileLock(out / ".lock", timeout=0)
     try:
         out.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except Timeout:
-        raise InputError(f"study {key} in {out} is being run by another process") from None
+        raise InputError(
+            f"results folder {out}: another process is at work in it; wait for it, or use another"
+        ) from None
     except OSError as error:
         raise InputError(f"results folder {out}: cannot be written ({error.strerror})") from None
     try:

@@ -1,6 +1,7 @@
 """What the command line shows: values of the rooms as tables for a terminal."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -101,7 +102,7 @@ def models_view() -> RenderableType:
     tables = []
     for kind in sorted(kinds, key=lambda kind: kind.__qualname__):
         rows = [(field.name, _default(field)) for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
-        title = f"{kind.__module__}.{kind.__qualname__} — {(kind.__doc__ or '').splitlines()[0]}"
+        title = f"{kind.__module__}.{kind.__qualname__} — {(kind.__doc__ or '').partition(chr(10))[0]}"
         tables.append(_table(title, ("model.…", "default"), rows))
     return Group(*tables)
 
@@ -110,12 +111,13 @@ def prepare_view(report: PrepareReport, store: Path) -> RenderableType:
     """What was done, and every file that was left out, with its reason."""
     lines = [
         f"{store}: {report.done} clips written, {report.skipped} there already, {len(report.bad)} bad, "
-        f"{len(report.missing)} left out by the set's own list"
+        f"{len(report.missing)} left out"
     ]
+    lines += [f"  {count} left out: {reason}" for reason, count in Counter(report.missing.values()).items()]
     lines += [f"  {bad.name}: {bad.file}: {bad.reason}" for bad in report.bad[:LISTED]]
     if len(report.bad) > LISTED:
         lines.append(f"  … and {len(report.bad) - LISTED} more")
-    if report.bad:
+    if report.bad or report.missing:
         lines.append(f"  all of them: {store / 'report.json'}")
     return Text("\n".join(lines))
 
@@ -148,7 +150,7 @@ def store_view(store: StoreDescription) -> RenderableType:
 
 
 def _table(title: str, heads: Iterable[str], rows: Iterable[Sequence[str]]) -> Table:
-    table = Table(title=title)
+    table = Table(title=Text(title))
     for head in heads:
         table.add_column(head, overflow="fold")
     for row in rows:

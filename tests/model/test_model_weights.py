@@ -45,6 +45,8 @@ def test_drawing_parameters_anew_keeps_the_weights(
     config = CCDFARM(streams=streams, weights=str(tmp_path / "w.safetensors"))
     model = config.build(SHAPE)
     assert torch.equal(model.i3d.state_dict()[key], published[key])
+    assert "w.safetensors: " in repr(model)
+    assert "tensors loaded, 2 of its own (class layer)" in repr(model)
     for _, module in model.named_modules():
         if hasattr(module, "reset_parameters"):
             module.reset_parameters()

@@ -12,7 +12,7 @@ RUNS = tuple(PlannedRun(run_id=f"{arm}{seed}", arm=arm, seed=seed) for seed in (
 PLAN = StudyPlan(
     key="s-000000",
     name="s",
-    title="Which fusion?",
+    title="Which [fusion]?",
     reference="MMTM",
     metric="accuracy",
     selection="last",
@@ -76,6 +76,6 @@ def test_a_terminal_gets_one_table_of_arms_and_seeds(said):
         progress.update("MMTM0", epoch(1, **{"validation/accuracy": 0.4}))
         progress.update("DSFM0", {"state": "diverged", "reason": "nan"})
     shown = said.getvalue()
-    for text in ("Which fusion? — utd/cs", "seed 0", "seed 1", "1/9  validation 40.0%", "75.0%", "(known)", "diverged"):
+    for text in ("Which [fusion]? — utd/cs", "seed 0", "seed 1", "1/9  validation 40.0%", "75.0% (known)", "diverged"):
         assert text in shown
     assert "DSFM, seed 0:" not in shown

@@ -104,7 +104,7 @@ class Mirror:
             return str(self.client.create_experiment(EXPERIMENT, artifact_location=artifacts))
         if found.lifecycle_stage == LifecycleStage.DELETED:
             raise InputError(
-                f"MLflow experiment {EXPERIMENT!r} at {uri} is deleted, restore it or choose another --uri"
+                f"MLflow experiment {EXPERIMENT!r} at {uri} is deleted, restore it or choose another --tracking"
             )
         return str(found.experiment_id)
 
@@ -136,8 +136,11 @@ class Mirror:
     def _study(self, records: dict[str, RunRecord]) -> None:
         plan = self.plan
         params = {name: getattr(plan, name) for name in ("title", "reference", "metric", "selection", "protocol")}
-        params |= _flatten(plan.data, "data") | {"seeds": sorted({run.seed for run in plan.runs})}
-        self._open(None, None, plan.key, {"mlflow.note.content": plan.title}, params, _started(records.values()))
+        params |= _flatten(plan.data, "data")
+        study = self._open(
+            None, None, plan.key, {"mlflow.note.content": plan.title}, params, _started(records.values())
+        )
+        self._log(study, [], {}, {"coablate.seeds": _text(sorted({run.seed for run in plan.runs}))})  # they may grow
 
     def _arm(self, arm: PlannedArm, records: dict[str, RunRecord]) -> None:
         varied = {name for other in self.plan.arms for name in other.difference}  # the reference's too: to be compared

@@ -1,6 +1,6 @@
 """Tracking that never touches training: a process of its own that follows the journal into MLflow.
 
-``python -m coablate_platform.results.tracking DIR --study KEY [--uri URI] [--follow]``. With ``--follow`` it works
+``python -m coablate_platform.results.tracking DIR --study KEY [--tracking URI] [--follow]``. With ``--follow`` it works
 until the study is completed or its standard input ends, which happens when the driver asks for it or dies in whatever
 way; then, and without ``--follow`` at once, it brings MLflow up to date once more and ends. Afterwards nothing of the
 study is left RUNNING in MLflow. While MLflow is out of reach it waits and tries again.
@@ -54,7 +54,7 @@ def tracking_uri(directory: str, uri: str | None = None) -> str:
         return uri
     local = Journal(directory).folder.local
     if local is None:
-        raise InputError(f"results folder {directory} is not on this machine: name an MLflow server with --uri")
+        raise InputError(f"results folder {directory} is not on this machine: name an MLflow server with --tracking")
     return f"sqlite:///{local / 'mlflow.db'}"
 
 
@@ -72,7 +72,7 @@ def start_follower(directory: str, key: str, uri: str | None = None) -> "subproc
     folder = local / "studies" / key if local else Path(tempfile.mkdtemp(prefix="coablate-"))
     folder.mkdir(parents=True, exist_ok=True)
     module = "coablate_platform.results.tracking"
-    command = [sys.executable, "-m", module, directory, "--study", key, "--uri", tracking_uri(directory, uri)]
+    command = [sys.executable, "-m", module, directory, "--study", key, "--tracking", tracking_uri(directory, uri)]
     with (folder / "tracking.log").open("ab") as log:
         return subprocess.Popen(
             [*command, "--follow"],
@@ -240,7 +240,7 @@ def _connect(journal: Journal, plan: StudyPlan, uri: str) -> "Mirror":
 def _advice(journal: Journal, plan: StudyPlan, uri: str, grace: float) -> str:
     return (
         f"tracking gave up: {uri} was out of reach for {grace:.0f} s after the end. Nothing is lost; "
-        f"run `coablate track {journal.folder.uri} --study {plan.key} --uri {uri}` when it is back."
+        f"run `coablate track {journal.folder.uri} --study {plan.key} --tracking {uri}` when it is back."
     )
 
 
@@ -263,6 +263,13 @@ def _alone(journal: Journal, plan: StudyPlan, wait: bool) -> IO[bytes]:
 def track(directory: str, study: str | None, uri: str | None, *, keep: bool = False, grace: float = GRACE) -> int:
     """Bring MLflow up to date with a study, once or (``keep``) for as long as it lasts.
 
+    Args:
+        directory: the results folder.
+        study: its name or key; None where the folder holds just one.
+        uri: MLflow's tracking URI; None: the one that the study was run with.
+        keep: go on until standard input ends.
+        grace: seconds to go on trying after the end.
+
     Returns:
         0, or 1 where MLflow could not be reached.
 
@@ -274,7 +281,8 @@ def track(directory: str, study: str | None, uri: str | None, *, keep: bool = Fa
     journal = Journal(directory)
     plan = journal.plan(study)
     with _alone(journal, plan, wait=keep):
-        return follow(journal, plan, tracking_uri(directory, uri), _Lifeline(keep), grace)
+        where = tracking_uri(directory, uri or plan.command.get("tracking"))
+        return follow(journal, plan, where, _Lifeline(keep), grace)
 
 
 def main() -> int:
@@ -282,12 +290,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Follow a study's journal into MLflow.")
     parser.add_argument("directory", help="the results folder")
     parser.add_argument("--study", help="the study's name or key; not needed where the folder holds just one")
-    parser.add_argument("--uri", help="MLflow's tracking URI; default: mlflow.db in the results folder")
+    parser.add_argument("--tracking", help="MLflow's tracking URI; default: the study's, else mlflow.db in the folder")
     parser.add_argument("--follow", action="store_true", help="go on until standard input ends")
     parser.add_argument("--grace", type=float, default=GRACE, help="seconds to go on trying after the end")
     options = parser.parse_args()
     try:
-        return track(options.directory, options.study, options.uri, keep=options.follow, grace=options.grace)
+        return track(options.directory, options.study, options.tracking, keep=options.follow, grace=options.grace)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

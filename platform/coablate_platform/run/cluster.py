@@ -11,7 +11,7 @@ from typing import Any
 import ray
 from ray.util.state import list_nodes
 
-from coablate_platform.study.errors import InputError
+from coablate_platform.study.errors import InputError, first_line
 from coablate_platform.study.search import Search
 from coablate_platform.study.study import Study
 
@@ -112,7 +112,7 @@ def joined(address: str | None, modules: list[str]) -> Iterator[None]:
         try:
             ray.init(address=address, runtime_env={"py_modules": modules}, **quiet)
         except Exception as error:
-            raise InputError(f"Ray at {address}: {type(error).__name__}: {str(error).splitlines()[0]}") from None
+            raise InputError(f"Ray at {address}: {type(error).__name__}: {first_line(error)}") from None
     try:
         _check_state_api()
         yield

@@ -13,7 +13,7 @@ from coablate_platform.run.checkpoint import Checkpoints
 from coablate_platform.run.loop import Batch, Task, train
 from coablate_platform.run.planning import clips_of, random_batch
 from coablate_platform.study.config import ClipShape, RunConfig
-from coablate_platform.study.errors import InputError
+from coablate_platform.study.errors import InputError, first_line
 from coablate_platform.study.search import Search
 from coablate_platform.study.study import Study
 
@@ -95,7 +95,7 @@ def footprint(config: RunConfig, shape: ClipShape) -> Footprint:
         one_step(config, shape, device)
     except torch.OutOfMemoryError as error:
         raise InputError(
-            f"one training step does not fit {torch.cuda.get_device_name()}: {str(error).splitlines()[0]}; a smaller "
+            f"one training step does not fit {torch.cuda.get_device_name()}: {first_line(error)}; a smaller "
             "training.batch_size, training.accumulate or activation checkpointing may help"
         ) from None
     reserved = torch.cuda.max_memory_reserved()

@@ -8,6 +8,7 @@ from typing import Any, Self
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from coablate_platform.run.records import RunState
 from coablate_platform.study.plan import StudyPlan
@@ -58,8 +59,8 @@ class Progress(OnScreen):
     def __init__(self, plan: StudyPlan, epochs: int, done: dict[str, float], console: Console) -> None:
         super().__init__(console)
         self._plan, self._epochs = plan, epochs
-        self._cells = {run.run_id: "·" for run in plan.runs}
-        self._cells |= {run_id: f"[green]{value:.1%}[/] (known)" for run_id, value in done.items()}
+        self._cells = {run.run_id: Text("·") for run in plan.runs}
+        self._cells |= {run_id: Text(f"{value:.1%} (known)", "green") for run_id, value in done.items()}
         self._epochs_left = {run.run_id: epochs for run in plan.runs if run.run_id not in done}
         self._epochs_planned = sum(self._epochs_left.values())
         self._names = {run.run_id: f"{run.arm}, seed {run.seed}" for run in plan.runs}
@@ -73,11 +74,11 @@ class Progress(OnScreen):
         line = None
         if state is RunState.COMPLETED:
             self._epochs_left[run_id] = 0
-            self._cells[run_id] = f"[green]{result[f'test/{metric}']:.1%}[/]"
+            self._cells[run_id] = Text(f"{result[f'test/{metric}']:.1%}", "green")
             line = f"test {metric} {result[f'test/{metric}']:.1%}"
         elif state.ended:
             self._epochs_left[run_id] = 0
-            self._cells[run_id] = f"[red]{state.value}[/]"
+            self._cells[run_id] = Text(state.value, "red")
             line = f"{state.value}: {result.get('reason', '')}"
         else:
             epoch = int(result["epoch"])
@@ -87,7 +88,7 @@ class Progress(OnScreen):
                 for split in ("validation", "train")
                 if (name := f"{split}/{metric}") in result
             )
-            self._cells[run_id] = f"{epoch}/{self._epochs}  {shown}"
+            self._cells[run_id] = Text(f"{epoch}/{self._epochs}  {shown}")
             if epoch % max(self._epochs // PLAIN_LINES_A_RUN, 1) == 0:
                 line = f"epoch {epoch}/{self._epochs}  {shown}  {result['seconds']:.1f} s/epoch"
         if line:
@@ -95,17 +96,17 @@ class Progress(OnScreen):
 
     def _render(self) -> Table:
         seeds = sorted({run.seed for run in self._plan.runs})
-        table = Table(title=f"{self._plan.title} — {self._plan.protocol}", caption=self._pace())
+        table = Table(title=Text(f"{self._plan.title} — {self._plan.protocol}"), caption=self._pace())
         table.add_column("arm")
         for seed in seeds:
             table.add_column(f"seed {seed}", justify="right", min_width=18)
         for arm in self._plan.arms:
-            table.add_row(arm.name, *self._row(arm.name, seeds))
+            table.add_row(Text(arm.name), *self._row(arm.name, seeds))
         return table
 
-    def _row(self, arm: str, seeds: Sequence[int]) -> list[str]:
+    def _row(self, arm: str, seeds: Sequence[int]) -> list[Text]:
         by_seed = {run.seed: self._cells[run.run_id] for run in self._plan.runs if run.arm == arm}
-        return [by_seed.get(seed, "") for seed in seeds]
+        return [by_seed.get(seed, Text()) for seed in seeds]
 
     def _pace(self) -> str:
         left = sum(self._epochs_left.values())
