@@ -22,12 +22,13 @@ from ray.train.torch import TorchTrainer
 from ray.tune.integration.ray_train import TuneReportCallback
 from tiny_study import RUNS, STUDY
 
+from coablate_platform.data.clips import clips_of
 from coablate_platform.data.store import Store
 from coablate_platform.results.journal import Journal
 from coablate_platform.run.checkpoint import Checkpoints
 from coablate_platform.run.cluster import joined
 from coablate_platform.run.loop import Task, train
-from coablate_platform.run.planning import clips_of, resolve, tasks
+from coablate_platform.run.planning import resolve, tasks
 from coablate_platform.run.records import Conclusion, RunState
 from coablate_platform.run.tuner import InOrder, Places, Work, run_all
 

@@ -2,13 +2,15 @@
 
 from pathlib import Path
 
+from coablate_platform.data.clips import clips_of
 from coablate_platform.data.store import Store
 from coablate_platform.results.journal import Journal
 from coablate_platform.results.report import findings, write_report
 from coablate_platform.results.trials import TrialBook, best
 from coablate_platform.run.cluster import joined, package_folders
+from coablate_platform.run.costs import cost_of, latency_of
 from coablate_platform.run.loop import Task
-from coablate_platform.run.planning import clips_of, cost_of, latency_of, trial_run_id, trial_task
+from coablate_platform.run.planning import trial_run_id, trial_task
 from coablate_platform.run.records import TrialRecord, trial_name
 from coablate_platform.run.search_progress import SearchProgress
 from coablate_platform.run.sweep import Draw, Sweep

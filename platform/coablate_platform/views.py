@@ -10,12 +10,13 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from coablate_platform.data.clips import clips_of
 from coablate_platform.data.info import StoreDescription
 from coablate_platform.data.prepare import PrepareReport
 from coablate_platform.data.store import Store
 from coablate_platform.driver import Prepared
 from coablate_platform.results.report import Findings, best_table, importance_table
-from coablate_platform.run.planning import clips_of, seconds_a_run
+from coablate_platform.run.costs import seconds_a_run
 from coablate_platform.run.records import changes_text
 from coablate_platform.study.load import load_study, shipped
 from coablate_platform.study.plan import StudyPlan

@@ -4,8 +4,8 @@ import pytest
 import torch
 from clips import SHAPE
 
+from coablate_platform.run.costs import latency_of
 from coablate_platform.run.footprint import Footprint, footprint, one_step
-from coablate_platform.run.planning import latency_of
 from coablate_platform.study.overrides import apply
 from coablate_search_spaces.smoke import STUDY
 

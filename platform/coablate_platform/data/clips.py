@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 
 from coablate_platform.data.augment import draw, whole
-from coablate_platform.data.protocols import Protocol
+from coablate_platform.data.protocols import Protocol, get_protocol
 from coablate_platform.data.sampling import MODALITIES, Sample, cut_sample
 from coablate_platform.data.store import Store
-from coablate_platform.study.config import ClipShape, DataConfig
+from coablate_platform.study.config import ClipShape, DataConfig, RunConfig
 from coablate_platform.study.errors import InputError
 from coablate_platform.study.seeding import stream
 
@@ -181,3 +181,14 @@ def _check(store: Store, protocol: Protocol, modalities: tuple[str, ...]) -> Non
         raise InputError(f"a model reads {sorted(unknown)}; a store has {' and '.join(MODALITIES)}")
     if "skeleton" not in modalities and not store.has_video:
         raise InputError(f"{store.uri}: the model reads video alone and the store has none")
+
+
+def clips_of(config: RunConfig, store: Store, seed: tuple[int, int]) -> ClipData:
+    """Return the clips that a run of ``config`` reads."""
+    return ClipData(
+        store,
+        config=config.data,
+        protocol=get_protocol(str(config.data.protocol)),
+        seed=seed,
+        modalities=config.model.modalities,
+    )

@@ -8,10 +8,11 @@ import ray
 import ray.cloudpickle
 import torch
 
+from coablate_platform.data.clips import clips_of
 from coablate_platform.data.store import Store
 from coablate_platform.run.checkpoint import Checkpoints
+from coablate_platform.run.costs import random_batch
 from coablate_platform.run.loop import Batch, Task, train
-from coablate_platform.run.planning import clips_of, random_batch
 from coablate_platform.study.config import ClipShape, RunConfig
 from coablate_platform.study.errors import InputError, first_line
 from coablate_platform.study.search import Search

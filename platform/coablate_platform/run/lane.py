@@ -17,12 +17,12 @@ import ray.cloudpickle
 import ray.train.torch
 import torch
 
+from coablate_platform.data.clips import clips_of
 from coablate_platform.data.store import Store
 from coablate_platform.run import distributed
 from coablate_platform.run.checkpoint import Checkpoints
 from coablate_platform.run.dispatcher import Idle, Order
 from coablate_platform.run.loop import Task, train
-from coablate_platform.run.planning import clips_of
 from coablate_platform.run.policy import MAX_LOSSES, failure_of, must_restart_lane
 from coablate_platform.run.provenance import computing_code, context
 from coablate_platform.run.records import Conclusion, EpochReport, Failure, Recorder, RunState

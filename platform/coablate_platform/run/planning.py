@@ -1,30 +1,22 @@
-"""Resolves a study against a store: protocol, identities, and what each arm costs."""
+"""Resolves a study against a store: protocol, identities, and the plan of its runs."""
 
 import dataclasses
-import os
-import time
-import traceback
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-import torch
-
-from coablate_platform.data.clips import ClipData
+from coablate_platform.data.clips import clips_of
 from coablate_platform.data.protocols import for_source, get_protocol
 from coablate_platform.data.store import Store
-from coablate_platform.run.checks import check
-from coablate_platform.run.loop import Task, new_network
+from coablate_platform.run.costs import cost_of
+from coablate_platform.run.loop import Task
 from coablate_platform.run.provenance import code_of
-from coablate_platform.study.config import ClipShape, Description, RunConfig, TrainingConfig
+from coablate_platform.study.config import RunConfig
 from coablate_platform.study.domains import Placement, Subset
 from coablate_platform.study.errors import InputError
 from coablate_platform.study.identity import canonical, digest, run_id
 from coablate_platform.study.plan import PlannedArm, PlannedRun, PlannedSearch, StudyPlan
 from coablate_platform.study.search import SEARCH_SEED, Search
 from coablate_platform.study.study import Arm, Study
-
-TIMED_STEPS = 3
-TIMED_PASSES = 10
 
 Declared = TypeVar("Declared", bound=Study | Search)
 
@@ -50,17 +42,6 @@ def resolve(study: Declared, store: Store) -> Declared:
     if empty := [split for split in needed if not sizes[split]]:
         raise InputError(f"protocol {name}: the store has no {empty[0]} clips ({sizes})")
     return resolved
-
-
-def clips_of(config: RunConfig, store: Store, seed: tuple[int, int]) -> ClipData:
-    """Return the clips that a run of ``config`` reads."""
-    return ClipData(
-        store,
-        config=config.data,
-        protocol=get_protocol(str(config.data.protocol)),
-        seed=seed,
-        modalities=config.model.modalities,
-    )
 
 
 def plan_of(study: Study, store: Store, command: dict[str, Any]) -> StudyPlan:
@@ -122,7 +103,7 @@ def search_plan_of(search: Search, store: Store, command: dict[str, Any]) -> Stu
 def _check_shapes(search: Search, store: Store) -> None:
     """Refuse factors that change what weights there are: a population hands them on."""
 
-    def weights(config: RunConfig) -> dict[str, torch.Size]:
+    def weights(config: RunConfig) -> dict[str, Sequence[int]]:
         model = config.model.build(clips_of(config, store, (search.seed, 0)).shape)
         return {name: tensor.shape for name, tensor in model.state_dict().items()}
 
@@ -196,66 +177,6 @@ def task_of(config: RunConfig, fingerprint: str, seed: tuple[int, int]) -> Task:
     return Task(run_id=identity, config=config, seed=seed, model_code=code_of(config.model))
 
 
-def seconds_a_run(config: RunConfig, clips: ClipData) -> float:
-    """Estimate a run's training time on this machine from a few timed steps on random clips; loading not included.
-
-    Raises:
-        InputError: the network cannot make a step, with the reason, and the place in the model's code.
-    """
-    try:
-        return _timed(config, clips)
-    except Exception as error:
-        raise InputError(f"{type(error).__name__}: {error} ({_place(error)})") from None
-
-
-def _timed(config: RunConfig, clips: ClipData) -> float:
-    batch_size = min(config.training.batch_size, clips.sizes["train"])
-    model = new_network(config, clips.shape, (0, 0))
-    batch = random_batch(clips.shape, batch_size)
-    objective = config.model.objective()
-    for step in range(1 + TIMED_STEPS):
-        if step == 1:  # the first one warms up
-            started = time.perf_counter()
-        objective.loss(model(batch), batch, step)["loss"].backward()  # type: ignore[no-untyped-call]
-    a_clip = (time.perf_counter() - started) / TIMED_STEPS / batch_size
-    evaluated = clips.sizes["validation"] / 3  # a forward pass is about a third of a step
-    return a_clip * (config.training.epochs * (clips.sizes["train"] + evaluated) + clips.sizes["test"] / 3)
-
-
-@torch.inference_mode()
-def latency_of(config: RunConfig, shape: ClipShape) -> int:
-    """Measure a forward pass of one clip on this machine: on its GPU where it has one, else on one thread.
-
-    On one, since threads that wait for each other on cores that lanes keep busy measure the lanes.
-
-    Args:
-        config: any model's.
-        shape: of its clips.
-
-    Returns:
-        The fastest of some passes in µs: what else the machine does can only slow one down.
-    """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = new_network(config, shape, (0, 0)).to(device).eval()
-    batch = {name: tensor.to(device) for name, tensor in random_batch(shape, 1).items()}
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        return round(1e6 * min(_seconds_a_pass(model, batch, device) for _ in range(TIMED_PASSES)))
-    finally:
-        torch.set_num_threads(threads)
-        if device.type == "cuda":
-            torch.cuda.empty_cache()  # the lanes' to use
-
-
-def _seconds_a_pass(model: torch.nn.Module, batch: dict[str, torch.Tensor], device: torch.device) -> float:
-    started = time.perf_counter()
-    model(batch)
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - started
-
-
 def _planned(study: Study, arm: Arm, store: Store) -> PlannedArm:
     config = study.config(arm)
     try:
@@ -270,63 +191,3 @@ def _planned(study: Study, arm: Arm, store: Store) -> PlannedArm:
         flops=cost.flops,
         published=dict(arm.published),
     )
-
-
-def cost_of(config: RunConfig, store: Store, seed: int) -> Description:
-    """Check a configuration and return what it costs.
-
-    Args:
-        config: any model's.
-        store: what it would run on.
-        seed: the study's.
-
-    Raises:
-        InputError: it cannot be built on this store, with the reason, and the place in the model's code.
-    """
-    try:
-        if "video" in config.model.modalities and not store.has_video:
-            raise InputError(f"the model reads video and {store.uri} has none")
-        clips = clips_of(config, store, (seed, 0))
-        check(config, clips.shape)
-        cost = config.model.describe(clips.shape)
-        model = config.model.build(clips.shape)  # reads pretrained weights, which describing leaves out
-        _check_parts(config.training, clips, model)
-    except (InputError, ValueError) as error:
-        raise InputError(str(error)) from None
-    except Exception as error:
-        raise InputError(f"{type(error).__name__}: {error} ({_place(error)})") from None
-    return cost
-
-
-def _check_parts(training: TrainingConfig, clips: ClipData, model: torch.nn.Module) -> None:
-    """Refuse to cut batches into single clips where the network has batch statistics that one clip does not give.
-
-    Raises:
-        InputError: it cannot train on one clip.
-    """
-    batch = min(training.batch_size, clips.sizes["train"]) // training.workers
-    part = -(-batch // training.accumulate)
-    if 1 not in (part, batch % part):
-        return
-    try:
-        model.train()(random_batch(clips.shape, 1))
-    except ValueError as error:
-        sizes = f"training.batch_size={training.batch_size}, training.accumulate={training.accumulate}"
-        raise InputError(f"{sizes}: makes a part of one clip, on which this network cannot train ({error})") from None
-
-
-def _place(error: Exception) -> str:
-    """Return the file and line in a model's code from which ``error`` came, torch's own left out."""
-    frames = traceback.extract_tb(error.__traceback__)
-    last = [frame for frame in frames if not frame.filename.startswith(f"{torch.__path__[0]}{os.sep}")][-1]
-    return f"{last.filename}:{last.lineno}"
-
-
-def random_batch(shape: ClipShape, clips: int) -> dict[str, torch.Tensor]:
-    """Return a batch of so many clips of noise."""
-    return {
-        "video": torch.randn(clips, shape.channels, shape.frames, shape.size, shape.size),
-        "skeleton": torch.randn(clips, 3, shape.skeleton_frames, shape.joints, shape.persons),
-        "label": torch.arange(clips) % shape.classes,
-        "index": torch.arange(clips),
-    }

@@ -97,7 +97,7 @@ class DataConfig:
             (then the selection rule may not look at validation).
         frames: video frames a clip.
         size: height and width of a frame in pixels.
-        framing: what the video shows: the whole ``frame``, or the square around the ``persons``' joints.
+        framing: what the video shows: the middle square of the ``frame``, or the square around the ``persons``' joints.
         skeleton_frames: frames the skeleton is resampled to.
         centring: the skeleton moves with its centre joint's place in the ``first`` frame, or in ``every`` frame.
         crop_ratio: the shortest share of a clip that a training sample may span; 1 takes the whole clip.
