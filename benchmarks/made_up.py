@@ -1,14 +1,14 @@
 """A store of made-up clips as long and as large as UTD-MHAD's, so that benchmarks need no download."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from coablate_platform.data.formats.clip import ClipRef, FileRef, RawClip
+from coablate_platform.data.formats.clip import ClipRef, FileRef, RawClip, Recipe
 from coablate_platform.data.joints import KINECT_V1
 from coablate_platform.data.prepare import finish, metadata_of, read_shards
 from coablate_platform.data.schema import SHARDS
@@ -44,6 +44,7 @@ class MadeUp:
     persons: int = 1
     classes: tuple[str, ...] = tuple(f"action {number}" for number in range(27))
     default_protocol: str = "utd/cs"
+    reading: Recipe = field(default_factory=dict)
 
     def read(self, ref: ClipRef) -> RawClip:
         number = int(ref.name[1:])

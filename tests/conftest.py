@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from coablate_platform.data.formats.clip import BadClip, ClipRef, FileRef, RawClip
+from coablate_platform.data.formats.clip import BadClip, ClipRef, FileRef, RawClip, Recipe
 from coablate_platform.data.joints import KINECT_V1, JointLayout
 from coablate_platform.data.prepare import finish, metadata_of, read_shards
 from coablate_platform.data.schema import SHARDS
@@ -55,6 +55,7 @@ class MemorySource:
     persons: int = 2
     classes: tuple[str, ...] = ("wave", "clap", "sit")
     default_protocol: str = "utd/cs"
+    reading: Recipe = field(default_factory=dict)
 
     def refs(self) -> list[ClipRef]:
         return [

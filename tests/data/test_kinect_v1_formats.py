@@ -84,6 +84,11 @@ def test_depth_is_rendered_as_if_the_whole_frame_were(tmp_path):
         ({"skeleton": np.full((20, 3, 6), np.nan)}, "not a finite number"),
         ({"depth": np.zeros((240, 320, 6), dtype=np.uint16)}, "shows nobody"),
         ({"depth": np.zeros((24, 32, 6), dtype=np.uint16)}, r"expected d_depth of shape \(240, 320, T\)"),
+        ({"depth": np.full((240, 320, 6), -5.0)}, "a depth is not a number of millimetres from 0"),
+        ({"depth": np.full((240, 320, 6), np.nan)}, "a depth is not a number of millimetres from 0"),
+        ({"depth": np.full((240, 320, 6), 1e300)}, "a depth is not a number of millimetres from 0"),
+        ({"skeleton": np.full((20, 3, 6), 1e300)}, "not a finite number"),
+        ({"skeleton": np.full((20, 3, 6), "x", dtype=object)}, "d_skel is not an array of numbers"),
     ],
 )
 def test_utd_refuses_what_is_not_of_its_form(tmp_path, matrices, reason):
@@ -102,10 +107,22 @@ def test_utd_refuses_damaged_files(tmp_path, content):
     assert caught.value.file == str(path)
 
 
-def test_utd_wants_depth_for_every_clip(tmp_path):
-    write_utd(tmp_path)
+def test_utd_pairs_by_name_and_what_lies_alone_is_said(tmp_path):
+    for name in ("a2_s3_t4", "a10_s1_t1", "a9_s1_t1"):
+        write_utd(tmp_path, name)
     (tmp_path / "Depth" / "a2_s3_t4_depth.mat").unlink()
-    with pytest.raises(InputError, match="1 clips have no depth video, the first: a2_s3_t4"):
+    for name in ("a10_s1_t1", "a9_s1_t1"):
+        (tmp_path / "Skeleton" / f"{name}_skeleton.mat").unlink()
+    assert [(ref.name, ref.video) for ref in UTD.list_clips(str(tmp_path))] == [("a2_s3_t4", None)]
+    assert not UTD.at(str(tmp_path)).has_video
+    assert list(UTD.missing(str(tmp_path)).items()) == [("a9_s1_t1", "no skeleton"), ("a10_s1_t1", "no skeleton")]
+
+
+def test_utd_clips_that_are_there_twice_are_the_users_error(tmp_path):
+    write_utd(tmp_path)
+    (tmp_path / "copy").mkdir()
+    write_utd(tmp_path / "copy")
+    with pytest.raises(InputError, match=r"clip a2_s3_t4 is there twice: .*Depth/a2_s3_t4_depth\.mat and .*copy"):
         UTD.list_clips(str(tmp_path))
 
 
@@ -137,6 +154,9 @@ def test_ucla_takes_the_class_from_the_label(tmp_path):
         ("[]", "expected label and skeletons as JSON"),
         ({"skeletons": []}, "expected label and skeletons as JSON"),
         ({"label": 11, "skeletons": [[[1, 2, 3]] * 20]}, "label 11 of a set with 10 classes"),
+        ('{"label": Infinity}', r"expected label and skeletons as JSON \(OverflowError"),
+        ("[" * 100_000, r"expected label and skeletons as JSON \(RecursionError"),
+        ({"label": 1, "skeletons": [[[1, 2, 1e300]] * 20]}, "not a finite number"),
         ({"label": 1, "skeletons": []}, r"expected skeletons of shape \(T, 20, 3\), found \(0,\)"),
         ({"label": 1, "skeletons": [[[1, 2, 3]] * 19]}, r"found \(1, 19, 3\)"),
         ({"label": 1, "skeletons": [[[1, 2, 3]] * 20, [[1, 2, 3]] * 19]}, "expected label and skeletons as JSON"),

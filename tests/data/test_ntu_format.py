@@ -252,6 +252,8 @@ def test_a_generated_set_names_its_classes_and_has_no_missing_list(tmp_path):
             '{"classes": ["a"], "default_protocol": "synthetic/cd", "persons": 2}',
             r"no protocol 'synthetic/cd' \(did you mean 'synthetic/c[sv]'",
         ),
+        ('{"classes": ["a"], "default_protocol": "synthetic/cs", "persons": 0}', "persons is 0"),
+        ('{"classes": ["a"], "default_protocol": [], "persons": 2}', "no protocol"),
     ],
 )
 def test_a_malformed_description_is_the_users_error(tmp_path, said, message):
@@ -259,6 +261,15 @@ def test_a_malformed_description_is_the_users_error(tmp_path, said, message):
     (tmp_path / "coablate_set.json").write_text(said)
     with pytest.raises(InputError, match=message):
         Ntu().at(str(tmp_path))
+
+
+def test_videos_without_a_skeleton_are_said_to_be_left_out(tmp_path):
+    listed, alone = missing_names()[0], "S001C001P001R001A009"
+    fill(tmp_path, [NAME], [NAME, listed, alone])
+    missing = Ntu().missing(str(tmp_path))
+    assert missing[alone] == "no skeleton"
+    assert "official list" in missing[listed]
+    assert sorted(missing) == list(missing) == sorted([alone, listed])
 
 
 def test_a_folder_without_clips_says_what_was_expected(tmp_path):

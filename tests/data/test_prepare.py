@@ -6,9 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-import scipy.io
 
 from coablate_platform.data.prepare import REPORT, prepare
 from coablate_platform.data.schema import METADATA, SHARDS
@@ -20,38 +18,6 @@ from coablate_platform.study.errors import InputError
 pytestmark = pytest.mark.filterwarnings("ignore:.*is deprecated:DeprecationWarning")
 
 OPTIONS = PrepareOptions(short_side=48, shard_clips=2)
-
-
-def _write_clip(folder: Path, action: int, subject: int, frames: int = 6) -> Path:
-    generator = np.random.default_rng(action * 10 + subject)
-    depth = np.zeros((240, 320, frames), np.uint16)
-    for moment in range(frames):
-        depth[60:180, 100 + 4 * moment : 180 + 4 * moment, moment] = 2000 + 20 * moment
-    skeleton = generator.normal([[[0.0], [0.0], [2.5]]], 0.3, (20, 3, frames))
-    paths = (folder / "Skeleton" / f"a{action}_s{subject}_t1_skeleton.mat", folder / "Depth")
-    scipy.io.savemat(paths[0], {"d_skel": skeleton})
-    scipy.io.savemat(paths[1] / f"a{action}_s{subject}_t1_depth.mat", {"d_depth": depth}, do_compression=True)
-    return paths[0]
-
-
-@pytest.fixture
-def genuine(tmp_path: Path) -> Path:
-    folder = tmp_path / "utd"
-    (folder / "Skeleton").mkdir(parents=True)
-    (folder / "Depth").mkdir()
-    for subject in (1, 2, 7):
-        for action in (1, 2):
-            _write_clip(folder, action, subject)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def cluster():
-    import ray
-
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    yield ray
-    ray.shutdown()
 
 
 def _state(folder: Path) -> dict[str, int]:
@@ -101,10 +67,10 @@ def test_a_partial_store_is_completed(tmp_path, genuine, cluster):
 
 
 @pytest.mark.ray
-def test_new_clips_are_added(tmp_path, genuine, cluster):
+def test_new_clips_are_added(tmp_path, genuine, write_clip, cluster):
     prepare("utd_mhad", genuine, tmp_path / "s", OPTIONS)
     before, first = Store.open(str(tmp_path / "s")).fingerprint, _shards(tmp_path / "s")
-    _write_clip(genuine, 3, 1)
+    write_clip(genuine, 3, 1)
     report = prepare("utd_mhad", genuine, tmp_path / "s", OPTIONS)
     assert (report.done, report.skipped) == (1, 6)
     assert first < _shards(tmp_path / "s")
@@ -148,12 +114,13 @@ def test_another_recipe_is_refused(tmp_path, genuine, cluster):
 
 
 @pytest.mark.ray
-def test_nothing_but_bad_clips_is_an_error(tmp_path, cluster):
-    for folder in ("Skeleton", "Depth"):
-        (tmp_path / "utd" / folder).mkdir(parents=True)
-    _write_clip(tmp_path / "utd", 1, 1).write_bytes(b"nonsense")
+def test_nothing_but_bad_clips_is_an_error_and_all_are_listed(tmp_path, write_clip, cluster):
+    write_clip(tmp_path / "utd", 1, 1).write_bytes(b"nonsense")
+    write_clip(tmp_path / "utd", 2, 1).write_bytes(b"nonsense")
     with pytest.raises(InputError, match=r"none of the clips could be prepared .*a1_s1_t1_skeleton.mat"):
         prepare("utd_mhad", tmp_path / "utd", tmp_path / "s", OPTIONS)
+    written = json.loads((tmp_path / "s" / REPORT).read_text())
+    assert (written["clips"], [bad["name"] for bad in written["bad"]]) == (0, ["a1_s1_t1", "a2_s1_t1"])
 
 
 _SCRIPT = """

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -165,8 +166,23 @@ def test_another_set_in_the_folder_is_refused(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["coablate_set.json"]
 
 
+@pytest.mark.parametrize("content", ["{", "[1]", "null", "[" * 100_000, "\xff"])
+def test_a_damaged_description_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "coablate_set.json").write_text(content, encoding="latin-1")
+    with pytest.raises(InputError, match=r"coablate_set\.json: damaged"):
+        generate(tmp_path, SMALL)
+
+
 @pytest.mark.parametrize(
-    ("field", "value"), [("size", 49), ("size", 32), ("replications", 0), ("frames", (40, 20)), ("difficulty", -1.0)]
+    ("field", "value"),
+    [
+        ("size", 49),
+        ("size", 32),
+        ("replications", 0),
+        ("frames", (40, 20)),
+        ("difficulty", -1.0),
+        ("difficulty", math.inf),
+    ],
 )
 def test_impossible_settings_are_refused_by_name(field: str, value: object) -> None:
     with pytest.raises(InputError, match=f"{field} is"):

@@ -44,6 +44,8 @@ def test_a_keyframe_begins_every_group():
         ((120, 160), "crop", (120, 160), (120, 160)),  # nothing is enlarged
         ((120, 160), "pad", (120, 160), (160, 160)),
         ((121, 161), "crop", (120, 160), (120, 160)),  # even
+        ((123, 163), "crop", (122, 162), (122, 162)),
+        ((123, 163), "squash", (122, 122), (122, 122)),
     ],
 )
 def test_fit(size, resize, inner, outer):

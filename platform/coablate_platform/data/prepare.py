@@ -10,7 +10,7 @@ import json
 import logging
 import pickle
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,13 +22,13 @@ from pyarrow import fs
 from coablate_platform.data.formats import SOURCES
 from coablate_platform.data.formats.clip import ClipRef, Source
 from coablate_platform.data.mapping import MAPPED, list_shards, write_whole
+from coablate_platform.data.progress import Tell
 from coablate_platform.data.schema import METADATA, SHARDS, StoreMetadata, fingerprint
-from coablate_platform.data.shard import LeftOut, PrepareOptions, Shard, read_shard, stamp, write_shard
+from coablate_platform.data.shard import LeftOut, PrepareOptions, Shard, change, read_shard, stamp, write_shard
 from coablate_platform.data.store import read_metadata
 from coablate_platform.study.errors import InputError, did_you_mean
 
 REPORT = "report.json"
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,8 @@ class PrepareReport:
         done: clips added by this call.
         skipped: clips that were in the store before.
         bad: clips that could not be read, with file and reason; all of the store's, not only this call's.
-        missing: clips that the set's own lists call unusable, with the reason.
+        missing: clips of which there is nothing to read, with the reason: the set's own lists call them unusable, or
+            they have no skeleton; all of the store's likewise.
     """
 
     done: int
@@ -53,7 +54,7 @@ def prepare(
     input: Path,  # noqa: A002 - the command line's word
     store: Path,
     options: PrepareOptions,
-    progress: Progress = lambda done, total: None,
+    progress: Tell = lambda done, total: None,
     cpus: int | None = None,
 ) -> PrepareReport:
     """Bring every clip under ``input`` into the store; a second call over the same input changes nothing.
@@ -61,14 +62,15 @@ def prepare(
     Args:
         source: name of the format.
         input: folder (or archive) of the genuine files.
-        store: folder to make or to go on with; clips of several inputs may come together in one.
-        options: the recipe; an existing store keeps its own.
+        store: folder to make or to go on with. Clips of several inputs may come together in one, such as the two
+            parts of NTU RGB+D 120.
+        options: the recipe; that of an existing store must be the same.
         progress: called with clips done and clips to do, after every shard.
         cpus: processor cores to use; None uses all, or those of the Ray cluster that is already joined.
 
     Raises:
-        InputError: the source is unknown, nothing of it lies there, the store cannot be written, or it exists with
-            another source or recipe.
+        InputError: the source is unknown, nothing of it lies there, the store cannot be written, it exists with
+            another source or recipe, or the files of clips in it have changed since.
     """
     if source not in SOURCES:
         raise InputError(f"there is no data source {source!r}{did_you_mean(source, SOURCES)}")
@@ -81,16 +83,15 @@ def prepare(
     with _owned(store):
         metadata = metadata_of(reader, options, store)
         shards = read_shards(store)
+        _check_files(store, refs, shards)
         present = {name for shard in shards for name in shard.digests}
         tried = {(clip.name, clip.stamp) for shard in shards for clip in shard.bad}
         todo = [ref for ref in refs if ref.name not in present and (ref.name, stamp(ref)) not in tried]
         if todo:
-            if metadata.fingerprint is not None:  # until the end, the store says that it is unfinished
-                metadata = replace(metadata, fingerprint=None)
-                write_whole(store / METADATA, metadata.to_json().encode())
+            metadata = _opened(store, metadata, _asked(reader, options))
             _write_shards(reader, todo, store / SHARDS, options, progress, cpus)
             shards = read_shards(store)
-        bad = finish(store, metadata, shards, missing)
+        bad, missing = finish(store, metadata, shards, missing)
     done = sum(len(shard.digests) for shard in shards) - len(present)
     return PrepareReport(done=done, skipped=sum(ref.name in present for ref in refs), bad=bad, missing=missing)
 
@@ -101,6 +102,17 @@ def _check_names(refs: list[ClipRef]) -> None:
         if ref.name in seen:
             raise InputError(f"clip {ref.name} appears twice: {seen[ref.name].skeleton} and {ref.skeleton}")
         seen[ref.name] = ref
+
+
+def _check_files(store: Path, refs: list[ClipRef], shards: list[Shard]) -> None:
+    """Refuse an input whose files are not those that the store's clips of the same names were made from."""
+    before = {name: measures for shard in shards for name, measures in shard.files.items()}
+    changes = [found for ref in refs if ref.name in before and (found := change(ref, before[ref.name]))]
+    if changes:
+        raise InputError(
+            f"{store}: the files of {len(changes)} clips have changed since they were stored, the first: {changes[0]}; "
+            "prepare them into a new store"
+        )
 
 
 @contextmanager
@@ -125,16 +137,7 @@ def metadata_of(source: Source, options: PrepareOptions, store: Path) -> StoreMe
     Raises:
         InputError: the store was made from another source or with another recipe.
     """
-    asked = StoreMetadata(
-        source=source.name,
-        layout=source.layout.name,
-        persons=source.persons,
-        classes=source.classes,
-        default_protocol=source.default_protocol,
-        has_video=source.has_video,
-        recipe=options.recipe(),
-        versions={name: importlib.metadata.version(name) for name in ("av", "numpy", "pyarrow")},
-    )
+    asked = _asked(source, options)
     existing = read_metadata(fs.LocalFileSystem(), str(store), str(store))
     if existing is None:
         write_whole(store / METADATA, asked.to_json().encode())
@@ -144,6 +147,36 @@ def metadata_of(source: Source, options: PrepareOptions, store: Path) -> StoreMe
             f"{store}: this store was prepared otherwise ({differences}); use another folder or that recipe"
         )
     return existing
+
+
+def _asked(source: Source, options: PrepareOptions) -> StoreMetadata:
+    """Return what a store of this source with this recipe says of itself at first."""
+    return StoreMetadata(
+        source=source.name,
+        layout=source.layout.name,
+        persons=source.persons,
+        classes=source.classes,
+        default_protocol=source.default_protocol,
+        has_video=source.has_video,
+        recipe=options.recipe() | source.reading,
+        versions={name: importlib.metadata.version(name) for name in ("av", "numpy", "pyarrow")},
+    )
+
+
+def _opened(store: Path, metadata: StoreMetadata, asked: StoreMetadata) -> StoreMetadata:
+    """Let the store say that it is unfinished, until the end, and that it may hold the classes of what is added.
+
+    Raises:
+        InputError: its recipe does not say enough to make clips as its others were made.
+    """
+    if unsaid := metadata.unsaid(asked):
+        raise InputError(
+            f"{store}: an earlier version made this store and did not record {', '.join(unsaid)}; it can be trained "
+            "on, but not added to: prepare into a new store"
+        )
+    metadata = replace(metadata.widened(asked), fingerprint=None)
+    _write_changed(store / METADATA, metadata.to_json())
+    return metadata
 
 
 def read_shards(store: Path) -> list[Shard]:
@@ -160,7 +193,7 @@ def read_shards(store: Path) -> list[Shard]:
 
 
 def _write_shards(
-    source: Source, refs: list[ClipRef], folder: Path, options: PrepareOptions, progress: Progress, cpus: int | None
+    source: Source, refs: list[ClipRef], folder: Path, options: PrepareOptions, progress: Tell, cpus: int | None
 ) -> None:
     """Run one Ray Data task a shard, as many at a time as there are cores, and report as they end."""
     size = options.shard_clips
@@ -211,33 +244,45 @@ def _ray(cpus: int | None) -> Iterator[Any]:
             ray.shutdown()
 
 
-def finish(store: Path, metadata: StoreMetadata, shards: list[Shard], missing: dict[str, str]) -> list[LeftOut]:
-    """Write fingerprint and report where they are not what stands there; return the clips that are left out.
+def finish(
+    store: Path, metadata: StoreMetadata, shards: list[Shard], missing: dict[str, str]
+) -> tuple[list[LeftOut], dict[str, str]]:
+    """Write report and fingerprint where they are not what stands there; return the bad clips and the missing ones.
 
     Args:
         store: the folder.
         metadata: as far as it is known.
         shards: all of the store's, from :func:`read_shards`.
-        missing: clips that the set's own lists call unusable.
+        missing: clips of this input of which there is nothing to read; what the report has of others stays in it.
 
     Raises:
-        InputError: no shard holds a clip.
+        InputError: no shard holds a clip; the report is written all the same.
     """
     digests = {name: digest for shard in shards for name, digest in shard.digests.items()}
     latest = {clip.name: clip for shard in shards for clip in shard.bad if clip.name not in digests}
     bad = [latest[name] for name in sorted(latest)]
+    here = _reported(store / REPORT) | missing
+    missing = {name: here[name] for name in sorted(here) if name not in digests and name not in latest}
+    report = {"clips": len(digests), "bad": [clip._asdict() for clip in bad], "missing": missing}
+    _write_changed(store / REPORT, json.dumps(report, indent=2) + "\n")
     if not digests:
         example = bad[0] if bad else None
         reason = f"the first: {example.file}: {example.reason}" if example else "all are on the lists of unusable ones"
-        raise InputError(f"{store}: none of the clips could be prepared ({reason})")
-    report = {"clips": len(digests), "bad": [clip._asdict() for clip in bad], "missing": missing}
-    _write_changed(store / REPORT, json.dumps(report, indent=2) + "\n")
+        raise InputError(f"{store}: none of the clips could be prepared ({reason}); {REPORT} there lists them all")
     key = fingerprint(list(digests), list(digests.values()))
     for stale in (store / MAPPED).glob("*"):
         if stale.name != key:
             shutil.rmtree(stale, ignore_errors=True)
     _write_changed(store / METADATA, replace(metadata, fingerprint=key).to_json())
-    return bad
+    return bad, missing
+
+
+def _reported(report: Path) -> dict[str, str]:
+    """Return the missing clips of an earlier report; nothing where there is none, or one that cannot be read."""
+    try:
+        return {str(name): str(reason) for name, reason in json.loads(report.read_text())["missing"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
 
 
 def _write_changed(path: Path, text: str) -> None:

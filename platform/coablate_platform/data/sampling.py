@@ -6,8 +6,9 @@ in the window and moves all frames alike, so that walking stays walking; ``every
 leaves the pose alone. Absent joints are exactly zero before, in every step, and after: they are never interpolated
 from, moved or jittered.
 
-The video shows the whole frame or, ``persons``, the square around all joints of the whole clip, an eighth of its side
-wider on each side: the same square in every frame, so that walking stays walking. The papers leave this open too.
+The video shows a square of the frame, in evaluation the one in its middle that is as large as its short side, or,
+``persons``, the square around all joints of the whole clip, an eighth of its side wider on each side: the same square
+in every frame, so that walking stays walking. The papers leave this open too.
 """
 
 import math

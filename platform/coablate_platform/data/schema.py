@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from coablate_platform.data.formats.clip import RawClip
+from coablate_platform.data.formats.clip import RawClip, Recipe
 from coablate_platform.data.video import EncodedVideo
 from coablate_platform.study.errors import InputError
 
@@ -110,7 +110,7 @@ class StoreMetadata:
         classes: names by label.
         default_protocol: the protocol of a study that names none.
         has_video: whether every clip has a video, or none has.
-        recipe: what decided the content: resizing, codec, reader.
+        recipe: what decided the content: resizing, codec, and how the source reads.
         versions: of the packages that wrote it.
         fingerprint: see :func:`fingerprint`; None while ``prepare`` is under way.
     """
@@ -121,7 +121,7 @@ class StoreMetadata:
     classes: tuple[str, ...]
     default_protocol: str
     has_video: bool
-    recipe: dict[str, Any]
+    recipe: Recipe
     versions: dict[str, str]
     fingerprint: str | None = None
 
@@ -149,12 +149,30 @@ class StoreMetadata:
             raise InputError(f"{where}: {METADATA} is damaged: {error}") from None
 
     def differences(self, other: "StoreMetadata") -> Iterable[str]:
-        """Yield in words what of the source or the recipe is not the same in ``other``."""
-        mine, others = self._decisive(), other._decisive()
-        for key in sorted(mine.keys() | others.keys()):
-            if mine.get(key) != others.get(key):
-                yield f"{key} {mine.get(key)!r} in the store, {others.get(key)!r} asked for"
+        """Yield in words what of the source or the recipe is not the same in ``other``.
+
+        What the recipe here does not say is none, see :meth:`unsaid`; nor are more classes, see :meth:`widened`.
+        """
+        here, there = len(self.classes), len(other.classes)
+        if any(mine != theirs for mine, theirs in zip(self.classes, other.classes, strict=False)):
+            yield f"{here} classes in the store, {there}{' others' if here == there else ''} asked for"
+        mine, others = self.widened(other)._decisive(), other.widened(self)._decisive()
+        for key in sorted(mine):
+            if mine[key] != others.get(key):
+                yield f"{key} {mine[key]!r} in the store, {others.get(key)!r} asked for"
+
+    def unsaid(self, other: "StoreMetadata") -> list[str]:
+        """Return what ``other``'s recipe names and this one does not: an earlier version wrote it."""
+        return sorted(other.recipe.keys() - self.recipe.keys())
+
+    def widened(self, other: "StoreMetadata") -> "StoreMetadata":
+        """Return this with the classes and the default protocol of whichever has more classes.
+
+        A set may come in parts: the first classes of NTU RGB+D 120 are those of NTU RGB+D 60, so that labels stay.
+        """
+        wider = other if len(other.classes) > len(self.classes) else self
+        return replace(self, classes=wider.classes, default_protocol=wider.default_protocol)
 
     def _decisive(self) -> dict[str, Any]:
-        kept = ("source", "layout", "persons", "classes", "default_protocol", "has_video")
+        kept = ("source", "layout", "persons", "default_protocol", "has_video")
         return {name: getattr(self, name) for name in kept} | self.recipe

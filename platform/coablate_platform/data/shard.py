@@ -3,21 +3,31 @@
 import hashlib
 import json
 import os
+import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from coablate_platform.data.formats.clip import BadClip, ClipRef, FileRef, RawClip, Source
+from coablate_platform.data.formats.clip import BadClip, ClipRef, FileRef, RawClip, Recipe, Source
+from coablate_platform.data.formats.files import measure
 from coablate_platform.data.schema import PARQUET, SCHEMA, make_row
-from coablate_platform.data.video import VideoError, encode, fit
+from coablate_platform.data.video import Resize, VideoError, encode, fit
+
+APART, APART_SHARE = 3, 0.05
+"""Frames, and the share of the skeleton's besides, by which a video may be longer or shorter than its skeleton: two
+recordings of one clip need not end together. Beyond that, one of them lacks a part. The numbers are our choice."""
 
 _ROWS = 16  # clips a row group: bounds what a task holds in memory
 _BAD = b"coablate.bad"
+_FILES = b"coablate.files"
+
+Measures = Sequence[Sequence[int | None]]
+"""Of the skeleton's and of the video's file, each the size in bytes, and the checksum where it lies in an archive."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,12 +43,12 @@ class PrepareOptions:
     """
 
     short_side: int = 256
-    resize: Literal["crop", "squash", "pad"] = "crop"
+    resize: Resize = "crop"
     gop: int = 12
     quality: int = 2
     shard_clips: int = 128
 
-    def recipe(self) -> dict[str, int | str]:
+    def recipe(self) -> Recipe:
         return {name: value for name, value in asdict(self).items() if name != "shard_clips"}
 
 
@@ -49,7 +59,8 @@ class LeftOut(NamedTuple):
         name: the clip's.
         file: the one at fault, with its line where it is text.
         reason: in one line.
-        stamp: size and modification time of the clip's files: when they change, it is tried again.
+        stamp: size and modification time of the clip's files: when they change, it is tried again. Empty where the
+            files may not be at fault: it is tried again in any case.
     """
 
     name: str
@@ -60,10 +71,18 @@ class LeftOut(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Shard:
-    """What a finished shard holds: clips by name with their digests, and those it had to leave out."""
+    """What a finished shard holds.
+
+    Args:
+        digests: of its clips, by name.
+        bad: clips that it had to leave out.
+        files: what the clips' files measured when they were read, by name; without those that could not be measured,
+            and all of a shard that an earlier version wrote.
+    """
 
     digests: dict[str, str]
     bad: list[LeftOut]
+    files: dict[str, Measures]
 
 
 def write_shard(source: Source, refs: Sequence[ClipRef], folder: Path, options: PrepareOptions) -> Path:
@@ -76,6 +95,7 @@ def write_shard(source: Source, refs: Sequence[ClipRef], folder: Path, options: 
     target = folder / f"{key[:16]}.parquet"
     partial = folder / f"{key[:16]}.{os.getpid()}.tmp"
     bad: list[LeftOut] = []
+    files = {ref.name: measured for ref in refs if (measured := _measures(ref))}
     try:
         with pq.ParquetWriter(partial, SCHEMA, **PARQUET) as writer:
             rows: list[dict[str, Any]] = []
@@ -86,7 +106,7 @@ def write_shard(source: Source, refs: Sequence[ClipRef], folder: Path, options: 
                     rows = []
             if rows:
                 writer.write_table(_table(rows))
-            writer.add_key_value_metadata({_BAD: json.dumps(bad).encode()})
+            writer.add_key_value_metadata({_BAD: json.dumps(bad).encode(), _FILES: json.dumps(files).encode()})
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
@@ -101,9 +121,14 @@ def read_shard(path: Path) -> Shard:
     """
     with pq.ParquetFile(path) as file:
         table = file.read(["name", "digest"])
-        bad = json.loads((file.metadata.metadata or {}).get(_BAD, b"[]"))
+        said = file.metadata.metadata or {}
     digests = dict(zip(table["name"].to_pylist(), table["digest"].to_pylist(), strict=True))
-    return Shard(digests=digests, bad=[LeftOut(*entry) for entry in bad])
+    files = json.loads(said.get(_FILES, b"{}"))
+    return Shard(
+        digests=digests,
+        bad=[LeftOut(*entry) for entry in json.loads(said.get(_BAD, b"[]"))],
+        files={name: files[name] for name in digests if name in files},
+    )
 
 
 def stamp(ref: ClipRef) -> str:
@@ -119,10 +144,30 @@ def _file_stamp(file: FileRef) -> str:
     return f"{status.st_size}:{status.st_mtime_ns}"
 
 
+def change(ref: ClipRef, before: Measures) -> str | None:
+    """Say which of a stored clip's files is not what it was, and how; None where none can be told to have changed.
+
+    A checksum counts where both are known: a set may lie in archives once and in folders another time.
+    """
+    for file, then, now in zip((ref.skeleton, ref.video), before, _measures(ref) or (), strict=False):
+        if then[0] != now[0]:
+            return f"{file} has {now[0]} bytes, it had {then[0]}"
+        if None not in (then[1], now[1]) and then[1] != now[1]:
+            return f"{file} has another checksum than it had"
+    return None
+
+
+def _measures(ref: ClipRef) -> Measures | None:
+    try:
+        return [measure(file) for file in (ref.skeleton, ref.video) if file is not None]
+    except (OSError, KeyError, zipfile.BadZipFile):
+        return None
+
+
 def _rows(
     source: Source, refs: Sequence[ClipRef], options: PrepareOptions, bad: list[LeftOut]
 ) -> Iterator[dict[str, Any]]:
-    """Yield a row for every clip that can be read, and append the others to ``bad``."""
+    """Yield a row for every clip that can be read, and append the others to ``bad``: no file stops a set."""
     for ref in refs:
         try:
             yield _row(source, ref, options)
@@ -133,7 +178,11 @@ def _rows(
             bad.append(LeftOut(ref.name, str(ref.video or ref.skeleton), f"its video {error}", stamp(ref)))
         except OSError as error:
             file = str(error.filename or ref.skeleton)
-            bad.append(LeftOut(ref.name, file, f"cannot be read: {error.strerror or error}", stamp(ref)))
+            bad.append(LeftOut(ref.name, file, f"cannot be read: {error.strerror or error}", ""))
+        except Exception as error:  # what no reader foresaw: it may be the program's fault, so it is tried again
+            file = " or ".join(str(file) for file in (ref.skeleton, ref.video) if file is not None)
+            said = " ".join(str(error).split())
+            bad.append(LeftOut(ref.name, file, f"cannot be read: {type(error).__name__}: {said}", ""))
 
 
 def _row(source: Source, ref: ClipRef, options: PrepareOptions) -> dict[str, Any]:
@@ -144,7 +193,14 @@ def _row(source: Source, ref: ClipRef, options: PrepareOptions) -> dict[str, Any
         raise BadClip(str(ref.skeleton), "has no video beside it, as other clips have")
     place = fit(clip.video.size, options.short_side, options.resize)
     video = encode(clip.video.frames(place.inner), place, gop=options.gop, quality=options.quality)
+    _check_lengths(ref, len(video.packets), len(clip.xyz))
     return make_row(clip, video, _stored_pixels(clip, place.pixels))
+
+
+def _check_lengths(ref: ClipRef, video: int, skeleton: int) -> None:
+    """Refuse a video and a skeleton that cannot be of one length, see :data:`APART`."""
+    if abs(video - skeleton) > APART + APART_SHARE * skeleton:
+        raise BadClip(str(ref.video), f"the video has {video} frames, its skeleton {skeleton}: one lacks a part")
 
 
 def _stored_pixels(clip: RawClip, move: Any) -> np.ndarray[Any, np.dtype[np.float32]] | None:

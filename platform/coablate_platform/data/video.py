@@ -51,25 +51,25 @@ class Fit:
 
 
 def fit(size: tuple[int, int], short_side: int, resize: Resize) -> Fit:
-    """Say how frames of ``size`` (height, width) are stored; nothing is ever enlarged.
+    """Say how frames of ``size`` (height, width) are stored; nothing is ever enlarged, an odd side loses a pixel.
 
     ``crop`` keeps the whole frame at its aspect, the short side scaled down, and leaves square cuts to sampling;
     ``squash`` scales to a square, aspect lost; ``pad`` scales the long side and fills up to a square with black.
     """
     height, width = size
     if resize == "squash":
-        side = _even(min(short_side, height, width))
+        side = _even(min(short_side, height, width), min(size))
         inner = (side, side)
     else:
         ratio = min(1.0, short_side / (max if resize == "pad" else min)(size))
-        inner = (_even(height * ratio), _even(width * ratio))
+        inner = (_even(height * ratio, height), _even(width * ratio, width))
     outer = (max(inner), max(inner)) if resize == "pad" else inner
     return Fit(inner=inner, outer=outer, scale=(inner[1] / width, inner[0] / height))
 
 
-def _even(length: float) -> int:
-    """Return the nearest even number, at least 2: the codec halves the colour planes."""
-    return max(2, 2 * round(length / 2))
+def _even(length: float, source: int) -> int:
+    """Return the nearest even number that is no more than the source's, at least 2: the codec halves colour planes."""
+    return max(2, 2 * min(round(length / 2), source // 2))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,6 +26,7 @@ class AviVideo:
 
         Raises:
             BadClip: not a video.
+            OSError: the file could not be read.
         """
         with self._open() as stream:
             return stream.height, stream.width
@@ -34,26 +35,34 @@ class AviVideo:
         """Yield RGB frames (H, W, 3), scaled to ``size`` (height, width) where given.
 
         Raises:
-            BadClip: the video is not one, is damaged, or has no frames.
+            BadClip: the video is not one, is damaged or cut short, or has no frames.
+            OSError: the file could not be read.
         """
         height, width = size or (None, None)
         count = 0
         with self._open() as stream:
             for frame in stream.container.decode(stream):
+                if frame.is_corrupt:  # FFmpeg hands on what it made up for the lost part
+                    raise BadClip(str(self.file), f"the video is damaged or cut short at frame {count + 1}")
                 count += 1
                 # Scaling and conversion in one step from the decoder's planes; AREA averages, so nothing aliases.
                 yield frame.to_ndarray(format="rgb24", width=width, height=height, interpolation="AREA")
+            if stream.frames and count != stream.frames:  # 0 where the header does not say
+                raise BadClip(str(self.file), f"{count} frames can be decoded of the {stream.frames} that it announces")
         if not count:
             raise BadClip(str(self.file), "the video has no frames")
 
     @contextmanager
     def _open(self) -> Iterator[Any]:
-        source = self.file.uri if self.file.member is None else io.BytesIO(read_bytes(self.file))
+        # Read as all files are, so that a failure of the system is told from one of the video.
+        content = io.BytesIO(read_bytes(self.file))
         try:
-            with av.open(source) as container:
+            with av.open(content) as container:
                 if not container.streams.video:
                     raise BadClip(str(self.file), "the file has no video stream")
                 stream = container.streams.video[0]
+                if stream.codec_context is None:
+                    raise BadClip(str(self.file), "the video is in a coding that FFmpeg does not know")
                 stream.codec_context.thread_count = 1
                 yield stream
         except av.FFmpegError as error:

@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from coablate_platform.data.formats.clip import Recipe
 from coablate_platform.data.formats.skeleton_text import SkeletonText
 
 # T frames of a clip · F frames in which one body is tracked · V joints · M bodies kept
@@ -13,6 +14,9 @@ WIDE = 0.8
 """A person is not wider than this share of their height …"""
 WIDE_FRAMES = 0.69754
 """… in this share of their frames. Source: the denoising of the public NTU pipelines."""
+
+DENOISING: Recipe = {"short_life": SHORT_LIFE, "wide": WIDE, "wide_frames": WIDE_FRAMES}
+"""The thresholds, as a store's recipe names them."""
 
 _COLOR = slice(5, 7)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 from coablate_platform.data.joints import JointLayout
 
 # T frames · M persons · V joints · H, W pixels
+
+Recipe = dict[str, int | float | str]
+"""What decides a store's content, setting by setting."""
 
 
 class BadClip(Exception):  # noqa: N818 - the name of the thing, not of the exception
@@ -45,6 +48,7 @@ class VideoSource(Protocol):
 
         Raises:
             BadClip: the video is truncated or not a video.
+            OSError: its file could not be read.
         """
         ...
 
@@ -74,6 +78,10 @@ class ClipRef:
     video: FileRef | None = None
 
 
+NO_SKELETON = "no skeleton"
+"""Why a video that lies alone is left out."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class RawClip:
     """One clip as the format has it, in one convention for all formats.
@@ -90,7 +98,7 @@ class RawClip:
         pixels: joints in the video frame (T, M, V, 2) float32, x then y, in pixels; zeros where a body is absent, NaN
             where the sensor gave none. None without a video stream.
         valid: (T, M) where a body was tracked.
-        video: the frames, or None. It may be a frame or so longer or shorter than the skeleton: both start together.
+        video: the frames, or None. It may be a few frames longer or shorter than the skeleton: both start together.
     """
 
     name: str
@@ -103,6 +111,12 @@ class RawClip:
     pixels: NDArray[np.float32] | None
     valid: NDArray[np.bool_]
     video: VideoSource | None
+
+
+def to_float32(array: NDArray[Any]) -> NDArray[np.float32]:
+    """Return an array as float32; what is too large for it becomes infinite, for the caller to refuse."""
+    with np.errstate(over="ignore"):
+        return array.astype(np.float32)
 
 
 class Source(Protocol):
@@ -130,6 +144,12 @@ class Source(Protocol):
     @property
     def has_video(self) -> bool: ...
 
+    @property
+    def reading(self) -> Recipe:
+        """How clips are read, wherever they lie: thresholds by name, and ``reader``, raised when the same files come
+        out otherwise than before for a reason that no threshold tells."""
+        ...
+
     def at(self, path: str) -> "Source":
         """Return this source as it describes the clips under ``path``.
 
@@ -142,12 +162,16 @@ class Source(Protocol):
         """Return the clips under ``path``, sorted by name, without opening them.
 
         Raises:
-            InputError: nothing of this format lies there.
+            InputError: nothing of this format lies there, or a file is there twice.
         """
         ...
 
     def missing(self, path: str) -> dict[str, str]:
-        """Return the clips that lie under ``path`` and are known to be unusable, each with the reason."""
+        """Return the clips of which anything lies under ``path`` that cannot be used, each with the reason.
+
+        They are those on the set's own lists of unusable ones, and videos without a skeleton. Reasons are few, so
+        that they can be counted.
+        """
         ...
 
     def read(self, ref: ClipRef) -> RawClip:
@@ -155,5 +179,6 @@ class Source(Protocol):
 
         Raises:
             BadClip: it is truncated or malformed.
+            OSError: its files could not be read.
         """
         ...

@@ -11,7 +11,7 @@ import scipy.io
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from coablate_platform.data.formats.clip import BadClip, FileRef
+from coablate_platform.data.formats.clip import BadClip, FileRef, Recipe, to_float32
 from coablate_platform.data.formats.files import read_bytes
 
 HEIGHT, WIDTH = 240, 320
@@ -23,6 +23,14 @@ FOCAL = 280.0
 """Of the depth camera, in pixels."""
 _HALF_RANGE = 800.0  # mm before and behind the figure's median
 _SMOOTH = 5  # pixels: the sensor's depth steps at 3 m are wider than a pixel's footprint
+
+RENDERING: Recipe = {
+    "crop_left": CROP_LEFT,
+    "focal": FOCAL,
+    "half_range": _HALF_RANGE,
+    "smooth": _SMOOTH,
+}
+"""What a frame is rendered with, as a store's recipe names it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,12 +55,15 @@ class DepthVideo:
         """Yield RGB frames (H, W, 3), scaled to ``size`` (height, width) where given.
 
         Raises:
-            BadClip: not a Matlab file with ``d_depth`` (240, 320, T), or without a figure in it.
+            BadClip: not a Matlab file with ``d_depth`` (240, 320, T) of depths, or without a figure in it.
+            OSError: the file could not be read.
         """
         depth = load_matrix(self.file, "d_depth")
         if depth.ndim != 3 or depth.shape[:2] != (HEIGHT, WIDTH) or not depth.shape[2]:
             raise BadClip(str(self.file), f"expected d_depth of shape ({HEIGHT}, {WIDTH}, T), found {depth.shape}")
-        depth = depth[:, CROP_LEFT : WIDTH - CROP_LEFT].astype(np.float32)
+        depth = to_float32(depth[:, CROP_LEFT : WIDTH - CROP_LEFT])
+        if not np.isfinite(depth).all() or depth.min() < 0:
+            raise BadClip(str(self.file), "a depth is not a number of millimetres from 0")
         if not depth.any():
             raise BadClip(str(self.file), "the depth video shows nobody")
         median = float(np.median(depth[depth > 0]))
@@ -106,15 +117,17 @@ def load_matrix(file: FileRef, name: str) -> NDArray[Any]:
     """Return one array of a Matlab file.
 
     Raises:
-        BadClip: it is not such a file, or the array is not in it.
+        BadClip: it is not such a file, or no array of numbers of that name is in it.
+        OSError: the file could not be read.
     """
+    content = io.BytesIO(read_bytes(file))
     try:
-        found = scipy.io.loadmat(io.BytesIO(read_bytes(file)), variable_names=[name])
-    except BadClip:
-        raise
+        found = scipy.io.loadmat(content, variable_names=[name])
     except Exception as error:  # scipy lets errors of every kind through, zlib's and struct's among them
         raise BadClip(str(file), f"not a readable Matlab file: {error}") from None
     if name not in found:
         raise BadClip(str(file), f"holds no {name}")
     array: NDArray[Any] = found[name]
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "iuf":
+        raise BadClip(str(file), f"{name} is not an array of numbers")
     return array

@@ -1,5 +1,6 @@
 """Files in folders and zip archives, found and read alike."""
 
+import re
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -30,11 +31,36 @@ def walk(path: str) -> Iterator[tuple[str, FileRef]]:
             yield file.name, FileRef(uri=str(file))
 
 
+def pair(
+    path: str, samples: re.Pattern[str], suffixes: tuple[str, str]
+) -> tuple[dict[str, FileRef], dict[str, FileRef]]:
+    """Return the skeletons and the videos under a path by the name of their sample.
+
+    Args:
+        path: see :func:`walk`.
+        samples: what a sample's name looks like.
+        suffixes: what follows it in the name of the skeleton's and of the video's file.
+
+    Raises:
+        InputError: the path does not exist, an archive is damaged, or a file is there twice.
+    """
+    found: tuple[dict[str, FileRef], dict[str, FileRef]] = ({}, {})
+    for name, file in walk(path):
+        for suffix, files in zip(suffixes, found, strict=True):
+            sample = name.removesuffix(suffix)
+            if sample != name and samples.fullmatch(sample):
+                if sample in files:
+                    raise InputError(f"{path}: clip {sample} is there twice: {files[sample]} and {file}")
+                files[sample] = file
+    return found
+
+
 def read_bytes(file: FileRef) -> bytes:
     """Return the content of a file.
 
     Raises:
-        BadClip: it cannot be read.
+        BadClip: it is gone, or its archive is damaged.
+        OSError: the system did not hand it over, which says nothing of the file: permission, network, open files.
     """
     path = Path(file.uri)
     try:
@@ -43,8 +69,21 @@ def read_bytes(file: FileRef) -> bytes:
         return _archive(file.uri, path.stat().st_mtime_ns).read(file.member)
     except FileNotFoundError:
         raise BadClip(str(file), "the file is gone") from None
-    except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, OSError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, RuntimeError) as error:
         raise BadClip(str(file), f"cannot be read: {error}") from None
+
+
+def measure(file: FileRef) -> tuple[int, int | None]:
+    """Return what tells a changed file without reading it: its size, and the checksum that an archive has of it.
+
+    Raises:
+        OSError, KeyError, zipfile.BadZipFile: it is not there any more.
+    """
+    status = Path(file.uri).stat()
+    if file.member is None:
+        return status.st_size, None
+    member = _archive(file.uri, status.st_mtime_ns).getinfo(file.member)
+    return member.file_size, member.CRC
 
 
 @lru_cache(maxsize=4)

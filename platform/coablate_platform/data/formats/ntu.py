@@ -9,17 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from coablate_platform.data.formats.avi import AviVideo
-from coablate_platform.data.formats.bodies import people
-from coablate_platform.data.formats.clip import BadClip, ClipRef, FileRef, RawClip
-from coablate_platform.data.formats.files import read_bytes, walk
+from coablate_platform.data.formats.bodies import DENOISING, people
+from coablate_platform.data.formats.clip import NO_SKELETON, BadClip, ClipRef, RawClip, Recipe
+from coablate_platform.data.formats.files import pair, read_bytes
 from coablate_platform.data.formats.skeleton_text import parse_skeleton
 from coablate_platform.data.joints import KINECT_V2, JointLayout
 from coablate_platform.data.protocols import PROTOCOLS
 from coablate_platform.study.errors import InputError, did_you_mean
 
 SET_FILE = "coablate_set.json"
+"""What a generated set says of itself."""
 _NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})")
-_SKELETON, _VIDEO = ".skeleton", "_rgb.avi"
+_SUFFIXES = (".skeleton", "_rgb.avi")
+_LISTED = "on the official list of samples with missing or incomplete skeletons"
 _CLASSES_60 = 60
 
 
@@ -47,8 +49,9 @@ def missing_names() -> tuple[str, ...]:
 class Ntu:
     """Reads ``SsssCcccPpppRrrrAaaa.skeleton`` and ``…_rgb.avi``, in folders, zip archives or both.
 
-    A clip without its video is read without one; a video without its skeleton is passed over. Video and skeleton start
-    together, and each keeps its own number of frames where they differ.
+    A set without videos is read without them; where some clips have one, ``prepare`` leaves out those that have none.
+    A video without its skeleton is listed as missing. Video and skeleton start together, and each keeps its own number
+    of frames where they differ by a few.
 
     Args:
         classes: of the 60 or the 120 classes, or those that a generated set names in ``coablate_set.json``.
@@ -72,6 +75,11 @@ class Ntu:
     def layout(self) -> JointLayout:
         return KINECT_V2
 
+    @property
+    def reading(self) -> Recipe:
+        """The thresholds of denoising, and which of the two trees in use is the layout's: that of graph networks."""
+        return {"reader": 1, "tree": "graph", **DENOISING}
+
     def at(self, path: str) -> "Ntu":
         """Return this source as it describes the clips under ``path``: 60 or 120 classes, with or without videos.
 
@@ -93,15 +101,7 @@ class Ntu:
         Raises:
             InputError: no clip lies there, or the same one twice.
         """
-        skeletons: dict[str, FileRef] = {}
-        videos: dict[str, FileRef] = {}
-        for name, file in walk(path):
-            for suffix, found in ((_SKELETON, skeletons), (_VIDEO, videos)):
-                sample = name.removesuffix(suffix)
-                if sample != name and _NAME.fullmatch(sample):
-                    if sample in found:
-                        raise InputError(f"{path}: clip {sample} is there twice: {found[sample]} and {file}")
-                    found[sample] = file
+        skeletons, videos = pair(path, _NAME, _SUFFIXES)
         if not skeletons:
             raise InputError(
                 f"{path}: no NTU RGB+D clip found; expected files named like S001C001P001R001A001.skeleton, with "
@@ -110,18 +110,19 @@ class Ntu:
         return [ClipRef(name=name, skeleton=skeletons[name], video=videos.get(name)) for name in sorted(skeletons)]
 
     def missing(self, path: str) -> dict[str, str]:
-        """Return the clips under ``path`` that are on the official lists of missing or incomplete skeletons."""
-        if (Path(path) / SET_FILE).is_file():
-            return {}
-        listed = set(missing_names())
-        reason = "on the official list of samples with missing or incomplete skeletons"
-        return {clip.name: reason for clip in self.list_clips(path) if clip.name in listed}
+        """Return what is on the official lists of missing or incomplete skeletons, and videos without a skeleton."""
+        skeletons, videos = pair(path, _NAME, _SUFFIXES)
+        missing = dict.fromkeys(videos.keys() - skeletons.keys(), NO_SKELETON)
+        if not (Path(path) / SET_FILE).is_file():
+            missing |= dict.fromkeys((skeletons.keys() | videos.keys()) & set(missing_names()), _LISTED)
+        return dict(sorted(missing.items()))
 
     def read(self, ref: ClipRef) -> RawClip:
         """Read one clip; its video is not decoded yet.
 
         Raises:
             BadClip: the skeleton is truncated or malformed, has no body, or is of an unknown class.
+            OSError: it could not be read.
         """
         setup, camera, performer, replication, action = _fields(ref.name)
         file = str(ref.skeleton)
@@ -162,8 +163,10 @@ def _read_set(path: Path) -> dict[str, Any]:
     """
     try:
         said = json.loads(path.read_text(encoding="utf-8"))
-        classes, protocol, persons = tuple(said["classes"]), said["default_protocol"], int(said["persons"])
-    except (ValueError, KeyError, TypeError) as error:
+        classes, protocol, persons = tuple(map(str, said["classes"])), str(said["default_protocol"]), said["persons"]
+        if not isinstance(persons, int) or persons < 1:
+            raise ValueError(f"persons is {persons!r}")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(
             f"{path}: expected classes, default_protocol and persons as JSON ({type(error).__name__}: {error})"
         ) from None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from coablate_platform.data.formats.clip import BadClip, ClipRef, RawClip
+from coablate_platform.data.formats.clip import BadClip, ClipRef, RawClip, Recipe, to_float32
 from coablate_platform.data.formats.files import read_bytes, walk
 from coablate_platform.data.joints import KINECT_V1, JointLayout
 from coablate_platform.study.errors import InputError
@@ -33,6 +33,10 @@ class NwUcla:
     classes: tuple[str, ...] = CLASSES
     default_protocol: str = "ucla/cv"
     has_video: bool = False
+
+    @property
+    def reading(self) -> Recipe:
+        return {"reader": 1}
 
     def at(self, path: str) -> "NwUcla":
         """Return this source; raises InputError where no clip lies under ``path``."""
@@ -63,13 +67,14 @@ class NwUcla:
 
         Raises:
             BadClip: it is not JSON of that form.
+            OSError: it could not be read.
         """
         file = str(ref.skeleton)
         try:
             said = json.loads(read_bytes(ref.skeleton))
             label = int(said["label"])
-            xyz = np.asarray(said["skeletons"], dtype=np.float32)
-        except (ValueError, KeyError, TypeError) as error:
+            xyz = to_float32(np.asarray(said["skeletons"], dtype=np.float64))
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise BadClip(file, f"expected label and skeletons as JSON ({type(error).__name__}: {error})") from None
         if not 1 <= label <= len(self.classes):
             raise BadClip(file, f"label {label} of a set with {len(self.classes)} classes")

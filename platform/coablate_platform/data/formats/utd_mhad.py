@@ -1,19 +1,19 @@
 """UTD-MHAD: skeletons and depth video in Matlab files; the depth video, rendered, is the video stream."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from coablate_platform.data.formats.clip import BadClip, ClipRef, FileRef, RawClip
-from coablate_platform.data.formats.depth import CROP_LEFT, FOCAL, DepthVideo, load_matrix
-from coablate_platform.data.formats.files import walk
+from coablate_platform.data.formats.clip import NO_SKELETON, BadClip, ClipRef, RawClip, Recipe, to_float32
+from coablate_platform.data.formats.depth import CROP_LEFT, FOCAL, RENDERING, DepthVideo, load_matrix
+from coablate_platform.data.formats.files import pair
 from coablate_platform.data.joints import KINECT_V1, JointLayout
 from coablate_platform.study.errors import InputError
 
 _NAME = re.compile(r"a(\d+)_s(\d+)_t(\d+)")
-_SKELETON, _DEPTH = "_skeleton.mat", "_depth.mat"
+_SUFFIXES = ("_skeleton.mat", "_depth.mat")
 CLASSES = (
     *("swipe left", "swipe right", "wave", "clap", "throw", "cross arms", "basketball shoot", "draw x"),
     *("draw circle clockwise", "draw circle counter clockwise", "draw triangle", "bowling", "boxing"),
@@ -31,8 +31,10 @@ _CENTRE = (160.0, 120.0)
 class UtdMhad:
     """Reads ``aA_sS_tT_skeleton.mat`` and ``aA_sS_tT_depth.mat`` (official folders ``Skeleton`` and ``Depth``).
 
-    Trials are replications; there is one camera. Joints are put into the order of :data:`KINECT_V1`, and projected
-    into the frame of the rendered depth video, see :class:`~coablate_platform.data.formats.depth.DepthVideo`.
+    A set without depth videos is read without them; where some clips have one, ``prepare`` leaves out those that have
+    none. Trials are replications; there is one camera. Joints are put into the order of :data:`KINECT_V1`, and
+    projected into the frame of the rendered depth video, see
+    :class:`~coablate_platform.data.formats.depth.DepthVideo`.
     """
 
     name: str = "utd_mhad"
@@ -42,45 +44,43 @@ class UtdMhad:
     default_protocol: str = "utd/cs"
     has_video: bool = True
 
-    def at(self, path: str) -> "UtdMhad":
-        """Return this source; raises InputError where no clip lies under ``path``."""
-        self.list_clips(path)
-        return self
+    @property
+    def reading(self) -> Recipe:
+        return {"reader": 1, **RENDERING}
 
-    def list_clips(self, path: str) -> list[ClipRef]:
-        """Return the clips under ``path`` that have skeleton and depth, sorted by action, subject and trial.
+    def at(self, path: str) -> "UtdMhad":
+        """Return this source as it describes the clips under ``path``: with or without depth videos.
 
         Raises:
-            InputError: no clip lies there, or one lacks its depth video.
+            InputError: no clip lies there.
         """
-        skeletons: dict[str, FileRef] = {}
-        depths: dict[str, FileRef] = {}
-        for name, file in walk(path):
-            for suffix, found in ((_SKELETON, skeletons), (_DEPTH, depths)):
-                sample = name.removesuffix(suffix)
-                if sample != name and _NAME.fullmatch(sample):
-                    found[sample] = file
+        return replace(self, has_video=any(clip.video is not None for clip in self.list_clips(path)))
+
+    def list_clips(self, path: str) -> list[ClipRef]:
+        """Return the clips under ``path``, sorted by action, subject and trial.
+
+        Raises:
+            InputError: no clip lies there, or the same one twice.
+        """
+        skeletons, depths = pair(path, _NAME, _SUFFIXES)
         if not skeletons:
             raise InputError(
                 f"{path}: no UTD-MHAD clip found; expected Skeleton/a1_s1_t1_skeleton.mat and Depth/a1_s1_t1_depth.mat"
             )
-        if lacking := sorted(skeletons.keys() - depths.keys(), key=_fields):
-            raise InputError(
-                f"{path}: {len(lacking)} clips have no depth video, the first: {lacking[0]}; expected "
-                f"Depth/{lacking[0]}{_DEPTH}"
-            )
         names = sorted(skeletons, key=_fields)
-        return [ClipRef(name=name, skeleton=skeletons[name], video=depths[name]) for name in names]
+        return [ClipRef(name=name, skeleton=skeletons[name], video=depths.get(name)) for name in names]
 
     def missing(self, path: str) -> dict[str, str]:
-        """Return nothing: the data set has no list of unusable clips."""
-        return {}
+        """Return the depth videos without a skeleton: the data set has no list of unusable clips."""
+        skeletons, depths = pair(path, _NAME, _SUFFIXES)
+        return dict.fromkeys(sorted(depths.keys() - skeletons.keys(), key=_fields), NO_SKELETON)
 
     def read(self, ref: ClipRef) -> RawClip:
         """Read one clip; its depth video is not rendered yet.
 
         Raises:
             BadClip: the skeleton is not a Matlab file of that form.
+            OSError: it could not be read.
         """
         action, subject, trial = _fields(ref.name)
         file = str(ref.skeleton)
@@ -89,9 +89,9 @@ class UtdMhad:
         joints = load_matrix(ref.skeleton, "d_skel")
         if joints.ndim != 3 or joints.shape[:2] != (20, 3) or not joints.shape[2]:
             raise BadClip(file, f"expected d_skel of shape (20, 3, T), found {joints.shape}")
-        if not np.isfinite(joints).all():
+        xyz = np.ascontiguousarray(to_float32(joints).transpose(2, 0, 1)[:, _ORDER])[:, None]
+        if not np.isfinite(xyz).all():
             raise BadClip(file, "a joint is not a finite number")
-        xyz = np.ascontiguousarray(joints.transpose(2, 0, 1)[:, _ORDER], dtype=np.float32)[:, None]
         return RawClip(
             name=ref.name,
             label=action - 1,

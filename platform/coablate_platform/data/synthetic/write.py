@@ -1,9 +1,10 @@
 """Writes the set: one ``.skeleton`` and one ``_rgb.avi`` a clip, and ``coablate_set.json`` beside them."""
 
 import json
+import math
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from fractions import Fraction
@@ -15,13 +16,14 @@ import numpy as np
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from coablate_platform.data.formats.ntu import SET_FILE
+from coablate_platform.data.progress import Tell
 from coablate_platform.data.synthetic.figure import Array, Build, unit
 from coablate_platform.data.synthetic.motion import ACTIONS, CAMERA_ANGLES, FPS, Action, Style, Take, film, perform
 from coablate_platform.data.synthetic.render import HUES, Look, Thing, background, draw_look, render
 from coablate_platform.data.synthetic.sensor import record, skeleton_text
 from coablate_platform.study.errors import InputError
 
-SET_FILE = "coablate_set.json"
 PERFORMERS = range(1, 9)
 KEYFRAME_EVERY = 12
 STREAMS = (
@@ -65,7 +67,7 @@ class SyntheticConfig:
             ("replications", 1 <= self.replications <= 999, "1 to 999"),
             ("size", self.size >= 48 and self.size % 2 == 0, "an even number from 48"),
             ("frames", 16 <= low <= high, "two numbers from 16, the larger one last"),
-            ("difficulty", self.difficulty >= 0, "0 or more"),
+            ("difficulty", 0 <= self.difficulty < math.inf, "0 or more, and finite"),
         ):
             if not valid:
                 raise InputError(f"synthetic set: {field} is {getattr(self, field)!r}, expected {expected}")
@@ -185,7 +187,11 @@ def write_clip(folder: Path, config: SyntheticConfig, key: ClipKey) -> None:
 
 
 def claim(folder: Path, config: SyntheticConfig) -> None:
-    """Write the set's description, or make sure that what is there says the same."""
+    """Write the set's description, or make sure that what is there says the same.
+
+    Raises:
+        InputError: it is of another set, or damaged.
+    """
     path = folder / SET_FILE
     described = {
         "classes": [action.name for action in ACTIONS],
@@ -194,7 +200,12 @@ def claim(folder: Path, config: SyntheticConfig) -> None:
         "generator": asdict(config) | {"frames": list(config.frames)},
     }
     if path.exists():
-        found = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            found = dict(json.loads(path.read_text(encoding="utf-8")))
+        except (ValueError, TypeError, RecursionError):
+            raise InputError(
+                f"{path}: damaged, expected what `coablate data generate` writes; name an empty folder"
+            ) from None
         if found != described:
             raise InputError(
                 f"{path}: holds another set, generated with {found.get('generator')}, "
@@ -212,7 +223,7 @@ def generate(
     config: SyntheticConfig,
     *,
     workers: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Tell | None = None,
 ) -> None:
     """Write a synthetic set into a folder; what a former call with the same settings wrote is kept.
 
@@ -223,7 +234,7 @@ def generate(
         progress: called with the clips that are done and all clips, once a clip.
 
     Raises:
-        InputError: the folder holds a set of other settings.
+        InputError: the folder holds a set of other settings, or a damaged description of one.
     """
     claim(folder, config)
     todo = list(keys(config))

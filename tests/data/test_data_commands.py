@@ -1,0 +1,92 @@
+"""What `coablate data` shows while it works, and what it lets a user set."""
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from coablate_platform.cli import app
+from coablate_platform.data.prepare import PrepareReport
+from coablate_platform.data.progress import PLAIN_LINES, clip_progress
+from coablate_platform.data.shard import LeftOut, PrepareOptions
+from coablate_platform.data.synthetic import SyntheticConfig
+from coablate_platform.views import prepare_view
+
+
+def shown(terminal, counts):
+    out = io.StringIO()
+    with clip_progress(Console(file=out, force_terminal=terminal, width=80)) as progress:
+        for done, total in counts:
+            progress(done, total)
+    return out.getvalue()
+
+
+def test_elsewhere_than_on_a_terminal_lines_are_few():
+    lines = shown(False, [(done, 1000) for done in range(1001)]).splitlines()
+    assert len(lines) == PLAIN_LINES - 1
+    assert lines[0].startswith("100 of 1000 clips, 0:00:0")
+    assert "about 0:00:0" in lines[0]
+    assert shown(False, [(0, 4), (4, 4)]) == ""
+
+
+def test_on_a_terminal_there_is_a_bar():
+    text = shown(True, [(0, 8), (3, 8)])
+    assert "3/8" in text
+    assert "━" in text
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_nothing_to_do_shows_nothing(terminal):
+    assert "clips" not in shown(terminal, [])
+
+
+def call(*words):
+    answer = CliRunner().invoke(app, ["data", *map(str, words)])
+    assert answer.exit_code == 0, answer
+    return answer.output
+
+
+def test_a_preparation_takes_its_resizing_and_tells_its_progress(monkeypatch, tmp_path):
+    asked = {}
+
+    def prepare(source, raw, store, options, progress):
+        asked["options"] = options
+        progress(1, 2)
+        return PrepareReport(done=2, skipped=0, bad=[], missing={})
+
+    monkeypatch.setattr("coablate_platform.data.prepare.prepare", prepare)
+    said = call("prepare", "ntu", tmp_path, tmp_path / "s", "--short-side", 64, "--resize", "pad")
+    assert asked["options"] == PrepareOptions(short_side=64, resize="pad")
+    assert "1 of 2 clips" in said
+    call("prepare", "ntu", tmp_path, tmp_path / "s")
+    assert asked["options"] == PrepareOptions()
+
+
+def test_a_generated_set_takes_its_size_and_difficulty_and_tells_its_progress(monkeypatch, tmp_path):
+    asked = {}
+
+    def generate(folder, config, *, progress):
+        asked["config"] = config
+        progress(1, 2)
+
+    monkeypatch.setattr("coablate_platform.data.synthetic.generate", generate)
+    words = ("--seed", 3, "--replications", 1, "--size", 64, "--frames", 20, 24, "--difficulty", 0.5)
+    assert "1 of 2 clips" in call("generate", tmp_path, *words)
+    assert asked["config"] == SyntheticConfig(seed=3, replications=1, size=64, frames=(20, 24), difficulty=0.5)
+    call("generate", tmp_path)
+    assert asked["config"] == SyntheticConfig()
+
+
+def test_what_was_left_out_is_counted_by_its_reason():
+    bad = [LeftOut("c3", "/raw/c3.mat", "is cut", "")]
+    missing = {"c1": "no skeleton", "c2": "on the list", "c4": "no skeleton"}
+    report = PrepareReport(done=5, skipped=1, bad=bad, missing=missing)
+    assert str(prepare_view(report, Path("/s"))).splitlines() == [
+        "/s: 5 clips written, 1 there already, 1 bad, 3 left out",
+        "  2 left out: no skeleton",
+        "  1 left out: on the list",
+        "  c3: /raw/c3.mat: is cut",
+        "  all of them: /s/report.json",
+    ]
