@@ -49,6 +49,19 @@ def test_modalities_do_not_change_each_other(store):
         assert torch.equal(alone[name], both[name])
 
 
+def test_motion_is_what_changes_between_the_frames_that_would_be_shown(store):
+    """Of one frame more, from the same clip; neither the skeleton nor any other draw is another."""
+    clip, moving = store.clip(0), replace(CONFIG, motion=True)
+    cut, longer = draw(moving, stream(1)), draw(replace(CONFIG, frames=CONFIG.frames + 1), stream(1))
+    sample, frames = (cut_sample(clip, c, s, KINECT_V1, 2) for c, s in ((cut, moving), (longer, CONFIG)))
+    assert sample["video"].shape == (3, 6, 40, 40)
+    assert torch.equal(sample["video"], (frames["video"][:, 1:] - frames["video"][:, :-1]) / 2)
+    assert 0 < sample["video"].abs().max() <= 1
+    assert torch.equal(sample["skeleton"], frames["skeleton"])
+    still = replace(whole(moving), start=0.5, length=0.0)
+    assert not cut_sample(clip, still, moving, KINECT_V1, 2)["video"].any()
+
+
 def test_shapes_and_ranges(store):
     for cut in (whole(CONFIG), *(draw(CONFIG, stream(seed)) for seed in range(5))):
         sample = cut_sample(store.clip(0), cut, CONFIG, KINECT_V1, 3)

@@ -19,7 +19,8 @@ class Cut:
     Args:
         start: where the time window begins, as a share of the clip; the same for both modalities.
         length: how long it is, as a share of the clip.
-        moments: where in its segment each video frame is taken, (frames,).
+        moments: where in its segment each video frame is taken: one a frame, and one more where their differences are
+            shown.
         side: side of the square cut from what the video shows, as a share of that region's short side.
         across: where that square lies along the region's width, 0 left to 1 right.
         down: where it lies along its height.
@@ -52,7 +53,7 @@ def whole(config: DataConfig) -> Cut:
     return Cut(
         start=0.0,
         length=1.0,
-        moments=np.full(config.frames, 0.5),
+        moments=np.full(_taken(config), 0.5),
         side=1.0,
         across=0.5,
         down=0.5,
@@ -88,5 +89,10 @@ def draw(config: DataConfig, generator: np.random.Generator) -> Cut:
         tilt=uniform(-config.tilt, config.tilt),
         scale=1.0 + uniform(-config.scale, config.scale),
         noise=int(generator.integers(2**63)) if config.jitter > 0 else None,
-        moments=generator.random(config.frames),  # last: their number differs between settings
+        moments=generator.random(_taken(config)),  # last: their number differs between settings
     )
+
+
+def _taken(config: DataConfig) -> int:
+    """Return how many frames are taken from a clip."""
+    return config.frames + config.motion

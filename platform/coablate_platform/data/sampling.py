@@ -69,7 +69,8 @@ def cut_sample(
     sample: Sample = {}
     if "video" in modalities and clip.video is not None:
         region = _around_persons(clip, clip.video.size) if config.framing == "persons" else None
-        sample["video"] = cut_video(clip.video, cut, config.size, region)
+        video = cut_video(clip.video, cut, config.size, region)
+        sample["video"] = differences(video) if config.motion else video
     if "skeleton" in modalities:
         xyz = cut_skeleton(clip.xyz, cut, config, layout)
         padded = np.zeros((3, config.skeleton_frames, xyz.shape[2], persons), dtype=np.float32)
@@ -119,6 +120,14 @@ def cut_video(video: StoredVideo, cut: Cut, size: int, region: Region | None = N
     made = torch.empty((3, len(numbers), size, size))
     made.copy_(pixels.transpose(0, 1))
     return made.mul_(gain).add_(cut.brightness - cut.contrast).clamp_(-1.0, 1.0)
+
+
+def differences(video: torch.Tensor) -> torch.Tensor:
+    """Return what changes from each frame to the next: (3, F + 1, S, S) in [-1, 1] to (3, F, S, S) in [-1, 1].
+
+    Source: the RGB difference of temporal segment networks (Wang et al., ECCV 2016), halved to keep the range.
+    """
+    return (video[:, 1:] - video[:, :-1]) / 2
 
 
 def _around_persons(clip: StoredClip, size: tuple[int, int]) -> Region | None:

@@ -98,6 +98,7 @@ class DataConfig:
         frames: video frames a clip.
         size: height and width of a frame in pixels.
         framing: what the video shows: the middle square of the ``frame``, or the square around the ``persons``' joints.
+        motion: show what changes from each frame to the next instead of the frames.
         skeleton_frames: frames the skeleton is resampled to.
         centring: the skeleton moves with its centre joint's place in the ``first`` frame, or in ``every`` frame.
         crop_ratio: the shortest share of a clip that a training sample may span; 1 takes the whole clip.
@@ -116,6 +117,7 @@ class DataConfig:
     frames: int = 8
     size: int = 56
     framing: Literal["frame", "persons"] = "frame"
+    motion: bool = False
     skeleton_frames: int = 32
     centring: Literal["first", "every"] = "first"
     crop_ratio: float = 0.5
