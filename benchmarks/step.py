@@ -1,11 +1,13 @@
 """A training step as the platform runs it, against the same network built plainly, in turns.
 
 The platform lays 3-D convolutions out channels last (:func:`coablate_platform.run.loop.fast_layout`); plainly built,
-they stay contiguous. Both start from the same weights, train in fp32 on the same random clips, and make whole steps:
-forward, loss, backward, optimiser. One thread is measured by the processor's time, two by wall time.
+they stay contiguous. Both start from the same weights, train on the same random clips, and make whole steps: forward,
+loss, backward, optimiser; the plain network in fp32, the platform's in fp32 and, where the processor has it, in bf16.
+One thread is measured by the processor's time, two by wall time.
 """
 
 import argparse
+import contextlib
 import time
 from collections.abc import Callable
 
@@ -15,9 +17,12 @@ from torch import nn
 
 from coablate_model.cc_dfarm import CCDFARM, RGB
 from coablate_platform.run.loop import fast_layout
+from coablate_platform.run.precision import autocast, check_precision, sound_gradients
 from coablate_platform.run.seeding import initialise
-from coablate_platform.study.config import ClipShape
+from coablate_platform.study.config import ClipShape, TrainingConfig
 
+CPU = torch.device("cpu")
+FP32, BF16 = TrainingConfig(precision="fp32"), TrainingConfig(precision="bf16")
 NTU60 = {"classes": 60, "channels": 3, "skeleton_frames": 32, "joints": 25, "persons": 2}
 CASES = {
     "CC-DFARM, width 0.25, 32 clips of 8×56²": (CCDFARM(width=0.25), ClipShape(frames=8, size=56, **NTU60), 32),
@@ -36,7 +41,11 @@ def random_batch(shape: ClipShape, clips: int) -> dict[str, torch.Tensor]:
 
 
 def stepper(
-    config: CCDFARM, shape: ClipShape, batch: dict[str, torch.Tensor], lay_out: Callable[[nn.Module], nn.Module]
+    config: CCDFARM,
+    shape: ClipShape,
+    batch: dict[str, torch.Tensor],
+    lay_out: Callable[[nn.Module], nn.Module],
+    training: TrainingConfig = FP32,
 ) -> Callable[[], None]:
     """Return what makes one training step of a network of its own."""
     network = config.build(shape)
@@ -46,10 +55,22 @@ def stepper(
 
     def step() -> None:
         optimiser.zero_grad(set_to_none=True)
-        objective.loss(network(batch), batch, 0)["loss"].backward()
+        with autocast(training, CPU):
+            loss = objective.loss(network(batch), batch, 0)["loss"]
+        with sound_gradients(training, CPU):
+            loss.backward()
         optimiser.step()
 
     return step
+
+
+def precisions() -> dict[str, TrainingConfig]:
+    """Return the precisions in which this processor trains, by what is said of them."""
+    found = {"": FP32}
+    with contextlib.suppress(ValueError):
+        check_precision(BF16, CPU)
+        found[" in bf16"] = BF16
+    return found
 
 
 def main() -> None:
@@ -58,13 +79,16 @@ def main() -> None:
     options = parser.parse_args()
     for name, (config, shape, clips) in CASES.items():
         batch = random_batch(shape, clips)
-        steps = [stepper(config, shape, batch, lay_out) for lay_out in (fast_layout, lambda network: network)]
+        able = precisions()
+        steps = [stepper(config, shape, batch, lambda network: network)]
+        steps += [stepper(config, shape, batch, fast_layout, training) for training in able.values()]
         for threads in (1, 2):
             torch.set_num_threads(threads)
             clock = time.process_time if threads == 1 else time.perf_counter
-            ours, plain = in_turns(steps, options.rounds, clock)
-            label = f"{name}, {threads} thread{'s' * (threads > 1)}"
-            row(label, f"{ours:.2f} s/step", f"{plain:.2f} s/step", plain / ours)
+            plain, *ours = in_turns(steps, options.rounds, clock)
+            for how, seconds in zip(able, ours, strict=True):
+                label = f"{name}{how}, {threads} thread{'s' * (threads > 1)}"
+                row(label, f"{seconds:.2f} s/step", f"{plain:.2f} s/step", plain / seconds)
 
 
 if __name__ == "__main__":
