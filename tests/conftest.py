@@ -120,6 +120,25 @@ def skeleton_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 @pytest.fixture(scope="session")
+def write_walk() -> Callable[..., Path]:
+    """Write one skeleton as NTU does: someone who walks; return its path."""
+
+    def write(folder: Path, name: str, frames: int = 20) -> Path:
+        lines = [str(frames)]
+        for frame in range(frames):
+            lines += ["1", "72057594037927936 0 1 1 1 1 0 0 0 2", "25"]
+            for joint in range(25):
+                x, y = 0.4 * joint / 24 + 0.01 * frame, 1.7 * (24 - joint) / 24
+                lines.append(f"{x:.5f} {y:.5f} 3 1 2 {1000 * x:.3f} {500 * y:.3f} 0 0 0 1 2")
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{name}.skeleton"
+        path.write_text("\n".join(lines) + "\n")
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
 def genuine_data() -> Path:
     """The folder that COABLATE_DATA names; tests that need it are skipped, saying why, where it is unset."""
     if "COABLATE_DATA" not in os.environ:

@@ -55,17 +55,11 @@ def refused(coablate: Callable[..., Answer]) -> Callable[..., None]:
 
 
 @pytest.fixture
-def write_ntu() -> Callable[[Path, str], None]:
+def write_ntu(write_walk: Callable[..., Path]) -> Callable[[Path, str], None]:
     """Write one clip as NTU does: someone who walks for 20 frames, filmed."""
 
     def write(folder: Path, name: str, frames: int = 20) -> None:
-        lines = [str(frames)]
-        for frame in range(frames):
-            lines += ["1", "72057594037927936 0 1 1 1 1 0 0 0 2", "25"]
-            for joint in range(25):
-                x, y = 0.4 * joint / 24 + 0.01 * frame, 1.7 * (24 - joint) / 24
-                lines.append(f"{x:.5f} {y:.5f} 3 1 2 {1000 * x:.3f} {500 * y:.3f} 0 0 0 1 2")
-        (folder / f"{name}.skeleton").write_text("\n".join(lines) + "\n")
+        write_walk(folder, name, frames)
         with av.open(str(folder / f"{name}_rgb.avi"), "w", format="avi") as container:
             stream = container.add_stream("mpeg4", rate=30)
             stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"

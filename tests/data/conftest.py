@@ -38,24 +38,6 @@ def genuine(tmp_path: Path) -> Path:
     return tmp_path / "utd"
 
 
-def _write_walk(folder: Path, name: str, frames: int = 20) -> Path:
-    """Write one NTU skeleton: someone who walks."""
-    lines = [str(frames)]
-    for frame in range(frames):
-        lines += ["1", "72057594037927936 0 1 1 1 1 0 0 0 2", "25"]
-        for joint in range(25):
-            x, y = 0.4 * joint / 24 + 0.01 * frame, 1.7 * (24 - joint) / 24
-            lines.append(f"{x:.5f} {y:.5f} 3 1 2 {1000 * x:.3f} {500 * y:.3f} 0 0 0 1 2")
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}.skeleton").write_text("\n".join(lines) + "\n")
-    return folder / f"{name}.skeleton"
-
-
-@pytest.fixture
-def write_walk() -> Callable[..., Path]:
-    return _write_walk
-
-
 @pytest.fixture(scope="module")
 def cluster():
     """Ray, started once for all tests of a file."""
