@@ -31,10 +31,16 @@ def test_elsewhere_than_on_a_terminal_lines_are_few():
     assert shown(False, [(0, 4), (4, 4)]) == ""
 
 
-def test_on_a_terminal_there_is_a_bar():
+def test_on_a_terminal_there_is_a_bar(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
     text = shown(True, [(0, 8), (3, 8)])
     assert "3/8" in text
     assert "━" in text
+
+
+def test_a_terminal_that_cannot_move_its_cursor_gets_lines(monkeypatch):
+    monkeypatch.setenv("TERM", "dumb")
+    assert shown(True, [(0, 8), (3, 8)]).startswith("3 of 8 clips")
 
 
 @pytest.mark.parametrize("terminal", [True, False])

@@ -243,6 +243,14 @@ def test_a_generated_set_names_its_classes_and_has_no_missing_list(tmp_path):
         source.read(next(clip for clip in source.list_clips(str(tmp_path)) if clip.name.endswith("A008")))
 
 
+def test_a_generated_set_further_in_is_not_taken_for_the_published_one(tmp_path):
+    (tmp_path / "set").mkdir()
+    fill(tmp_path / "set", [NAME])
+    (tmp_path / "set" / "coablate_set.json").write_text("{}")
+    with pytest.raises(InputError, match=r"lies further in \(.*set/coablate_set\.json\)"):
+        Ntu().at(str(tmp_path))
+
+
 @pytest.mark.parametrize(
     ("said", "message"),
     [

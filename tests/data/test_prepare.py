@@ -1,5 +1,6 @@
 """Genuine files become a store: resumable, nothing left out in silence, nothing done twice."""
 
+import errno
 import json
 import os
 import subprocess
@@ -178,6 +179,15 @@ def test_two_preparations_of_one_store_do_not_mix(tmp_path, genuine):
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(InputError, match="another"):
             prepare("utd_mhad", genuine, tmp_path / "s", OPTIONS)
+
+
+def test_a_file_system_without_locks_is_not_taken_for_another_preparation(tmp_path, genuine, monkeypatch):
+    def refuse(lock, how):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with pytest.raises(InputError, match=r"cannot be locked here \(No locks available\)"):
+        prepare("utd_mhad", genuine, tmp_path / "s", OPTIONS)
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root writes everywhere")

@@ -43,6 +43,14 @@ def test_files_that_changed_since_are_noticed_before_anything_is_written(tmp_pat
     assert _content(tmp_path / "s") == before
 
 
+def test_an_edit_that_keeps_the_size_is_noticed(tmp_path, write_walk, cluster):
+    path = write_walk(tmp_path / "raw", FIRST)
+    prepare("ntu", tmp_path / "raw", tmp_path / "s", OPTIONS)
+    path.write_text(path.read_text().replace("1.70000", "1.70001"))
+    with pytest.raises(InputError, match=rf"{FIRST}\.skeleton has the size that it had, but another checksum"):
+        prepare("ntu", tmp_path / "raw", tmp_path / "s", OPTIONS)
+
+
 def test_a_member_of_an_archive_is_told_by_its_checksum(tmp_path, write_walk, cluster):
     def pack(text):
         with zipfile.ZipFile(tmp_path / "raw.zip", "w") as archive:
@@ -53,7 +61,7 @@ def test_a_member_of_an_archive_is_told_by_its_checksum(tmp_path, write_walk, cl
     prepare("ntu", tmp_path / "raw.zip", tmp_path / "s", OPTIONS)
     assert prepare("ntu", tmp_path / "raw", tmp_path / "s", OPTIONS).skipped == 1  # unpacked
     pack(text.replace("1.70000", "1.70001"))
-    with pytest.raises(InputError, match=rf"1 clips .*raw\.zip!skeletons/{FIRST}\.skeleton has another checksum"):
+    with pytest.raises(InputError, match=rf"1 clips .*raw\.zip!skeletons/{FIRST}\.skeleton has .* another checksum"):
         prepare("ntu", tmp_path / "raw.zip", tmp_path / "s", OPTIONS)
 
 
@@ -148,6 +156,25 @@ def test_ntu_120_may_come_in_its_two_parts(tmp_path, write_walk, cluster, order)
     before = _content(tmp_path / "parts")
     assert prepare("ntu", tmp_path / "whole" / FIRST, tmp_path / "parts", OPTIONS).skipped == 1
     assert _content(tmp_path / "parts") == before
+
+
+def test_a_part_of_which_nothing_could_be_read_brings_no_classes(tmp_path, write_walk, cluster):
+    write_walk(tmp_path / "a", FIRST)
+    prepare("ntu", tmp_path / "a", tmp_path / "s", OPTIONS)
+    write_walk(tmp_path / "b", SECOND).write_text("3\n")
+    assert [bad.name for bad in prepare("ntu", tmp_path / "b", tmp_path / "s", OPTIONS).bad] == [SECOND]
+    store = Store.open(str(tmp_path / "s"))
+    assert (len(store.classes), store.default_protocol) == (60, "ntu60/cs")
+
+
+def test_a_bad_file_that_was_taken_away_is_forgotten_with_its_own_input(tmp_path, write_walk, cluster):
+    for folder, good, bad in (("a", FIRST, "S001C001P001R001A003"), ("b", "S001C001P001R001A002", SECOND)):
+        write_walk(tmp_path / folder, good)
+        write_walk(tmp_path / folder, bad).write_text("3\n")
+        prepare("ntu", tmp_path / folder, tmp_path / "s", OPTIONS)
+    (tmp_path / "b" / f"{SECOND}.skeleton").unlink()
+    assert len(prepare("ntu", tmp_path / "a", tmp_path / "s", OPTIONS).bad) == 2
+    assert [bad.name for bad in prepare("ntu", tmp_path / "b", tmp_path / "s", OPTIONS).bad] == ["S001C001P001R001A003"]
 
 
 def test_other_classes_are_refused_in_a_short_line(tmp_path, write_walk, cluster):

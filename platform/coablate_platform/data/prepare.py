@@ -8,6 +8,7 @@ import fcntl
 import importlib.metadata
 import json
 import logging
+import os
 import pickle
 import shutil
 from collections.abc import Iterator
@@ -38,7 +39,8 @@ class PrepareReport:
     Args:
         done: clips added by this call.
         skipped: clips that were in the store before.
-        bad: clips that could not be read, with file and reason; all of the store's, not only this call's.
+        bad: clips that could not be read, with file and reason; all of the store's, not only this call's, but those
+            whose files are gone from the input.
         missing: clips of which there is nothing to read, with the reason: the set's own lists call them unusable, or
             they have no skeleton; all of the store's likewise.
     """
@@ -87,11 +89,14 @@ def prepare(
         present = {name for shard in shards for name in shard.digests}
         tried = {(clip.name, clip.stamp) for shard in shards for clip in shard.bad}
         todo = [ref for ref in refs if ref.name not in present and (ref.name, stamp(ref)) not in tried]
+        asked = _asked(reader, options)
         if todo:
-            metadata = _opened(store, metadata, _asked(reader, options))
+            metadata = _opened(store, metadata, asked)
             _write_shards(reader, todo, store / SHARDS, options, progress, cpus)
             shards = read_shards(store)
-        bad, missing = finish(store, metadata, shards, missing)
+        if {ref.name for ref in refs} & {name for shard in shards for name in shard.digests}:
+            metadata = metadata.widened(asked)
+        bad, missing = finish(store, metadata, _without_gone(shards, refs, input.absolute()), missing)
     done = sum(len(shard.digests) for shard in shards) - len(present)
     return PrepareReport(done=done, skipped=sum(ref.name in present for ref in refs), bad=bad, missing=missing)
 
@@ -115,6 +120,18 @@ def _check_files(store: Path, refs: list[ClipRef], shards: list[Shard]) -> None:
         )
 
 
+def _without_gone(shards: list[Shard], refs: list[ClipRef], input: Path) -> list[Shard]:  # noqa: A002 - as above
+    """Forget the clips that were left out for a file under the input, where their files are there no more."""
+    here = {ref.name for ref in refs}
+    return [
+        replace(
+            shard,
+            bad=[clip for clip in shard.bad if clip.name in here or not clip.file.startswith(f"{input}{os.sep}")],
+        )
+        for shard in shards
+    ]
+
+
 @contextmanager
 def _owned(store: Path) -> Iterator[None]:
     """Make the store's folder and keep other preparations out of it."""
@@ -126,8 +143,10 @@ def _owned(store: Path) -> Iterator[None]:
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             raise InputError(f"{store}: another `coablate data prepare` is writing this store") from None
+        except OSError as error:
+            raise InputError(f"{store}: the store cannot be locked here ({error.strerror})") from None
         yield
 
 
@@ -164,7 +183,7 @@ def _asked(source: Source, options: PrepareOptions) -> StoreMetadata:
 
 
 def _opened(store: Path, metadata: StoreMetadata, asked: StoreMetadata) -> StoreMetadata:
-    """Let the store say that it is unfinished, until the end, and that it may hold the classes of what is added.
+    """Let the store say that it is unfinished, until the end.
 
     Raises:
         InputError: its recipe does not say enough to make clips as its others were made.
@@ -174,7 +193,7 @@ def _opened(store: Path, metadata: StoreMetadata, asked: StoreMetadata) -> Store
             f"{store}: an earlier version made this store and did not record {', '.join(unsaid)}; it can be trained "
             "on, but not added to: prepare into a new store"
         )
-    metadata = replace(metadata.widened(asked), fingerprint=None)
+    metadata = replace(metadata, fingerprint=None)
     _write_changed(store / METADATA, metadata.to_json())
     return metadata
 

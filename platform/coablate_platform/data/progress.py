@@ -21,7 +21,7 @@ def clip_progress(console: Console) -> Iterator[Tell]:
     Args:
         console: where to show it.
     """
-    if not console.is_terminal:
+    if not console.is_interactive:  # a terminal without a cursor to move is none
         yield _lines(console)
         return
     columns = (TextColumn("clips"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

@@ -1,6 +1,7 @@
 """Reads, encodes and writes the clips of one shard: the work of one task, whole or absent afterwards."""
 
 import hashlib
+import itertools
 import json
 import os
 import zipfile
@@ -14,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from coablate_platform.data.formats.clip import BadClip, ClipRef, FileRef, RawClip, Recipe, Source
-from coablate_platform.data.formats.files import measure
+from coablate_platform.data.formats.files import Measure, measure
 from coablate_platform.data.schema import PARQUET, SCHEMA, make_row
 from coablate_platform.data.video import Resize, VideoError, encode, fit
 
@@ -26,8 +27,8 @@ _ROWS = 16  # clips a row group: bounds what a task holds in memory
 _BAD = b"coablate.bad"
 _FILES = b"coablate.files"
 
-Measures = Sequence[Sequence[int | None]]
-"""Of the skeleton's and of the video's file, each the size in bytes, and the checksum where it lies in an archive."""
+Measures = Sequence[Measure]
+"""Of the skeleton's and, where there is one, of the video's file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +124,7 @@ def read_shard(path: Path) -> Shard:
         table = file.read(["name", "digest"])
         said = file.metadata.metadata or {}
     digests = dict(zip(table["name"].to_pylist(), table["digest"].to_pylist(), strict=True))
-    files = json.loads(said.get(_FILES, b"{}"))
+    files = {name: [Measure(*file) for file in files] for name, files in json.loads(said.get(_FILES, b"{}")).items()}
     return Shard(
         digests=digests,
         bad=[LeftOut(*entry) for entry in json.loads(said.get(_BAD, b"[]"))],
@@ -147,20 +148,22 @@ def _file_stamp(file: FileRef) -> str:
 def change(ref: ClipRef, before: Measures) -> str | None:
     """Say which of a stored clip's files is not what it was, and how; None where none can be told to have changed.
 
-    A checksum counts where both are known: a set may lie in archives once and in folders another time.
+    A file that was copied or touched is read; checksums count where both are known, so that a set may lie in archives
+    once and in folders another time.
     """
-    for file, then, now in zip((ref.skeleton, ref.video), before, _measures(ref) or (), strict=False):
-        if then[0] != now[0]:
-            return f"{file} has {now[0]} bytes, it had {then[0]}"
-        if None not in (then[1], now[1]) and then[1] != now[1]:
-            return f"{file} has another checksum than it had"
+    for file, then, now in zip((ref.skeleton, ref.video), before, _measures(ref, before) or (), strict=False):
+        if then.size != now.size:
+            return f"{file} has {now.size} bytes, it had {then.size}"
+        if None not in (then.checksum, now.checksum) and then.checksum != now.checksum:
+            return f"{file} has the size that it had, but another checksum"
     return None
 
 
-def _measures(ref: ClipRef) -> Measures | None:
+def _measures(ref: ClipRef, before: Measures = ()) -> Measures | None:
+    files = [file for file in (ref.skeleton, ref.video) if file is not None]
     try:
-        return [measure(file) for file in (ref.skeleton, ref.video) if file is not None]
-    except (OSError, KeyError, zipfile.BadZipFile):
+        return [measure(file, then) for file, then in itertools.zip_longest(files, before[: len(files)])]
+    except (OSError, KeyError, zipfile.BadZipFile, BadClip):
         return None
 
 

@@ -48,7 +48,8 @@ class AviVideo:
                 # Scaling and conversion in one step from the decoder's planes; AREA averages, so nothing aliases.
                 yield frame.to_ndarray(format="rgb24", width=width, height=height, interpolation="AREA")
             if stream.frames and count != stream.frames:  # 0 where the header does not say
-                raise BadClip(str(self.file), f"{count} frames can be decoded of the {stream.frames} that it announces")
+                said = f"{count} frames can be decoded of the {stream.frames} that it announces"
+                raise BadClip(str(self.file), f"{said}: the others are lost or empty")
         if not count:
             raise BadClip(str(self.file), "the video has no frames")
 

@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 from coablate_platform.data.formats.clip import BadClip, FileRef
 from coablate_platform.study.errors import InputError
@@ -73,17 +74,36 @@ def read_bytes(file: FileRef) -> bytes:
         raise BadClip(str(file), f"cannot be read: {error}") from None
 
 
-def measure(file: FileRef) -> tuple[int, int | None]:
-    """Return what tells a changed file without reading it: its size, and the checksum that an archive has of it.
+class Measure(NamedTuple):
+    """What tells a changed file.
+
+    Args:
+        size: in bytes.
+        checksum: CRC-32 of its content; None where the content was not read.
+        modified: time of its last change in nanoseconds; None in an archive, which knows the checksum.
+    """
+
+    size: int
+    checksum: int | None = None
+    modified: int | None = None
+
+
+def measure(file: FileRef, before: Measure | None = None) -> Measure:
+    """Return what the file measures; its content is read unless size and time tell how it stands to ``before``.
 
     Raises:
         OSError, KeyError, zipfile.BadZipFile: it is not there any more.
+        BadClip: it went while it was read.
     """
     status = Path(file.uri).stat()
-    if file.member is None:
-        return status.st_size, None
-    member = _archive(file.uri, status.st_mtime_ns).getinfo(file.member)
-    return member.file_size, member.CRC
+    if file.member is not None:
+        member = _archive(file.uri, status.st_mtime_ns).getinfo(file.member)
+        return Measure(member.file_size, member.CRC)
+    if before is not None and before.size != status.st_size:
+        return Measure(status.st_size)
+    if before is not None and before.modified == status.st_mtime_ns:
+        return before
+    return Measure(status.st_size, zlib.crc32(read_bytes(file)), status.st_mtime_ns)
 
 
 @lru_cache(maxsize=4)

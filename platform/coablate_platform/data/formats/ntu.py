@@ -11,7 +11,7 @@ from typing import Any
 from coablate_platform.data.formats.avi import AviVideo
 from coablate_platform.data.formats.bodies import DENOISING, people
 from coablate_platform.data.formats.clip import NO_SKELETON, BadClip, ClipRef, RawClip, Recipe
-from coablate_platform.data.formats.files import pair, read_bytes
+from coablate_platform.data.formats.files import pair, read_bytes, walk
 from coablate_platform.data.formats.skeleton_text import parse_skeleton
 from coablate_platform.data.joints import KINECT_V2, JointLayout
 from coablate_platform.data.protocols import PROTOCOLS
@@ -84,13 +84,15 @@ class Ntu:
         """Return this source as it describes the clips under ``path``: 60 or 120 classes, with or without videos.
 
         Raises:
-            InputError: no clip lies there, or ``coablate_set.json`` is malformed.
+            InputError: no clip lies there, or ``coablate_set.json`` is malformed or lies further in.
         """
         clips = self.list_clips(path)
         has_video = any(clip.video is not None for clip in clips)
         described = Path(path) / SET_FILE
         if described.is_file():
             return replace(self, **_read_set(described), has_video=has_video, generated=True)
+        if further := next((file for name, file in walk(path) if name == SET_FILE), None):
+            raise InputError(f"{path}: a generated set lies further in ({further}); name its own folder, unpacked")
         if max(_fields(clip.name)[-1] for clip in clips) <= _CLASSES_60:
             return replace(self, classes=class_names()[:_CLASSES_60], default_protocol="ntu60/cs", has_video=has_video)
         return replace(self, has_video=has_video)
