@@ -3,7 +3,6 @@
 The one place where study, data, run and results meet; the command line is a thin shell around it.
 """
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -15,7 +14,6 @@ from coablate_platform.results.render import save
 from coablate_platform.results.table import Table, mixture_of, tabulate
 from coablate_platform.results.tracking import tracking_uri
 from coablate_platform.run.cluster import check_reachable, joined, package_folders
-from coablate_platform.run.loop import Task
 from coablate_platform.run.planning import plan_of, resolve, search_plan_of, tasks
 from coablate_platform.run.policy import to_run
 from coablate_platform.run.progress import Progress
@@ -76,15 +74,17 @@ def run(command: Command, out: Path, console: Console, allow_mixed: bool = False
     tracking_uri(str(out.resolve()), command.tracking)
     if command.address is not None:
         check_reachable(command.address)
-    session = Session(command=command, out=out, console=console)
+    session = Session(command=command, out=out, console=console, mixed=allow_mixed)
     if isinstance(prepared.study, Search):
         from coablate_platform.searching import search  # Optuna: only now
 
         study = search(prepared.study, prepared.store, prepared.plan, session)
         plan = replace(plan_of(study, prepared.store, asdict(command)), concludes=prepared.plan.key)
         prepared = Prepared(study=study, store=prepared.store, plan=plan)
+    if not allow_mixed:
+        _refuse_mixture(prepared, session)
     with session.on(prepared.plan):
-        _run_open(prepared, session, allow_mixed)
+        _run_open(prepared, session)
         return conclude(prepared.plan, session.journal, allow_mixed)
 
 
@@ -118,7 +118,7 @@ def conclude(plan: StudyPlan, journal: Journal, allow_mixed: bool) -> Table:
     return table
 
 
-def _run_open(prepared: Prepared, session: Session, allow_mixed: bool) -> None:
+def _run_open(prepared: Prepared, session: Session) -> None:
     assert isinstance(prepared.study, Study)
     journal, everything = session.journal, tasks(prepared.study, prepared.store)
     states = {task.run_id: journal.state(task.run_id) for _, task in everything}
@@ -132,8 +132,6 @@ def _run_open(prepared: Prepared, session: Session, allow_mixed: bool) -> None:
     if not open_runs:
         session.console.print(f"All {len(everything)} runs are in the journal already.")
         return
-    if not allow_mixed:
-        _refuse_mixture(prepared.plan, journal, [task for _, task in open_runs])
     from coablate_platform.run.tuner import InOrder, Places, Work, run_all  # Ray Tune, Train and torch: only now
 
     places = Places.below(session.out, prepared.store, journal)
@@ -145,14 +143,22 @@ def _run_open(prepared: Prepared, session: Session, allow_mixed: bool) -> None:
         run_all(prepared.study, InOrder(work, progress.update), places)
 
 
-def _refuse_mixture(plan: StudyPlan, journal: Journal, tasks: Sequence[Task]) -> None:
-    """Say before anything is trained that the table would be refused.
+def _refuse_mixture(prepared: Prepared, session: Session) -> None:
+    """Say before anything is trained, or written, that the table would be refused.
+
+    What a cluster's nodes have installed is seen when they have trained; this process may have another build of torch.
 
     Raises:
         InputError: what is completed, or begun, was trained by another version than what is still open would be.
     """
-    planned = {task.run_id: versions(task.model_code) for task in tasks}
-    if mixture := mixture_of(plan, journal.records(plan), planned):
+    assert isinstance(prepared.study, Study)
+    plan, journal = prepared.plan, session.journal
+    planned = {}
+    for _, task in tasks(prepared.study, prepared.store):
+        if to_run(journal.state(task.run_id)):
+            assert task.origin is not None
+            planned[task.run_id] = versions(task.origin) | ({"packages": {}} if session.command.address else {})
+    if planned and (mixture := mixture_of(plan, journal.records(plan), planned)):
         raise InputError(
             f"study {plan.key} would mix versions: {mixture}; --mixed takes them into one table and says so in its "
             "caption, another --out begins anew"

@@ -57,11 +57,13 @@ class Session:
         command: what is asked for.
         out: the results folder.
         console: who is told.
+        mixed: whether a table may hold runs of several versions.
     """
 
     command: Command
     out: Path
     console: Console
+    mixed: bool = False
 
     @property
     def journal(self) -> Journal:
@@ -81,7 +83,7 @@ class Session:
             try:
                 yield
             except (KeyboardInterrupt, LaneLostError):
-                again = f"coablate resume {self.out} --study {plan.concludes or plan.key}"
+                again = f"coablate resume {self.out} --study {plan.concludes or plan.key}{' --mixed' * self.mixed}"
                 self.console.print(f"Go on with: {again}", soft_wrap=True, highlight=False)
                 raise
             finally:

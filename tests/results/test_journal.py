@@ -121,6 +121,14 @@ def test_a_later_attempt_supersedes_a_failure(uri: str) -> None:
     assert again.started == failed.started
 
 
+def test_a_run_that_failed_before_it_began_has_begun_when_it_did(uri: str) -> None:
+    journal = Journal(uri)
+    journal.fail(RUN, 0, Failure(state=RunState.LOST, reason="its worker died"))
+    assert journal.record(RUN).started is None
+    journal.begin(RUN, 1, CONTEXT)
+    assert journal.record(RUN).started is not None
+
+
 def test_a_resumed_attempt_continues_the_history(uri: str) -> None:
     journal = Journal(uri)
     journal.begin(RUN, 0, CONTEXT)

@@ -3,13 +3,19 @@
 Read as ``coablate run tests/run/faulty_study.py``; tests override ``model.folder`` (where a model leaves its marks and
 a line a training step), ``model.pause`` (seconds a step) and the arms through the environment. With ``FAULTS=search``
 it is a search in which models of every fifth size diverge, with ``FAULTS=population`` one by population-based training.
+
+Workers cannot import this file, nor evaluate the annotations of its classes.
 """
 
+from __future__ import annotations
+
+import contextlib
 import os
 import signal
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import nn
@@ -20,6 +26,8 @@ from coablate_platform.study.domains import Float, Int
 from coablate_platform.study.search import Search, Stopping
 from coablate_platform.study.space import Space
 from coablate_platform.study.study import Arm, Study
+
+Fault = Literal["none", "diverge", "fifth", "raise", "memory", "memory once", "die", "die once"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +42,7 @@ class Faulty:
     """Two linear layers on the skeleton; ``fault`` says what happens in the second epoch."""
 
     hidden: int = 16
-    fault: str = "none"
+    fault: Fault = "none"
     folder: str = ""
     pause: float = 0.0
 
@@ -85,10 +93,11 @@ class Net(nn.Module):
             if fault == "memory once":
                 mark.touch()
             raise torch.OutOfMemoryError("asked for more than there is")
-        if fault == "die" or (fault == "die once" and not mark.exists()):
+        with contextlib.suppress(FileExistsError):  # of several workers one dies
             if fault == "die once":
-                mark.touch()
-            os.kill(os.getpid(), signal.SIGKILL)
+                mark.touch(exist_ok=False)
+            if fault in ("die", "die once"):
+                os.kill(os.getpid(), signal.SIGKILL)
         return logits
 
 

@@ -86,10 +86,12 @@ def test_a_full_disk_is_an_error_and_loses_nothing(kept, folder, name):
 
 def test_a_conclusion_leaves_weights_that_anybody_can_read(kept, folder):
     weights = {"weight": torch.arange(6.0).reshape(2, 3).T}
-    kept.conclude(weights)
+    kept.save_weights(weights)
+    kept.clear()
     assert [path.name for path in folder.iterdir()] == ["weights.safetensors"]
     assert torch.equal(load_file(folder / "weights.safetensors")["weight"], weights["weight"])
-    kept.conclude(weights)  # a resumed run may conclude once more
+    kept.save_weights(weights)  # a resumed run may conclude once more
+    kept.clear()
     assert kept.load() is None
 
 

@@ -393,3 +393,43 @@ def test_a_run_set_aside_on_a_node_that_is_gone_is_taken_elsewhere():
         assert (order.run_id, order.alone) == ("a", True)
 
     play(scene())
+
+
+def test_a_run_set_aside_waits_for_the_others_on_the_node_that_it_comes_to():
+    async def scene():
+        dispatcher = made("a", "b", "c", "d")
+        for run_id in ("a", "b", "c", "d"):
+            await dispatcher.submit(run_id)
+        await dispatcher.take(0, "n", SOON)
+        await dispatcher.take(1, "n", SOON)
+        for lane in (2, 3):
+            await dispatcher.take(lane, "m", SOON)
+        assert await dispatcher.set_aside(0, "a")
+        await asyncio.gather(dispatcher.lost(0, SOON), dispatcher.lost(1, SOON))  # their node is gone
+        await dispatcher.release(2, "c")
+        assert isinstance(await dispatcher.take(2, "m", SOON), Idle)  # d is at work there
+        await dispatcher.release(3, "d")
+        order = await dispatcher.take(2, "m", SOON)
+        assert (order.run_id, order.alone) == ("a", True)
+
+    play(scene())
+
+
+def test_a_run_that_had_its_node_alone_comes_back_beside_nobody():
+    async def scene():
+        dispatcher = made("a", "b", "c")
+        for run_id in ("a", "b", "c"):
+            await dispatcher.submit(run_id)
+        await dispatcher.take(0, "n", SOON)
+        await dispatcher.take(1, "n", SOON)
+        await dispatcher.take(2, "m", SOON)
+        assert await dispatcher.set_aside(0, "a")
+        await dispatcher.release(1, "b")
+        assert (await dispatcher.take(0, "n", SOON)).alone
+        assert isinstance(await dispatcher.take(0, "m", SOON), Idle)  # its worker died; it is back where c is at work
+        assert isinstance(await dispatcher.take(0, "m", SOON), Idle)
+        await dispatcher.release(2, "c")
+        order = await dispatcher.take(0, "m", SOON)
+        assert (order.run_id, order.alone, order.losses) == ("a", True, 1)
+
+    play(scene())

@@ -54,7 +54,6 @@ def curve(model: CCDFARM, folder: Path) -> list[float]:
         run_id="0" * 64,
         config=RunConfig(model=model, data=DataConfig(), training=training),
         seed=(0, 0),
-        model_code="",
     )
     clips = MemoryClips(train=6, validation=0, test=3)
     events = train(task, clips, Checkpoints(str(folder)), lambda report: None, torch.device("cpu"))

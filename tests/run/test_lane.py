@@ -11,6 +11,7 @@ import torch
 
 from coablate_platform.results.journal import Journal
 from coablate_platform.run import lane
+from coablate_platform.run.checkpoint import Checkpoints
 from coablate_platform.run.dispatcher import Dispatcher, Order
 from coablate_platform.run.policy import MAX_LOSSES
 from coablate_platform.run.records import Conclusion, EpochReport, Predictions, RunState
@@ -36,7 +37,8 @@ def handle(monkeypatch) -> Handle:
 
 
 def config_of(handle: Handle, journal: Journal) -> lane.LaneConfig:
-    return lane.LaneConfig(lane=0, dispatcher=handle, recorder=journal, checkpoints="", store="", threads=1)
+    checkpoints = f"{journal.folder.uri}/checkpoints"
+    return lane.LaneConfig(lane=0, dispatcher=handle, recorder=journal, checkpoints=checkpoints, store="", threads=1)
 
 
 def run(handle: Handle, journal: Journal, losses: int = 0, claim: str = "first") -> list[dict]:
@@ -91,5 +93,7 @@ def test_a_completed_run_whose_lane_died_before_it_said_so_is_not_trained_again(
     journal.begin(RUN, 0, {})
     predictions = Predictions(names=["clip"], labels=np.array([0]), scores=np.zeros((1, 2), np.float32))
     journal.conclude(RUN, 0, Conclusion(epoch=1, metrics={"accuracy": 0.5}, predictions=predictions))
+    Checkpoints(f"{tmp_path}/checkpoints/{RUN}").save({"epoch": 1})
     assert run(handle, journal) == [{"state": "completed", "test/accuracy": 0.5}]
     assert journal.attempts(RUN) == 1
+    assert list((tmp_path / "checkpoints" / RUN).iterdir()) == []

@@ -26,7 +26,7 @@ SKELETON = dataclasses.replace(SMALL, streams=("skeleton",), tiam="none")
 def task_of(model=SKELETON, **training) -> Task:
     settings = {"epochs": 4, "batch_size": 6, "schedule": "constant", "learning_rate": 1e-3}
     config = RunConfig(model=model, data=DataConfig(), training=TrainingConfig(**(settings | training)))
-    return Task(run_id="r" * 64, config=config, seed=(0, 1), model_code="")
+    return Task(run_id="r" * 64, config=config, seed=(0, 1))
 
 
 def run(task: Task, folder, clips=None, stop_after: int | None = None, record=None) -> list:
@@ -84,6 +84,12 @@ def test_an_epoch_is_recorded_before_its_checkpoint_is_made(tmp_path):
 def test_a_concluded_run_leaves_only_its_tested_weights(tmp_path):
     run(task_of(), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["weights.safetensors"]
+
+
+def test_a_run_that_is_killed_as_it_concludes_leaves_its_tested_weights_too(tmp_path):
+    events = run(task_of(), tmp_path, stop_after=5)
+    assert isinstance(events[-1], Conclusion)
+    assert {"weights.safetensors", "last.pt"} <= {path.name for path in tmp_path.iterdir()}
 
 
 @pytest.mark.parametrize("selection", ["last", "best", 2])

@@ -279,7 +279,7 @@ def test_what_changes_the_weights_cannot_vary(store, factor, domain, fits):
 def trained(checkpoints: Checkpoints, epochs: int, **changes) -> list:
     small = {"model.streams": ("skeleton",), "model.tiam": "none", "data.validation": "none"}
     config = apply(STUDY.base, {"training.epochs": epochs, "training.batch_size": 4, **small, **changes})
-    task = Task(run_id="x", config=config, seed=(0, 0), model_code="")
+    task = Task(run_id="x", config=config, seed=(0, 0))
     events = train(task, MemoryClips(validation=0), checkpoints, lambda report: None, torch.device("cpu"))
     found = [next(events) for _ in range(epochs - (checkpoints.load() or {"epoch": 0})["epoch"])]
     events.close()

@@ -78,7 +78,7 @@ def test_gradients_do_not_hang_on_what_the_memory_held_before(checkpointed):
 @capable
 def test_it_trains_on_a_capable_cpu(tmp_path):
     config = RunConfig(model=SMALL, data=DataConfig(), training=BF16)
-    task = Task(run_id="r" * 64, config=config, seed=(0, 1), model_code="")
+    task = Task(run_id="r" * 64, config=config, seed=(0, 1))
     event = next(train(task, MemoryClips(), Checkpoints(str(tmp_path)), [].append, CPU))
     assert isinstance(event, EpochReport)
     assert 0 < event.metrics["train/loss"] < 10

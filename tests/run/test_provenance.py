@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from coablate_model.cc_dfarm import CCDFARM
-from coablate_platform.run.provenance import PACKAGES, code_of, context
+from coablate_platform.run.provenance import PACKAGES, code_of, context, origin_of
 from coablate_platform.study.config import DataConfig, RunConfig, TrainingConfig
 from coablate_platform.study.load import load_study
 
@@ -77,10 +77,10 @@ def test_a_lone_file_counts_alone(tmp_path):
 
 def test_the_context_says_what_explains_a_result():
     config = RunConfig(model=CCDFARM(), data=DataConfig(), training=TrainingConfig())
-    said = context(config, code_of(config.model), "f" * 64, (0, 3), torch.device("cpu"))
+    said = context(origin_of(config), "f" * 64, (0, 3), torch.device("cpu"))
     assert json.loads(json.dumps(said)) == said
     assert said["config"]["model"]["kind"] == "coablate_model.cc_dfarm.CCDFARM"
     assert (said["data"], said["seed"], said["threads"]) == ("f" * 64, [0, 3], torch.get_num_threads())
-    assert said["packages"] == {name: importlib.metadata.version(name) for name in PACKAGES}
+    assert said["packages"] == {name: importlib.metadata.version(name) for name in ("coablate", *PACKAGES)}
     assert said["code"].startswith(code_of(config.model))
     assert len(said["code"]) == 8 + 1 + 8

@@ -225,11 +225,15 @@ def test_a_killed_driver_is_resumed_to_the_same_table(store, tmp_path, undisturb
     assert len(runs) == 1 + 2 + 2  # study, arms, seeds: none twice
 
 
-def test_lanes_of_two_workers_share_a_batch(store, tmp_path):
-    run(store, tmp_path, "--set", "training.workers=2", "--set", "training.batch_size=6", faults="none")
-    journal = Journal(str(tmp_path))
+def test_lanes_of_two_workers_share_a_batch_and_outlive_the_death_of_one(store, tmp_path):
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    more = ["training.workers=2", "training.batch_size=6", f"model.folder={marks}"]
+    run(store, tmp_path / "out", *(word for value in more for word in ("--set", value)), faults="die once")
+    journal = Journal(str(tmp_path / "out"))
     record = journal.record(journal.plan().runs[0].run_id)
     assert record.state is RunState.COMPLETED
+    assert record.attempts == 2  # what the other worker met then is no failure of the run
     assert len(journal.predictions(record.run_id).names) == 20
 
 

@@ -124,6 +124,13 @@ def test_an_invalid_study_is_refused(changes, said):
         study(**changes)
 
 
+def test_a_whole_number_and_a_real_one_are_the_same_configuration():
+    base = dataclasses.replace(BASE, training=dataclasses.replace(BASE.training, weight_decay=0))
+    arms = (Arm(name="none", changes={}), Arm(name="zero", changes={"training.weight_decay": 0.0}))
+    with pytest.raises(InputError, match="arms 'none' and 'zero' are the same configuration"):
+        study(base=base, arms=arms, reference="none")
+
+
 def test_a_factor_cannot_be_overridden():
     with pytest.raises(InputError, match=r"model\.tiam: a factor of study s \(arm 'b'"):
         study().override({"model.tiam": "channel"})

@@ -156,7 +156,7 @@ class Journal:
             epoch_times=tuple(row["time"] for row in rows),
             context=self._context(run_id, last),
             trained=tuple(self._context(run_id, attempt) for attempt in sorted({row["attempt"] for row in rows})),
-            started=self._row(run_id, min(files, default=0), "begin").get("time"),
+            started=next((self._row(run_id, n, "begin")["time"] for n in sorted(files) if "begin" in files[n]), None),
             ended=(conclusion or failed or stopped).get("time"),
             tested_epoch=conclusion.get("epoch"),
             metrics=dict(conclusion.get("metrics", [])),

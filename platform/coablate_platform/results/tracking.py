@@ -102,13 +102,16 @@ def run_ui(directory: str, uri: str | None = None, host: str = "127.0.0.1", port
     """Become MLflow's server over what was tracked.
 
     Raises:
-        InputError: ``uri`` is a server already, or nothing was tracked yet.
+        InputError: ``uri`` is a server already, nothing was tracked yet, or it was tracked elsewhere.
     """
     backend = tracking_uri(directory, uri)
     if backend.startswith(("http://", "https://")):
         raise InputError(f"{backend} is a server already: open it in a browser")
     local = Journal(directory).folder.local
     if uri is None and local is not None and not (local / "mlflow.db").exists():
+        elsewhere = sorted({where for plan in Journal(directory).plans() if (where := plan.command.get("tracking"))})
+        if elsewhere:
+            raise InputError(f"results folder {directory} is tracked elsewhere, at {', '.join(elsewhere)}")
         raise InputError(f"results folder {directory} was not tracked yet: run `coablate track {directory}` first")
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", backend, "--workers", "1"]
     command += ["--host", host, "--port", str(port)]

@@ -73,10 +73,13 @@ class Checkpoints:
         weights: dict[str, Tensor] | None = self._read("selected.pt")
         return weights
 
-    def conclude(self, weights: dict[str, Tensor]) -> None:
-        """Leave ``weights.safetensors`` for people, and nothing that only a resumption would need."""
+    def save_weights(self, weights: dict[str, Tensor]) -> None:
+        """Write ``weights.safetensors``, for people: those that are tested."""
         data = to_safetensors({name: tensor.contiguous() for name, tensor in weights.items()})
         self._fs.move(self._write_bytes("weights.safetensors", data), self._path("weights.safetensors"))
+
+    def clear(self) -> None:
+        """Leave nothing that only a resumption would need."""
         for name in ("last.pt", "previous.pt", "selected.pt"):
             if self._has(name):
                 self._fs.delete_file(self._path(name))

@@ -113,14 +113,19 @@ class Dispatcher:
         self._asked[lane] += 1
         self._nodes[lane] = node
         asked = self._asked[lane]
+        self._bring_home(node)
         if lane in self._held:
             claim = self._held[lane]
             self._losses[claim] += 1
             await self._repeat(claim)
+            if claim in self._alone and len(self._at_work(node)) > 1:  # it came back on a node where others work
+                self._aside[claim] = node
+                del self._held[lane]
+                return Idle()
         elif self._must_rest(node):
             await asyncio.sleep(min(patience, REST_S))
             return Idle()
-        elif (aside := self._aside_for(node)) is not None:
+        elif (aside := next((claim for claim, at in self._aside.items() if at == node), None)) is not None:
             claim = aside
             del self._aside[claim]
             self._alone.add(claim)
@@ -193,14 +198,17 @@ class Dispatcher:
         if self._held.get(lane) == claim:
             del self._held[lane]
 
-    def _aside_for(self, node: str) -> str | None:
-        """Return what was set aside on a node, or on one where no lane is any more."""
+    def _bring_home(self, node: str) -> None:
+        """Let what was set aside on nodes where no lane is any more wait for this one."""
         gone = set(self._aside.values()) - set(self._nodes.values())
-        return next((claim for claim, at in self._aside.items() if at in {node, *gone}), None)
+        self._aside |= {claim: node for claim, at in self._aside.items() if at in gone}
+
+    def _at_work(self, node: str) -> list[str]:
+        return [claim for lane, claim in self._held.items() if self._nodes[lane] == node]
 
     def _must_rest(self, node: str) -> bool:
         """Say whether a node's free lanes have to wait: one has the node alone, or soon will and others still work."""
-        at_work = [claim for lane, claim in self._held.items() if self._nodes[lane] == node]
+        at_work = self._at_work(node)
         return any(claim in self._alone for claim in at_work) or (bool(at_work) and node in self._aside.values())
 
     async def _repeat(self, claim: str) -> None:

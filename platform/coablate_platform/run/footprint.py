@@ -107,7 +107,7 @@ def footprint(config: RunConfig, shape: ClipShape) -> Footprint:
 def one_step(config: RunConfig, shape: ClipShape, device: torch.device) -> None:
     """Train one batch of random clips as a run would, checkpoint included, and leave nothing behind."""
     once = replace(config, training=replace(config.training, epochs=1, step_epochs=(), selection="last"))
-    task = Task(run_id="footprint", config=once, seed=(0, 0), model_code="")
+    task = Task(run_id="footprint", config=once, seed=(0, 0))
     clips = _OneBatch(shape, config.training.batch_size // config.training.workers)
     with tempfile.TemporaryDirectory(prefix="coablate-") as folder:
         next(train(task, clips, Checkpoints(folder), lambda report: None, device))

@@ -23,7 +23,7 @@ from coablate_platform.run import distributed
 from coablate_platform.run.checkpoint import Checkpoints
 from coablate_platform.run.dispatcher import Idle, Order
 from coablate_platform.run.loop import Task, train
-from coablate_platform.run.policy import MAX_LOSSES, failure_of, must_restart_lane
+from coablate_platform.run.policy import MAX_LOSSES, failure_of, lost_peer, must_restart_lane
 from coablate_platform.run.provenance import computing_code, context
 from coablate_platform.run.records import Conclusion, EpochReport, Failure, Recorder, RunState
 
@@ -63,14 +63,33 @@ def serve(config: LaneConfig) -> None:
     while (order := _hear(lambda: config.dispatcher.take.remote(config.lane, node, PATIENCE_S))) is not None:
         if device.type == "cuda":
             torch.cuda.set_per_process_memory_fraction(1.0 if order.alone else config.gpu_share, device)
-        try:
+        with _held(order, config):
             _run(order, config, device)
-        finally:  # not reached when the process is killed: then the restarted lane takes this run again
-            ray.get(config.dispatcher.release.remote(config.lane, order.claim))
         gc.collect()
         if device.type == "cuda":
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
+
+
+@contextlib.contextmanager
+def _held(order: Order, config: LaneConfig) -> Iterator[None]:
+    """Let a run go at the end; but where a worker died, this one or another, the restarted lane takes it again."""
+    try:
+        yield
+    except Exception as error:
+        if not _peer_is_lost(error):
+            _release(order, config)
+        raise
+    _release(order, config)
+
+
+def _peer_is_lost(error: Exception) -> bool:
+    """Return whether a lane of several workers met ``error`` only because one of them died."""
+    return distributed.world() > 1 and lost_peer(error)
+
+
+def _release(order: Order, config: LaneConfig) -> None:
+    ray.get(config.dispatcher.release.remote(config.lane, order.claim))
 
 
 def _run(order: Order, config: LaneConfig, device: torch.device) -> None:
@@ -78,11 +97,19 @@ def _run(order: Order, config: LaneConfig, device: torch.device) -> None:
     try:
         attempt, state = distributed.share((recorder.attempts(order.run_id), recorder.state(order.run_id)))
         if state is RunState.COMPLETED:  # its lane died before it could say so
+            if distributed.rank() == 0:
+                Checkpoints(f"{config.checkpoints}/{order.run_id}").clear()
             _conclude(order, recorder.tested(order.run_id), config)
             return
     except Exception as error:
-        _say_failed(order, failure_of(error), config)
+        if not _peer_is_lost(error):
+            _say_failed(order, failure_of(error), config)
         raise
+    _attempt(order, attempt, config, device)
+
+
+def _attempt(order: Order, attempt: int, config: LaneConfig, device: torch.device) -> None:
+    """Train a run, and write down how it failed where it does."""
     try:
         if order.losses >= MAX_LOSSES:
             reason = f"its worker died {order.losses} times while training it"
@@ -93,6 +120,8 @@ def _run(order: Order, config: LaneConfig, device: torch.device) -> None:
     except ray.exceptions.RayActorError:
         raise  # the dispatcher is gone: that is nothing about the run
     except Exception as error:
+        if _peer_is_lost(error):
+            raise
         log.exception("run %s failed", order.run_id[:8])
         failure = failure_of(error)
         if not (_found_no_room(error, failure, config) and _set_aside(order, config)):
@@ -107,8 +136,8 @@ def _events(
     task: Task = ray.cloudpickle.loads(order.payload)
     store = _open(config.store)
     if distributed.rank() == 0:
-        said = context(task.config, task.model_code, store.fingerprint, task.seed, device)
-        config.recorder.begin(order.run_id, attempt, said)
+        assert task.origin is not None  # what is planned says where it comes from
+        config.recorder.begin(order.run_id, attempt, context(task.origin, store.fingerprint, task.seed, device))
     data = clips_of(task.config, store, task.seed)
     checkpoints = Checkpoints(f"{config.checkpoints}/{task.run_id}")
     yield from train(

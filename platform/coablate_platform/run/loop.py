@@ -21,6 +21,7 @@ from coablate_platform.run import distributed
 from coablate_platform.run.checkpoint import Checkpoints
 from coablate_platform.run.policy import DivergedError
 from coablate_platform.run.precision import autocast, check_precision, sound_gradients
+from coablate_platform.run.provenance import Origin
 from coablate_platform.run.records import Conclusion, EpochReport, Predictions
 from coablate_platform.run.schedule import learning_rate
 from coablate_platform.run.seeding import generator_states, initialise, restore_generators, start_streams
@@ -31,12 +32,12 @@ Batch = dict[str, Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """One run: its identity, its configuration, (study seed, run seed), and a digest of the model's sources."""
+    """One run: its identity, its configuration, (study seed, run seed), and where it comes from, if it is recorded."""
 
     run_id: str
     config: RunConfig
     seed: tuple[int, int]
-    model_code: str
+    origin: Origin | None = None
 
 
 class Clips(Protocol):
@@ -119,9 +120,12 @@ def train(
             record(report)
         _checkpoint(state, config, metrics, checkpoints)
         yield report
-    yield _conclude(state, objective, data, config, checkpoints, device)
+    conclusion = _conclude(state, objective, data, config, checkpoints, device)
+    if leader:
+        checkpoints.save_weights(state.model.state_dict())
+    yield conclusion
     if leader:  # reached once the conclusion has been recorded
-        checkpoints.conclude(state.model.state_dict())
+        checkpoints.clear()
 
 
 def _begin(task: Task, data: Clips, checkpoints: Checkpoints, device: torch.device) -> State:

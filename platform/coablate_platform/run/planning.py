@@ -1,7 +1,7 @@
 """Resolves a study against a store: protocol, identities, and the plan of its runs."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from coablate_platform.data.clips import clips_of
@@ -9,11 +9,12 @@ from coablate_platform.data.protocols import for_source, get_protocol
 from coablate_platform.data.store import Store
 from coablate_platform.run.costs import cost_of
 from coablate_platform.run.loop import Task
-from coablate_platform.run.provenance import code_of
-from coablate_platform.study.config import RunConfig
+from coablate_platform.run.provenance import origin_of
+from coablate_platform.study.config import DataConfig, RunConfig
 from coablate_platform.study.domains import Placement, Subset
 from coablate_platform.study.errors import InputError
 from coablate_platform.study.identity import canonical, digest, run_id
+from coablate_platform.study.overrides import apply
 from coablate_platform.study.plan import PlannedArm, PlannedRun, PlannedSearch, StudyPlan
 from coablate_platform.study.search import SEARCH_SEED, Search
 from coablate_platform.study.study import Arm, Study
@@ -34,14 +35,23 @@ def resolve(study: Declared, store: Store) -> Declared:
         raise InputError(
             f"protocol {name} divides {protocol.source} data; {store.uri} holds {store.source} (its protocols: {known})"
         )
-    resolved = dataclasses.replace(
-        study, base=dataclasses.replace(study.base, data=dataclasses.replace(study.base.data, protocol=name))
-    )
+    changes: dict[str, Any] = {"base": apply(study.base, {"data.protocol": name})}
+    if isinstance(study, Study):
+        changes["arms"] = tuple(dataclasses.replace(arm, changes=_filled(arm.changes, name)) for arm in study.arms)
+    resolved = dataclasses.replace(study, **changes)
     sizes = clips_of(resolved.base, store, (study.seed, 0)).sizes
     needed = ("train", "test") if study.base.data.validation == "none" else ("train", "validation", "test")
     if empty := [split for split in needed if not sizes[split]]:
         raise InputError(f"protocol {name}: the store has no {empty[0]} clips ({sizes})")
     return resolved
+
+
+def _filled(changes: Mapping[str, Any], protocol: str) -> dict[str, Any]:
+    """Fill in the protocol where an arm brings a whole ``data`` that names none."""
+    data = changes.get("data")
+    if isinstance(data, DataConfig) and data.protocol is None:
+        return {**changes, "data": dataclasses.replace(data, protocol=protocol)}
+    return dict(changes)
 
 
 def plan_of(study: Study, store: Store, command: dict[str, Any]) -> StudyPlan:
@@ -144,7 +154,7 @@ def trial_run_id(search: Search, config: RunConfig, store: Store, lineage: Seque
 
 def trial_task(search: Search, config: RunConfig, identity: str) -> Task:
     """Return the run that is a trial's training."""
-    return Task(run_id=identity, config=config, seed=(search.seed, SEARCH_SEED), model_code=code_of(config.model))
+    return Task(run_id=identity, config=config, seed=(search.seed, SEARCH_SEED), origin=origin_of(config))
 
 
 def _common(study: Study | Search, store: Store, command: dict[str, Any]) -> dict[str, Any]:
@@ -174,7 +184,7 @@ def tasks(study: Study, store: Store) -> list[tuple[Arm, Task]]:
 def task_of(config: RunConfig, fingerprint: str, seed: tuple[int, int]) -> Task:
     """Return the run of a configuration with (study seed, run seed) on the store with this fingerprint."""
     identity = run_id(config, fingerprint, seed)
-    return Task(run_id=identity, config=config, seed=seed, model_code=code_of(config.model))
+    return Task(run_id=identity, config=config, seed=seed, origin=origin_of(config))
 
 
 def _planned(study: Study, arm: Arm, store: Store) -> PlannedArm:

@@ -1,5 +1,6 @@
 """Decisions on failures, as pure functions: what kind of failure an error is, and whether to try again."""
 
+import re
 import traceback
 
 import torch
@@ -8,6 +9,9 @@ from coablate_platform.run.records import Failure, RunState
 
 MAX_LOSSES = 3  # times a run may take its lane down with it before it is given up
 RETRIED = (RunState.CRASHED, RunState.LOST, RunState.OUT_OF_MEMORY)  # a change outside may have cured it
+
+
+_PEER_GONE = re.compile(r"(closed|reset) by peer|remote process exited", re.IGNORECASE)
 
 
 class DivergedError(Exception):
@@ -22,6 +26,14 @@ def failure_of(error: BaseException) -> Failure:
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "not enough memory" in str(error):
         return Failure(state=RunState.OUT_OF_MEMORY, reason=str(error), traceback=text)
     return Failure(state=RunState.CRASHED, reason=f"{type(error).__name__}: {error}", traceback=text)
+
+
+def lost_peer(error: BaseException) -> bool:
+    """Say whether a collective failed because the process at its other end is gone; gloo and NCCL have no type for it.
+
+    A worker that merely fails keeps its process, and so its connections, until the lane is stopped.
+    """
+    return isinstance(error, RuntimeError) and _PEER_GONE.search(str(error)) is not None
 
 
 def must_restart_lane(error: BaseException, workers: int) -> bool:

@@ -6,6 +6,7 @@ import importlib
 import importlib.metadata
 import platform
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,30 +16,49 @@ import torch
 from coablate_platform.study.config import RunConfig
 from coablate_platform.study.identity import canonical
 
-PACKAGES = ("coablate", "torch", "numpy", "av", "pyarrow", "ray")
+PACKAGES = ("torch", "numpy", "av", "pyarrow", "ray")
 COMPUTING = ("coablate_platform.data", "coablate_platform.run", "coablate_platform.study.seeding")
 """Whose code a result depends on: two rooms, and what every random stream comes from."""
 
 
-def context(
-    config: RunConfig, model_code: str, fingerprint: str, seed: tuple[int, int], device: torch.device
-) -> dict[str, Any]:
-    """Return what is recorded beside a run's results. ``model_code`` is the driver's digest of the model's sources."""
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """What a run's driver says of it: its workers may have neither Coablate's installation nor the model's sources.
+
+    Args:
+        config: the run's configuration in canonical form.
+        model_code: see :func:`code_of`.
+        version: Coablate's.
+    """
+
+    config: dict[str, Any]
+    model_code: str
+    version: str
+
+
+def origin_of(config: RunConfig) -> Origin:
+    """Return where runs of a configuration that this process plans come from."""
+    version = importlib.metadata.version("coablate")
+    return Origin(config=canonical(config), model_code=code_of(config.model), version=version)
+
+
+def context(origin: Origin, fingerprint: str, seed: tuple[int, int], device: torch.device) -> dict[str, Any]:
+    """Return what is recorded beside a run's results, by the worker that trains it."""
     return {
-        "config": canonical(config),
+        "config": origin.config,
         "data": fingerprint,
         "seed": list(seed),
-        **versions(model_code),
+        **versions(origin),
         "host": platform.node(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu ({platform.machine()})",
         "threads": torch.get_num_threads(),
     }
 
 
-def versions(model_code: str) -> dict[str, Any]:
+def versions(origin: Origin) -> dict[str, Any]:
     """Return what runs of one table must have in common: ``code``, a digest, and ``packages`` with their versions."""
-    packages = {name: importlib.metadata.version(name) for name in PACKAGES}
-    return {"code": f"{model_code}-{computing_code()}", "packages": packages}
+    packages = {"coablate": origin.version} | {name: importlib.metadata.version(name) for name in PACKAGES}
+    return {"code": f"{origin.model_code}-{computing_code()}", "packages": packages}
 
 
 @functools.cache

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from coablate_platform.study.config import RunConfig
 from coablate_platform.study.errors import InputError, did_you_mean
+from coablate_platform.study.identity import digest
 from coablate_platform.study.overrides import apply, difference, overlap, part
 
 SHARED = ("data.protocol", "training.epochs", "training.metric", "training.workers")
@@ -111,7 +112,7 @@ class Study:
             config = self.config(arm)
             if changed := [path for path in SHARED if part(config, path) != part(self.base, path)]:
                 raise InputError(f"study {self.name}: arm {arm.name!r} changes {changed[0]}, which all arms share")
-            key = repr(config)
+            key = digest(config)
             if key in seen:
                 raise InputError(f"study {self.name}: arms {seen[key]!r} and {arm.name!r} are the same configuration")
             seen[key] = arm.name
