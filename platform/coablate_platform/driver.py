@@ -53,6 +53,11 @@ def prepare(command: Command) -> Prepared:
         study = replace(study, resources=replace(study.resources, gpus=Resources.parse_gpus(command.gpus)))
     if isinstance(study, Search):
         study = study.draw(trials=command.trials, sampler=command.sampler, grace=command.grace)
+        if command.warm and study.stopping.rule == "hyperband":
+            raise InputError(
+                f"--warm: search {study.name} gives trials up by hyperband, which parts them by their place among all "
+                "trials, learnt ones too: it would part them anew when there are more; asha can be warm"
+            )
     elif given := [name for name in ("trials", "sampler", "grace", "storage", "warm") if getattr(command, name)]:
         raise InputError(f"--{given[0]}: only a search draws trials; study {study.name} declares its arms")
     store = Store.open(command.data)

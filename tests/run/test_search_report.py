@@ -120,6 +120,16 @@ def test_the_best_are_those_that_came_to_their_end(tmp_path):
     assert len({trial.run_id for trial in chosen}) == 3
 
 
+def test_of_a_configuration_that_came_to_several_ends_the_best_counts(tmp_path):
+    """Members of a population may meet in one, each with weights of its own."""
+    declared, book, _ = searched(tmp_path, trials=3, stopping=Stopping(rule="none"))
+    one, other, again = book.trials()
+    trials = [replace(one, values=(0.9,)), replace(other, values=(0.8,))]
+    trials.append(replace(again, config=one.config, values=(0.7,)))
+    assert [trial.number for trial in best(plan_of(declared), trials, 3)] == [0, 1]
+    assert [trial.number for trial in best(plan_of(declared), trials, 1)] == [0]
+
+
 def test_with_costs_the_best_are_the_front(tmp_path):
     declared, book, sweep = searched(tmp_path, sampler="random", stopping=Stopping(rule="none"), costs=("flops",))
     chosen = best(plan_of(declared), book.trials(), 10)
@@ -186,6 +196,26 @@ def test_the_report_needs_nothing_else_and_shows_every_figure(tmp_path, costs):
     assert float(rows[0]["accuracy"]) == book.trials()[0].values[0]
 
 
+@pytest.mark.parametrize(
+    ("field", "before", "after"),
+    [
+        ("model.floor", Float(low=0, high=1), Choice(options=(0.1, 0.5, 0.7))),
+        ("training.weight_decay", Float(low=1e-5, high=0.3, log=True), Float(low=0, high=0.3)),
+        ("model.placement", SITES, replace(SITES, streams={"rgb": RGB_SITES[-3:], "skeleton": LAYERS[-3:]})),
+    ],
+    ids=["kind", "scale", "stages"],
+)
+def test_a_factor_that_changed_since_spoils_no_report(tmp_path, field, before, after):
+    for domain, trials in ((before, 20), (after, 30)):
+        space = Space({"training.learning_rate": FACTORS["training.learning_rate"], field: domain})
+        declared, book, _ = searched(tmp_path, space=space, sampler="random", trials=trials)
+    found = findings(plan_of(declared), book)
+    write_report(found, book)
+    judged = {importance.parameter for importance in found.early}
+    assert "training.learning_rate" in judged
+    assert (field in judged) == (field == "training.weight_decay")
+
+
 def test_what_the_terminal_shows_names_trials_and_parameters(tmp_path):
     declared, book, _ = searched(tmp_path)
     found = findings(plan_of(declared), book)
@@ -203,7 +233,7 @@ def test_what_the_terminal_shows_names_trials_and_parameters(tmp_path):
 def test_the_report_names_every_sampler_that_drew(tmp_path):
     searched(tmp_path, trials=12, sampler="random")
     declared, book, _ = searched(tmp_path, trials=16)
-    write_report(findings(plan_of(replace(declared, sampler="nsga2")), book), book)
+    write_report(findings(plan_of(replace(declared, sampler="random")), book), book)
     folder = tmp_path / "studies" / book.key / "report"
     assert "Sampler random, then tpe," in (folder / "report.html").read_text()
     with (folder / "trials.csv").open() as file:

@@ -5,7 +5,7 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-from curves import BEST, EPOCHS, FACTORS, METRIC, SAMPLERS, curve, identify, plateau, said, search, simulate
+from curves import BEST, EPOCHS, FACTORS, METRIC, NUMBERS, SAMPLERS, curve, identify, plateau, said, search, simulate
 from optuna.trial import TrialState
 
 from coablate_platform.run.records import EpochReport, RunState, TrialOutcome
@@ -241,6 +241,8 @@ def test_plateaus_are_where_they_are_said_to_be():
         ({"sampler": "grid"}, "range of real numbers"),
         ({"sampler": "qmc"}, "has conditions or a placement"),
         ({"sampler": "cmaes", "space": Space({"model.fusion": FACTORS["model.fusion"]})}, "cmaes needs numbers"),
+        ({"sampler": "gp", "space": Space(NUMBERS)}, "gp learns only from trials that came to their end.*--grace 27"),
+        ({"sampler": "nsga2"}, "nsga2 learns only from trials that came to their end, of which stopping 'asha' leaves"),
         ({"costs": ("flops",)}, "no one best"),
         ({"points": ({"model.floor": 2.0},)}, "floor"),
         ({"points": ({"training.batch_size": 8},)}, "which does not vary"),
@@ -252,6 +254,23 @@ def test_plateaus_are_where_they_are_said_to_be():
 def test_searches_that_make_no_sense_are_refused(changes, message):
     with pytest.raises(InputError, match=message):
         search(**changes)
+
+
+def test_a_sampler_that_learns_from_the_end_may_draw_where_all_come_to_it():
+    rule = Stopping(rule="asha", grace=EPOCHS)
+    sweep, simulation = simulate(search(sampler="cmaes", space=Space(NUMBERS), stopping=rule, trials=12), MemoryBook())
+    simulation.run()
+    assert {record.outcome for record in sweep.records} == {TrialOutcome.COMPLETE}
+
+
+def test_while_nothing_has_come_to_its_end_every_draw_is_another():
+    def curves(config):
+        return Curve(values=[math.nan]) if config.training.learning_rate > 6e-4 else curve(config)
+
+    declared = search(sampler="qmc", space=Space(NUMBERS), trials=20)
+    sweep, simulation = simulate(declared, MemoryBook(), lanes=1, curves=curves)
+    simulation.run()
+    assert len({str(record.params) for record in sweep.records}) == 20
 
 
 def test_a_search_needs_a_validation_split():

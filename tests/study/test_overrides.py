@@ -65,6 +65,21 @@ def test_mistakes_are_named_with_what_was_expected(changes, said):
     assert "\n" not in str(error.value)
 
 
+def test_values_of_one_part_need_only_go_together():
+    changes = {"model.placement": [{"rgb": "Mixed_5b", "skeleton": "conv5", "channels": 2}], "model.reduction": 1}
+    both = apply(BASE, changes)
+    assert both == apply(BASE, dict(reversed(changes.items())))
+    assert apply(BASE, difference(both, BASE)) == both
+    with pytest.raises(InputError, match=r"^model\.placement=.* 2 channels cannot be reduced by 4"):
+        apply(BASE, {"model.mffm": False, **changes, "model.reduction": 4})
+
+
+def test_what_is_within_a_part_goes_on_top_of_it():
+    changed = apply(BASE, {"training": "paper", "training.epochs": 5})
+    assert changed.training == apply(BASE, {"training": PAPER}).training.__class__(**(vars(PAPER) | {"epochs": 5}))
+    assert apply(BASE, {"training.epochs": 5, "training": "paper"}).training == PAPER
+
+
 def test_a_model_s_own_field_named_training_is_no_preset():
     assert apply(BASE, {"model.training": "alternating"}).model.training == "alternating"
     assert apply(BASE, {"training": "paper"}).training.epochs == 50

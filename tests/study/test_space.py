@@ -113,6 +113,20 @@ def test_values_that_do_not_exist_with_the_others_are_not_encoded():
     assert space.encode({"fusion": "mmtm", "floor": 0.5, "ratio": 4}) == {"fusion": "mmtm", "ratio": 4}
 
 
+def test_what_is_conditional_on_what_does_not_exist_does_not_exist():
+    space = Space(
+        {
+            "fusion": Choice(options=("dsfm", "mmtm")),
+            "tiam": Choice(options=("none", "st"), when={"fusion": ("mmtm",)}),
+            "floor": Float(low=0.0, high=1.0, when={"tiam": ("st",)}),
+        }
+    )
+    for fusion, parameters in (("dsfm", {"fusion"}), ("mmtm", {"fusion", "tiam", "floor"})):
+        encoded = space.encode({"fusion": fusion, "tiam": "st", "floor": 0.5})
+        assert encoded.keys() == parameters
+        assert space.encode(space.draw_known(encoded)) == encoded
+
+
 def test_a_grown_space_still_knows_old_trials():
     old = Space({"fusion": Choice(options=("dsfm",))}).encode({"fusion": "dsfm"})
     grown = Space({"fusion": Choice(options=("dsfm", "mmtm")), "rate": Float(low=0.1, high=1.0)})

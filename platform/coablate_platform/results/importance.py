@@ -89,19 +89,19 @@ def _ranges(trials: Sequence[TrialRecord]) -> dict[str, BaseDistribution]:
     ranges: dict[str, Any] = {}
     for trial in trials:
         for name, text in trial.ranges.items():
-            new, old = json_to_distribution(text), ranges.get(name)
-            ranges[name] = new if old is None else _joined(old, new)
+            new = json_to_distribution(text)
+            ranges[name] = _joined(ranges[name], new) if name in ranges else new
     return {name: drawn for name, drawn in ranges.items() if drawn is not None}
 
 
 def _joined(one: Any, other: Any) -> BaseDistribution | None:
     """Return what holds both; None where a factor has become one of another kind."""
-    if type(one) is not type(other):
+    if type(one) is not type(other):  # also where it has been of several kinds already
         return None
     if isinstance(one, CategoricalDistribution):
         return CategoricalDistribution(tuple(dict.fromkeys([*one.choices, *other.choices])))
     kind = FloatDistribution if isinstance(one, FloatDistribution) else IntDistribution
-    return kind(min(one.low, other.low), max(one.high, other.high), log=one.log)
+    return kind(min(one.low, other.low), max(one.high, other.high), log=one.log and other.log)
 
 
 def _judge(

@@ -252,8 +252,9 @@ def _placement(plan: StudyPlan, compared: Mapping[str, Sequence[TrialRecord]]) -
         values: dict[tuple[int, int], list[float]] = {}
         for trial in trials:
             for site in trial.changes.get(field, []):
-                where = (behind.index(site[second]), ahead.index(site[first]))
-                values.setdefault(where, []).append(100 * trial.values[0])
+                if site[second] in behind and site[first] in ahead:  # stages that the space has now
+                    where = (behind.index(site[second]), ahead.index(site[first]))
+                    values.setdefault(where, []).append(100 * trial.values[0])
         _heat(axes, (len(behind), len(ahead)), values, f"mean {label}")
         axes.set_xticks(range(len(ahead)), ahead, rotation=30, ha="right")
         axes.set_yticks(range(len(behind)), behind)
@@ -292,7 +293,7 @@ class _Axis:
             self.choices = list(dict.fromkeys(map(str, values)))
         places = [self.place(trial) for trial in having]
         self.low, self.high = min(places), max(places)
-        self.log = self.choices is None and drawn[0].log
+        self.log = self.choices is None and all(one.log for one in drawn)
 
     def place(self, trial: TrialRecord) -> float:
         value = trial.params[self.name]

@@ -118,7 +118,10 @@ def best(plan: StudyPlan, trials: Sequence[TrialRecord], most: int) -> list[Tria
     if plan.search is not None and plan.search.costs:
         ended = [trial for trial in ended if not any(_beats(other, trial) for other in ended)]
     ranked = sorted(ended, key=lambda trial: (-trial.values[0], trial.number))
-    return list({digest(trial.config): trial for trial in reversed(ranked)}.values())[::-1][:most]
+    best_of: dict[str, TrialRecord] = {}
+    for trial in ranked:
+        best_of.setdefault(digest(trial.config), trial)
+    return list(best_of.values())[:most]
 
 
 def common_epoch(trials: Sequence[TrialRecord]) -> int:

@@ -123,8 +123,15 @@ class Adviser:
             known = self._search.known(records[number].params) if number in records else None
             if known is not None and self._search.space.can_draw(known):
                 self._replay(records[number], known.asked, book)
-            else:  # its file, or a value that it drew, is gone: it keeps its place, and teaches nothing
-                self.study.add_trial(optuna.trial.create_trial(state=TrialState.FAIL))
+            else:
+                self._lose(number)
+
+    def _lose(self, number: int) -> None:
+        """Keep the place of a trial whose file, or a value that it drew, is gone; it teaches nothing."""
+        trial = self._new(None, sampler_of(self._search, number))
+        if self._search.sampler == "qmc":
+            trial.relative_params  # noqa: B018  # the sequence goes on behind it
+        self.study.tell(trial, state=TrialState.FAIL)
 
     def _replay(self, record: TrialRecord, drawn: Mapping[str, Plain], book: Book) -> None:
         """Let a trial of the book happen again: draw, reports, end."""

@@ -81,7 +81,17 @@ def latency_of(config: RunConfig, shape: ClipShape) -> int:
 
     Returns:
         The fastest of some passes in µs: what else the machine does can only slow one down.
+
+    Raises:
+        InputError: it cannot be measured, for want of memory beside the lanes, say.
     """
+    try:
+        return _latency(config, shape)
+    except Exception as error:
+        raise InputError(f"its latency: {type(error).__name__}: {error} ({_place(error)})") from None
+
+
+def _latency(config: RunConfig, shape: ClipShape) -> int:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = new_network(config, shape, (0, 0)).to(device).eval()
     batch = {name: tensor.to(device) for name, tensor in random_batch(shape, 1).items()}

@@ -56,7 +56,7 @@ def fit_together(study: Study | Search, store: str) -> int:
     """
     opened = Store.open(store)
     if isinstance(study, Search):
-        known = study.given[: 1 + len(study.points)]
+        known = study.declared
         configs = [study.config(study.space.draw_known(point)) for point in known]
     else:
         configs = [study.config(arm) for arm in study.arms]

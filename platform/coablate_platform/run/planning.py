@@ -91,7 +91,7 @@ def search_plan_of(search: Search, store: Store, command: dict[str, Any]) -> Stu
     Raises:
         InputError: the base or one of the points cannot be built; it is named with the reason.
     """
-    for number, point in enumerate(search.given[: 1 + len(search.points)]):
+    for number, point in enumerate(search.declared):
         try:
             cost_of(search.config(search.space.draw_known(point)), store, search.seed)
         except InputError as error:

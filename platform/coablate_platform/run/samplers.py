@@ -36,7 +36,7 @@ def sampler_of(search: Search, number: int) -> BaseSampler:
         if search.sampler == "tpe":
             return TPESampler(seed=seed, multivariate=True, group=True, n_startup_trials=STARTUP)
         if search.sampler == "qmc":
-            return QMCSampler(seed=constant, scramble=True)
+            return QMCSampler(seed=constant, scramble=True, independent_sampler=RandomSampler(seed=seed))
         if search.sampler == "gp":
             return GPSampler(seed=seed, n_startup_trials=STARTUP)
         if search.sampler == "cmaes":

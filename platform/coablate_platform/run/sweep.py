@@ -68,7 +68,6 @@ class Sweep:
         self._identify = identify
         self._cost = cost
         self._metric = f"validation/{search.base.training.metric}"
-        self._given = search.given
         self._name = name
         self._population = Population(search) if search.stopping.rule == "pbt" else None
         self._turned = 0  # the last epoch after which the population was renewed
@@ -78,6 +77,7 @@ class Sweep:
         self._waiting: dict[str, list[int]] = {}
         self._handed: set[str] = set()  # run ids given out since the start: none is again, but for members that pause
         self._fail_what_is_gone()
+        self._untried = self._given_but_not_tried()
         self._adviser = Adviser(search, name, book, earlier, storage)
         self._again = [record for record in self._records.values() if record.outcome is None]
         self._paused: list[TrialRecord] = []
@@ -104,7 +104,7 @@ class Sweep:
     @property
     def exhausted(self) -> bool:
         """Whether there is nothing left to draw; runs may still be at work."""
-        if self._again or self._drawn < self._search.size:
+        if self._again or self._left:
             return False
         ended = all(record.outcome is not None for record in self._records.values())
         return self._population is None or ended or self._turned == self._population.last_turn
@@ -123,7 +123,7 @@ class Sweep:
         A configuration that was tried before takes its outcome from the book and costs nothing; one that is being
         tried shares its outcome.
         """
-        while self._again or self._drawn < self._search.size:
+        while self._again or self._left:
             record = self._again.pop(0) if self._again else self._begin()
             if record.outcome is None and (draw := self._open(record)) is not None:
                 self._handed.add(record.run_id)
@@ -164,19 +164,23 @@ class Sweep:
 
     def _begin(self) -> TrialRecord:
         """Draw a new trial and write it down."""
-        number, tried = self._next_number, self._tried()
-        given = next((point for point in self._given if point not in tried), None)
+        number, given = self._next_number, self._untried.pop(0) if self._untried else None
         origin = {} if self._population is None else {"epoch": 0, "slot": self._drawn}
         return self._write_begun(number, given, origin, self._search.sampler if given is None else "")
 
-    def _tried(self) -> list[dict[str, Plain]]:
-        """Return the parameters of all trials as the space has them now, those included that were added since."""
+    @property
+    def _left(self) -> bool:
+        """Whether a trial is left to draw: of a grid, one of its configurations."""
+        return bool(self._untried) if self._search.sampler == "grid" else self._drawn < self._search.trials
+
+    def _given_but_not_tried(self) -> list[dict[str, Plain]]:
+        """Return what is given and no trial has drawn, as the space has them now, with what was added since."""
         tried = []
         for record in self._records.values():
             known = self._search.known(record.params)
             if self._search.space.can_draw(known):
                 tried.append(known.asked)
-        return tried
+        return [point for point in self._search.given if point not in tried]
 
     def _bear(self, parent: TrialRecord, epoch: int, slot: int) -> None:
         """Begin a trial that goes on from where ``parent`` stands, and write it down."""

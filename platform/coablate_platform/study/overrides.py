@@ -5,7 +5,7 @@ A configuration is a tree of frozen dataclasses; ``model.fusion`` names a field 
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -17,14 +17,14 @@ Config = TypeVar("Config")
 
 
 def apply(config: Config, changes: Mapping[str, Any]) -> Config:
-    """Return ``config`` with every dotted field in ``changes`` replaced.
+    """Return ``config`` with every dotted field in ``changes`` replaced, all those of a part at once: what the part
+    refuses is what comes out, not what it would be on the way.
 
     Raises:
         InputError: a field does not exist (the nearest is named), or a value is not of the field's type.
     """
-    for path, value in changes.items():
-        config = _replace(config, path.split("."), value, path)
-    return config
+    replaced: Config = _replaced(config, [(path.split("."), path, value) for path, value in changes.items()])
+    return replaced
 
 
 def part(config: object, path: str) -> Any:
@@ -91,21 +91,37 @@ def difference(config: object, reference: object) -> dict[str, Any]:
     return found
 
 
-def _replace(config: Any, parts: list[str], value: Any, path: str) -> Any:
-    name, rest = parts[0], parts[1:]
-    names = [field.name for field in dataclasses.fields(config)]
-    if name not in names:
-        where = path[: len(path) - len(".".join(parts))].rstrip(".") or "the configuration"
-        raise InputError(f"{path}: {where} has no field {name!r}{did_you_mean(name, names)}")
-    current = getattr(config, name)
-    if rest:
-        if not dataclasses.is_dataclass(current):
+def _replaced(config: Any, changes: Sequence[tuple[list[str], str, Any]]) -> Any:
+    """Apply changes, each with its way from ``config`` down, its whole path, and the value."""
+    new: dict[str, Any] = {}
+    said: dict[str, str] = {}
+    below: dict[str, list[tuple[list[str], str, Any]]] = {}
+    for (name, *rest), path, value in changes:
+        names = [field.name for field in dataclasses.fields(config)]
+        if name not in names:
+            where = path[: len(path) - len(".".join([name, *rest]))].rstrip(".") or "the configuration"
+            raise InputError(f"{path}: {where} has no field {name!r}{did_you_mean(name, names)}")
+        if not rest:
+            new[name], said[name] = _typed(config, name, value, path), f"{path}={value!r}"
+            below.pop(name, None)
+        elif dataclasses.is_dataclass(current := new.get(name, getattr(config, name))):
+            below.setdefault(name, []).append((rest, path, value))
+        else:
             raise InputError(f"{path}: {name!r} is a plain value ({current!r}) and has no field {rest[0]!r}")
-        return dataclasses.replace(config, **{name: _replace(current, rest, value, path)})
+    new |= {name: _replaced(new.get(name, getattr(config, name)), inner) for name, inner in below.items()}
     try:
-        return dataclasses.replace(config, **{name: _typed(config, name, value, path)})
+        return dataclasses.replace(config, **new)
     except ValueError as error:
-        raise InputError(f"{path}={value!r}: {error}") from None
+        to_blame = [said[name] for name in said if _refuses(config, name, new[name])] or list(said.values())
+        raise InputError(f"{', '.join(to_blame)}: {error}") from None
+
+
+def _refuses(config: Any, name: str, value: Any) -> bool:
+    try:
+        dataclasses.replace(config, **{name: value})
+    except ValueError:
+        return True
+    return False
 
 
 def _typed(config: Any, name: str, value: Any, path: str) -> Any:

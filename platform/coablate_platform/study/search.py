@@ -22,6 +22,8 @@ COST_LABELS = {"flops": "FLOPs of a clip", "parameters": "parameters", "latency"
 
 SAME_FOR_TRIALS = (*SHARED, "data.validation", "training.selection")
 """Fields that all trials of a search have in common."""
+_LEARN_FROM_ENDS = ("gp", "cmaes", "nsga2")
+"""Samplers that Optuna lets learn from completed trials alone."""
 CONFIRMED = "confirmed"
 REFERENCE = "reference"
 LEAST_POPULATION = 2
@@ -53,6 +55,10 @@ class Stopping:
             raise InputError(
                 f"stopping: grace is {self.grace} and reduction {self.reduction}, expected at least 1 and at least 2"
             )
+
+    def gives_up_before(self, epochs: int) -> bool:
+        """Whether a trial may be given up before it has trained for so many epochs."""
+        return self.rule != "none" and self.grace < epochs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,13 +113,14 @@ class Search:
             if shared := [path for path in SAME_FOR_TRIALS if overlap(name, path)]:
                 raise InputError(f"search {self.name}: {shared[0]} cannot vary, trials could not be compared")
         self._check_types()
-        for point in self.given:
+        for point in self.declared:
             self.config(self.space.draw_known(point))
         self._check_sampler()
+        len(self.given)  # a grid that cannot be walked through says so here
 
     @functools.cached_property
-    def given(self) -> list[dict[str, Plain]]:
-        """Parameters of the base, of the points, and of a grid's configurations: what no sampler is asked for."""
+    def declared(self) -> list[dict[str, Plain]]:
+        """Parameters of the base, and of the points."""
         try:
             given = [self.space.encode(self.varied(self.base))]
         except InputError as error:
@@ -121,13 +128,12 @@ class Search:
         for point in self.points:
             if unknown := [name for name in point if name not in self.space.factors]:
                 raise InputError(f"search {self.name}: a point names {unknown[0]!r}, which does not vary")
-        more = [self.space.encode(self.varied(apply(self.base, point))) for point in self.points]
-        if self.sampler == "grid":
-            more += self.space.grid(self.trials)
-        for point_ in more:
-            if point_ not in given:
-                given.append(point_)
-        return given
+        return _once([*given, *(self.space.encode(self.varied(apply(self.base, point))) for point in self.points)])
+
+    @functools.cached_property
+    def given(self) -> list[dict[str, Plain]]:
+        """Parameters that no sampler is asked for: those that are declared, and those of a grid's configurations."""
+        return _once([*self.declared, *self.space.grid(self.trials)]) if self.sampler == "grid" else self.declared
 
     @functools.cached_property
     def unvaried(self) -> dict[str, Plain]:
@@ -226,6 +232,12 @@ class Search:
             raise InputError(f"search {self.name}: sampler cmaes needs numbers; tpe and gp can search choices")
         if self.stopping.rule == "pbt":
             self._check_population()
+        elif self.sampler in _LEARN_FROM_ENDS and self.stopping.gives_up_before(self.base.training.epochs):
+            raise InputError(
+                f"search {self.name}: sampler {self.sampler} learns only from trials that came to their end, of which "
+                f"stopping {self.stopping.rule!r} leaves few; give none up (stopping 'none', or --grace "
+                f"{self.base.training.epochs}), or let tpe draw"
+            )
         if self.costs and (self.sampler in ("gp", "cmaes") or self.stopping.rule != "none"):
             raise InputError(
                 f"search {self.name}: with costs there is no one best, so that stopping must be 'none' and the sampler "
@@ -252,3 +264,7 @@ class Search:
                 f"search {self.name}: its population is compared every {self.stopping.grace} epochs and trains for "
                 f"{self.base.training.epochs}: it would never be"
             )
+
+
+def _once(points: Sequence[dict[str, Plain]]) -> list[dict[str, Plain]]:
+    return [point for place, point in enumerate(points) if point not in points[:place]]

@@ -79,13 +79,14 @@ class Space:
         """
         if unknown := [name for name in changes if name not in self.factors]:
             raise InputError(f"{unknown[0]!r} is no factor{did_you_mean(unknown[0], self.factors)}")
-        return {
-            key: plain
-            for name, domain in self.factors.items()
-            if name in changes
-            and all(other in changes and changes[other] in values for other, values in domain.when.items())
-            for key, plain in domain.encode(name, changes[name]).items()
-        }
+        exist: set[str] = set()
+        found: dict[str, Plain] = {}
+        for name, domain in self.factors.items():
+            met = all(other in exist and changes[other] in values for other, values in domain.when.items())
+            if name in changes and met:
+                exist.add(name)
+                found |= domain.encode(name, changes[name])
+        return found
 
     def grid(self, most: int) -> list[dict[str, Plain]]:
         """Return the parameters of every configuration, where there are finitely many.
