@@ -36,14 +36,15 @@ def plan_view(prepared: Prepared) -> RenderableType:
 def _search_view(plan: StudyPlan, search: Search, store: Store) -> RenderableType:
     """The factors, what is given, and the time of as many whole runs."""
     rows = [(name, str(domain)) for name, domain in search.space.factors.items()]
-    seconds = seconds_a_run(search.base, clips_of(search.base, store, (search.seed, 0)))
+    threads = search.resources.threads
+    seconds = seconds_a_run(search.base, clips_of(search.base, store, (search.seed, 0)), threads)
     epochs, confirmed = search.base.training.epochs, (search.confirm + 1) * search.seeds
     grace, judged = search.stopping.grace, search.stopping.rule != "none" and search.stopping.grace < epochs
     rule = f"stopping rule {search.stopping.rule} from epoch {grace} on" if judged else "no trial given up"
     text = (
         f"{search.size} trials by {search.sampler}, {rule}; then the best {search.confirm} and the base over "
         f"{search.seeds} seeds ({confirmed} runs of {epochs} epochs); a run of the base takes about "
-        f"{_minutes(seconds)} of one worker's time on this machine, without data loading: at most "
+        f"{_minutes(seconds)} of one worker's time on this machine, without data loading: up to about "
         f"{_minutes(seconds * (search.size + confirmed))} in all"
     )
     return Group(_table(f"{plan.title} — {plan.protocol}", ("factor", "values"), rows), Text(text))
@@ -72,7 +73,7 @@ def _arms_view(plan: StudyPlan, study: Study, store: Store) -> RenderableType:
     rows, total = [], 0.0
     for planned in plan.arms:
         config = study.config(study.arm(planned.name))
-        seconds = seconds_a_run(config, clips_of(config, store, (study.seed, 0)))
+        seconds = seconds_a_run(config, clips_of(config, store, (study.seed, 0)), study.resources.threads)
         total += seconds * study.seeds
         change = changes_text(planned.difference) or "(reference)"
         rows.append((planned.name, change, f"{planned.parameters:,}", f"{planned.flops / 1e9:.2f}", _minutes(seconds)))

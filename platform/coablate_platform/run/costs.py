@@ -1,8 +1,10 @@
 """What a run costs, before it is made: whether its network can be built, its size, and how long it would take here."""
 
+import contextlib
 import os
 import time
 import traceback
+from collections.abc import Callable, Iterator
 
 import torch
 
@@ -13,7 +15,7 @@ from coablate_platform.run.loop import new_network
 from coablate_platform.study.config import ClipShape, Description, RunConfig, TrainingConfig
 from coablate_platform.study.errors import InputError
 
-TIMED_STEPS = 3
+TIMED_STEPS = 4
 TIMED_PASSES = 10
 
 
@@ -43,28 +45,37 @@ def cost_of(config: RunConfig, store: Store, seed: int) -> Description:
     return cost
 
 
-def seconds_a_run(config: RunConfig, clips: ClipData) -> float:
-    """Estimate a run's training time on this machine from a few timed steps on random clips; loading not included.
+def seconds_a_run(config: RunConfig, clips: ClipData, threads: int) -> float:
+    """Estimate a run's training time on this machine from the fastest of some steps on random clips.
+
+    Loading is not included.
+
+    Args:
+        config: any model's.
+        clips: what it would train on.
+        threads: torch's, as a worker of it would have; without a GPU.
 
     Raises:
         InputError: the network cannot make a step, with the reason, and the place in the model's code.
     """
     try:
-        return _timed(config, clips)
+        return _timed(config, clips, threads)
     except Exception as error:
         raise InputError(f"{type(error).__name__}: {error} ({_place(error)})") from None
 
 
-def _timed(config: RunConfig, clips: ClipData) -> float:
+def _timed(config: RunConfig, clips: ClipData, threads: int) -> float:
     batch_size = min(config.training.batch_size, clips.sizes["train"])
-    model = new_network(config, clips.shape, (0, 0))
-    batch = random_batch(clips.shape, batch_size)
     objective = config.model.objective()
-    for step in range(1 + TIMED_STEPS):
-        if step == 1:  # the first one warms up
-            started = time.perf_counter()
-        objective.loss(model(batch), batch, step)["loss"].backward()  # type: ignore[no-untyped-call]
-    a_clip = (time.perf_counter() - started) / TIMED_STEPS / batch_size
+    with _measuring(threads) as device:
+        model = new_network(config, clips.shape, (0, 0)).to(device)
+        batch = {name: tensor.to(device) for name, tensor in random_batch(clips.shape, batch_size).items()}
+
+        def step() -> None:
+            objective.loss(model(batch), batch, 0)["loss"].backward()  # type: ignore[no-untyped-call]
+
+        a_step = _fastest(step, TIMED_STEPS, device)
+    a_clip = a_step / batch_size
     evaluated = clips.sizes["validation"] / 3  # a forward pass is about a third of a step
     return a_clip * (config.training.epochs * (clips.sizes["train"] + evaluated) + clips.sizes["test"] / 3)
 
@@ -80,7 +91,7 @@ def latency_of(config: RunConfig, shape: ClipShape) -> int:
         shape: of its clips.
 
     Returns:
-        The fastest of some passes in µs: what else the machine does can only slow one down.
+        The fastest of some passes in µs.
 
     Raises:
         InputError: it cannot be measured, for want of memory beside the lanes, say.
@@ -92,25 +103,35 @@ def latency_of(config: RunConfig, shape: ClipShape) -> int:
 
 
 def _latency(config: RunConfig, shape: ClipShape) -> int:
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = new_network(config, shape, (0, 0)).to(device).eval()
-    batch = {name: tensor.to(device) for name, tensor in random_batch(shape, 1).items()}
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    with _measuring(threads=1) as device:
+        model = new_network(config, shape, (0, 0)).to(device).eval()
+        batch = {name: tensor.to(device) for name, tensor in random_batch(shape, 1).items()}
+        return round(1e6 * _fastest(lambda: model(batch), TIMED_PASSES, device))
+
+
+@contextlib.contextmanager
+def _measuring(threads: int) -> Iterator[torch.device]:
+    """Yield where to measure: this machine's GPU where it has one, else so many threads of its processor."""
+    device, before = torch.device("cuda" if torch.cuda.is_available() else "cpu"), torch.get_num_threads()
+    torch.set_num_threads(threads)
     try:
-        return round(1e6 * min(_seconds_a_pass(model, batch, device) for _ in range(TIMED_PASSES)))
+        yield device
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)
         if device.type == "cuda":
             torch.cuda.empty_cache()  # the lanes' to use
 
 
-def _seconds_a_pass(model: torch.nn.Module, batch: dict[str, torch.Tensor], device: torch.device) -> float:
-    started = time.perf_counter()
-    model(batch)
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - started
+def _fastest(work: Callable[[], object], times: int, device: torch.device) -> float:
+    """Return the seconds that the fastest of several times took: what else the machine does can only slow one down."""
+    taken = []
+    for _ in range(times):
+        started = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        taken.append(time.perf_counter() - started)
+    return min(taken)
 
 
 def _check_parts(training: TrainingConfig, clips: ClipData, model: torch.nn.Module) -> None:

@@ -167,7 +167,7 @@ def run_all(study: Study | Search, source: Source, places: Places, most_lanes: i
             recorder=places.recorder,
             checkpoints=places.checkpoints,
             store=places.store,
-            threads=max(int(size.cpus), 1),
+            threads=study.resources.threads,
             gpu_share=min(size.gpus, 1.0) or 1.0,
         )
         lanes = RayLanes(config, size, scratch, most)

@@ -51,6 +51,11 @@ class Resources:
         if isinstance(self.gpus, int | float) and not (0 <= self.gpus <= 1 or self.gpus % 1 == 0 < self.gpus):
             raise InputError(f"resources: gpus is {self.gpus}, expected a share of one, or a whole number")
 
+    @property
+    def threads(self) -> int:
+        """How many threads torch has in a worker."""
+        return max(int(self.cpus), 1)
+
     @classmethod
     def parse_gpus(cls, text: str) -> float | Literal["fit"]:
         """Read what a user says of a worker's GPUs.
