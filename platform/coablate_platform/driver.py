@@ -86,9 +86,7 @@ def run(command: Command, out: Path, console: Console, allow_mixed: bool = False
         study = search(prepared.study, prepared.store, prepared.plan, session)
         plan = replace(plan_of(study, prepared.store, asdict(command)), concludes=prepared.plan.key)
         prepared = Prepared(study=study, store=prepared.store, plan=plan)
-    if not allow_mixed:
-        _refuse_mixture(prepared, session)
-    with session.on(prepared.plan):
+    with session.on(prepared.plan, lambda: _refuse_mixture(prepared, session)):
         _run_open(prepared, session)
         return conclude(prepared.plan, session.journal, allow_mixed)
 
@@ -157,6 +155,8 @@ def _refuse_mixture(prepared: Prepared, session: Session) -> None:
         InputError: what is completed, or begun, was trained by another version than what is still open would be.
     """
     assert isinstance(prepared.study, Study)
+    if session.mixed:
+        return
     plan, journal = prepared.plan, session.journal
     planned = {}
     for _, task in tasks(prepared.study, prepared.store):

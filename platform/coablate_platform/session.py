@@ -1,7 +1,7 @@
 """What a user asked for, and the work on it: alone on its folder, followed by MLflow, resumable."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,13 +71,18 @@ class Session:
         return Journal(str(self.out.resolve()))
 
     @contextlib.contextmanager
-    def on(self, plan: StudyPlan) -> Iterator[None]:
+    def on(self, plan: StudyPlan, check: Callable[[], None] = lambda: None) -> Iterator[None]:
         """Work on a study alone in its folder, with MLflow following.
+
+        Args:
+            plan: the study's.
+            check: what may still refuse it, called before anything is written.
 
         Raises:
             InputError: the folder cannot be written, or another process works in it.
         """
         with _only_one(self.out):
+            check()
             self.journal.write_plan(plan)
             follower = start_follower(str(self.out.resolve()), plan.key, self.command.tracking)
             try:
