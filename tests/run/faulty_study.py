@@ -107,17 +107,22 @@ BASE = RunConfig(
     data=DataConfig(skeleton_frames=8),
     training=TrainingConfig(epochs=4, batch_size=7, learning_rate=1e-2),
 )
-ARMS = Study(
-    name="faulty",
-    title="Arms that fail on purpose",
-    base=BASE,
-    arms=tuple(
-        Arm(name=fault, changes={"model.fault": fault.partition(" again")[0], "model.hidden": 16 + number})
-        for number, fault in enumerate(FAULTS)
-    ),
-    reference=FAULTS[0],
-    seeds=1,
-)
+
+
+def arms(faults: list[str]) -> Study:
+    return Study(
+        name="faulty",
+        title="Arms that fail on purpose",
+        base=BASE,
+        arms=tuple(
+            Arm(name=fault, changes={"model.fault": fault.partition(" again")[0], "model.hidden": 16 + number})
+            for number, fault in enumerate(faults)
+        ),
+        reference=faults[0],
+        seeds=1,
+    )
+
+
 SEARCH = Search(
     name="sizes",
     title="Sizes of a fast model",
@@ -141,4 +146,4 @@ POPULATION = Search(
     confirm=2,
     seeds=2,
 )
-STUDY = {"search": SEARCH, "population": POPULATION}.get(FAULTS[0], ARMS)
+STUDY = {"search": SEARCH, "population": POPULATION}.get(FAULTS[0]) or arms(FAULTS)
