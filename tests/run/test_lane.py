@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -44,17 +45,20 @@ def config_of(handle: Handle, journal: Journal) -> lane.LaneConfig:
 def run(handle: Handle, journal: Journal, losses: int = 0, claim: str = "first") -> list[dict]:
     """Let the lane have a run, for which Tune asks one step and whose end it hears; return what it hears."""
 
-    async def asked() -> None:
+    async def asked() -> Order:
         await handle.dispatcher.offer(claim, RUN, b"")
-        await handle.dispatcher.submit(claim)
-        await handle.dispatcher._commands[claim].put("step")
+        step = asyncio.create_task(handle.dispatcher.step(claim))
+        await asyncio.sleep(0)  # it arrives
+        taken = await handle.dispatcher.take(0, "node", claim, 1.0)
         await handle.dispatcher.stop(claim)
+        step.cancel()
+        return taken
 
-    asyncio.run(asked())
-    order = Order(claim=claim, run_id=RUN, payload=b"", losses=losses)
+    order = replace(asyncio.run(asked()), losses=losses)
     with pytest.MonkeyPatch.context() as patch, contextlib.suppress(OSError):  # it ends the lane
         patch.setattr(lane, "_events", broken)
         lane._run(order, config_of(handle, journal), CPU)
+    handle.release.remote(0, claim, order.turn)
     answers = handle.dispatcher._answers[claim]
     return [answers.get_nowait() for _ in range(answers.qsize())]
 

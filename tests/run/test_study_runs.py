@@ -186,9 +186,19 @@ def children(parent: subprocess.Popen, title: str) -> list[psutil.Process]:
     ]
 
 
+@pytest.fixture
+def cluster() -> Iterator[ray.cluster_utils.Cluster]:
+    """One node with one CPU, for a driver in another process."""
+    cluster = ray.cluster_utils.Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": True, "dashboard_host": "127.0.0.1"}
+    )
+    yield cluster
+    cluster.shutdown()
+
+
 @pytest.mark.parametrize("title", ["ray::_Trainers", pytest.param("ray::TrainController", marks=pytest.mark.slow)])
-def test_lanes_that_are_lost_as_a_whole_are_started_again(store, tmp_path, undisturbed, title):
-    """The process of all trainers is killed, or one lane's controller."""
+def test_lanes_that_are_lost_as_a_whole_are_started_again(cluster, store, tmp_path, undisturbed, title):
+    """The process of all trainers is killed, or one lane's controller, while another Ray runs on the machine."""
     with killed_at_the_end(started(store, tmp_path, 0.5)) as process:
         os.kill(children(process, title)[0].pid, signal.SIGKILL)
         finished(process)
@@ -235,16 +245,6 @@ def test_lanes_of_two_workers_share_a_batch_and_outlive_the_death_of_one(store, 
     assert record.state is RunState.COMPLETED
     assert record.attempts == 2  # what the other worker met then is no failure of the run
     assert len(journal.predictions(record.run_id).names) == 20
-
-
-@pytest.fixture
-def cluster() -> Iterator[ray.cluster_utils.Cluster]:
-    """One node with one CPU, for a driver in another process."""
-    cluster = ray.cluster_utils.Cluster(
-        initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": True, "dashboard_host": "127.0.0.1"}
-    )
-    yield cluster
-    cluster.shutdown()
 
 
 def wait_for(process: subprocess.Popen, out, *states: RunState) -> None:

@@ -125,7 +125,9 @@ class RayLanes:
         self._size = size
         self._scratch = scratch
         again = {"max_restarts": MAX_LOSSES, "max_task_retries": MAX_LOSSES}
-        actor = ray.remote(num_cpus=0, max_concurrency=most, **again)(_Trainers)
+        # Train's clean-up asks for the cluster by this variable, and gives up where several run on the machine
+        named = {"env_vars": {"RAY_ADDRESS": ray.get_runtime_context().gcs_address}}
+        actor = ray.remote(num_cpus=0, max_concurrency=most, runtime_env=named, **again)(_Trainers)
         self._trainers = actor.options(scheduling_strategy=this_node()).remote()
         self._open: dict[Any, int] = {}
         self._dispatcher = config.dispatcher.live.remote()

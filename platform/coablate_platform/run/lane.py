@@ -8,6 +8,7 @@ import contextlib
 import functools
 import gc
 import logging
+import uuid
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -60,7 +61,10 @@ def serve(config: LaneConfig) -> None:
     computing_code()  # now, before anybody edits a file
     device = ray.train.torch.get_device()
     node = ray.get_runtime_context().get_node_id()
-    while (order := _hear(lambda: config.dispatcher.take.remote(config.lane, node, PATIENCE_S))) is not None:
+    incarnation = uuid.uuid4().hex
+    while (
+        order := _hear(lambda: config.dispatcher.take.remote(config.lane, node, incarnation, PATIENCE_S))
+    ) is not None:
         if device.type == "cuda":
             torch.cuda.set_per_process_memory_fraction(1.0 if order.alone else config.gpu_share, device)
         with _held(order, config):
@@ -89,7 +93,7 @@ def _peer_is_lost(error: Exception) -> bool:
 
 
 def _release(order: Order, config: LaneConfig) -> None:
-    ray.get(config.dispatcher.release.remote(config.lane, order.claim))
+    ray.get(config.dispatcher.release.remote(config.lane, order.claim, order.turn))
 
 
 def _run(order: Order, config: LaneConfig, device: torch.device) -> None:
@@ -152,7 +156,7 @@ def _open(uri: str) -> Store:
 
 def _follow(order: Order, attempt: int, events: Iterator[Any], config: LaneConfig) -> None:
     """Answer each ``step`` with the run's next event, until it has concluded or is told to stop."""
-    while _hear(lambda: config.dispatcher.command.remote(order.claim, PATIENCE_S)) == "step":
+    while _hear(lambda: config.dispatcher.command.remote(order.claim, order.turn, PATIENCE_S)) == "step":
         event = next(events)
         if isinstance(event, Conclusion):
             if distributed.rank() == 0:
@@ -174,7 +178,7 @@ def _found_no_room(error: Exception, failure: Failure, config: LaneConfig) -> bo
 
 def _set_aside(order: Order, config: LaneConfig) -> bool:
     """Return whether the run will be tried again with its node to itself."""
-    return bool(ray.get(config.dispatcher.set_aside.remote(config.lane, order.claim)))
+    return bool(ray.get(config.dispatcher.set_aside.remote(config.lane, order.claim, order.turn)))
 
 
 def _fail(order: Order, attempt: int, failure: Failure, config: LaneConfig) -> None:
@@ -193,7 +197,7 @@ def _fail(order: Order, attempt: int, failure: Failure, config: LaneConfig) -> N
 
 def _say_failed(order: Order, failure: Failure, config: LaneConfig) -> None:
     said = {"state": failure.state.value, "reason": failure.reason}
-    ray.get(config.dispatcher.answer.remote(order.claim, said))
+    ray.get(config.dispatcher.answer.remote(order.claim, order.turn, said))
 
 
 def _conclude(order: Order, metrics: Mapping[str, float], config: LaneConfig) -> None:
@@ -203,12 +207,12 @@ def _conclude(order: Order, metrics: Mapping[str, float], config: LaneConfig) ->
 
 
 def _answer(order: Order, state: RunState, metrics: dict[str, float], config: LaneConfig) -> None:
-    _tell(lambda: config.dispatcher.answer.remote(order.claim, {"state": state.value, **metrics}))
+    _tell(lambda: config.dispatcher.answer.remote(order.claim, order.turn, {"state": state.value, **metrics}))
 
 
 def _drain(order: Order, config: LaneConfig) -> None:
     """Wait until Tune has let the run go."""
-    while _hear(lambda: config.dispatcher.command.remote(order.claim, PATIENCE_S)) != "stop":
+    while _hear(lambda: config.dispatcher.command.remote(order.claim, order.turn, PATIENCE_S)) != "stop":
         pass
 
 
