@@ -35,6 +35,7 @@ lint: $(READY) ## Check style and format
 
 types: $(READY) ## Check types, strictly
 	$(BIN)/mypy
+	$(BIN)/mypy benchmarks
 
 bench: $(READY) ## Measure speed as ratios and rewrite docs/performance.md's tables
 	$(BIN)/python benchmarks/run.py

@@ -89,7 +89,7 @@ def stock(work: list[Work], store: Store, folder: str) -> list[float]:
     return clock.ends
 
 
-class Clock(tune.Callback):
+class Clock(tune.Callback):  # type: ignore[misc]  # ray is untyped
     """Notes when trials complete."""
 
     def __init__(self) -> None:

@@ -58,7 +58,7 @@ def stepper(
         with autocast(training, CPU):
             loss = objective.loss(network(batch), batch, 0)["loss"]
         with sound_gradients(training, CPU):
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]  # as torch has it
         optimiser.step()
 
     return step
