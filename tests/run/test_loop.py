@@ -2,6 +2,7 @@
 
 import dataclasses
 import multiprocessing as mp
+import os
 import subprocess
 import sys
 
@@ -176,7 +177,11 @@ def _worker(rank: int, world: int, port: int, folder: str, queue) -> None:
     events = run(task_of(dataclasses.replace(SKELETON, hcn_dropout=0.0), epochs=2, workers=world), folder)
     if rank == 0:
         queue.put((numbers(events), events[-1].predictions.scores))
+    dist.barrier()
     dist.destroy_process_group()
+    queue.close()
+    queue.join_thread()
+    os._exit(0)  # gloo's threads now and then abort an interpreter that is shutting down
 
 
 @pytest.mark.timeout(120)
