@@ -1,75 +1,14 @@
 """The mailboxes, without Ray: whoever dies, no run is lost, done twice, or waited for in vain."""
 
 import asyncio
-import itertools
-from typing import Any
 
 import pytest
+from mailboxes import SOON, Workers, begun, made, order, play, under_way
 
-from coablate_platform.run.dispatcher import Dispatcher, Idle, Order
+from coablate_platform.run.dispatcher import Dispatcher, Idle
 
-SOON = 0.02
 RUNNING = {"state": "running", "epoch": 1}
 DONE = {"state": "completed"}
-
-
-class Workers:
-    """A lane's workers as the dispatcher meets them. Others with the same number are their successors."""
-
-    _count = itertools.count()
-
-    def __init__(self, dispatcher: Dispatcher, lane: int = 0, node: str = "n", patience: float = SOON) -> None:
-        self._dispatcher, self._lane, self._node, self._patience = dispatcher, lane, node, patience
-        self._incarnation = str(next(self._count))
-
-    async def take(self) -> Order | Idle | None:
-        taken = await self._dispatcher.take(self._lane, self._node, self._incarnation, self._patience)
-        if isinstance(taken, Order):
-            self._order = taken
-        return taken
-
-    async def command(self) -> str | Idle:
-        return await self._dispatcher.command(self._order.claim, self._order.turn, self._patience)
-
-    async def answer(self, result: dict[str, Any]) -> None:
-        await self._dispatcher.answer(self._order.claim, self._order.turn, result)
-
-    async def set_aside(self) -> bool:
-        return await self._dispatcher.set_aside(self._lane, self._order.claim, self._order.turn)
-
-    async def release(self) -> None:
-        await self._dispatcher.release(self._lane, self._order.claim, self._order.turn)
-
-
-async def made(*run_ids: str) -> Dispatcher:
-    dispatcher = Dispatcher()
-    for run_id in run_ids:
-        await dispatcher.offer(run_id, run_id, run_id.encode())
-    await dispatcher.close()
-    return dispatcher
-
-
-async def begun(dispatcher: Dispatcher, lane: int = 0, node: str = "n") -> Workers:
-    """Let a lane take a run."""
-    workers = Workers(dispatcher, lane, node)
-    assert isinstance(await workers.take(), Order)
-    return workers
-
-
-def order(run_id: str, turn: int = 1, losses: int = 0, alone: bool = False) -> Order:
-    return Order(claim=run_id, turn=turn, run_id=run_id, payload=run_id.encode(), losses=losses, alone=alone)
-
-
-def play(scene) -> None:
-    """Run a scene with a limit: what would wait for ever fails."""
-    asyncio.run(asyncio.wait_for(scene, 5))
-
-
-async def under_way(call) -> asyncio.Task:
-    """Make a call that waits, and let it arrive."""
-    task = asyncio.create_task(call)
-    await asyncio.sleep(SOON / 2)
-    return task
 
 
 def test_runs_are_taken_in_the_order_in_which_they_were_offered():
@@ -271,6 +210,22 @@ def test_an_answer_nobody_has_fetched_survives_a_restarted_trial():
     play(scene())
 
 
+def test_a_run_that_was_let_go_can_be_given_out_again():
+    async def scene():
+        dispatcher = Dispatcher()
+        await dispatcher.offer("a-1", "a", b"a")
+        workers = await begun(dispatcher)
+        await dispatcher.stop("a-1")
+        await workers.command()
+        await workers.release()
+        await dispatcher.offer("a-2", "a", b"a")
+        other = Workers(dispatcher, lane=1)
+        assert (await other.take()).run_id == "a"
+        assert isinstance(await other.command(), Idle)
+
+    play(scene())
+
+
 def test_another_lane_takes_over_from_one_that_does_not_come_back():
     async def scene():
         dispatcher = await made("a", "b")
@@ -314,149 +269,5 @@ def test_a_lane_that_comes_back_in_time_keeps_its_run():
         assert await other.take() is None
         await dispatcher.lost(7, SOON)  # nor does one that held nothing leave anything
         assert await other.take() is None
-
-    play(scene())
-
-
-def test_a_run_that_had_its_node_alone_has_the_next_one_alone_too():
-    async def scene():
-        dispatcher = await made("a", "b")
-        first, second = await begun(dispatcher), await begun(dispatcher, lane=1)
-        assert await first.set_aside()
-        await second.release()
-        assert (await first.take()).alone
-        await asyncio.gather(dispatcher.lost(0, SOON), dispatcher.lost(1, SOON))  # their node is gone
-        assert await Workers(dispatcher, lane=2, node="m").take() == order("a", turn=3, losses=1, alone=True)
-
-    play(scene())
-
-
-def test_a_run_without_memory_gets_its_node_alone_when_the_others_are_through():
-    async def scene():
-        dispatcher = await made("a", "b", "c", "d")
-        first, second = await begun(dispatcher), await begun(dispatcher, lane=1)
-        elsewhere = await begun(dispatcher, lane=2, node="m")
-        step = await under_way(dispatcher.step("a"))
-        await first.command()
-        assert await first.set_aside()
-        assert await first.set_aside()  # another worker of the lane
-        assert isinstance(await first.take(), Idle)  # b is at work there
-        await elsewhere.release()
-        assert await elsewhere.take() == order("d")  # another node goes on
-        await second.release()
-        assert await second.take() == order("a", turn=2, alone=True)
-        assert isinstance(await first.take(), Idle)
-        assert await second.command() == "step"  # the one that is still owed
-        await second.answer(DONE)
-        assert await step == DONE
-        await second.release()
-        assert await first.take() is None
-
-    play(scene())
-
-
-def test_a_run_that_had_its_node_alone_is_not_set_aside_again():
-    async def scene():
-        dispatcher = await made("a", "b")
-        first = await begun(dispatcher)
-        assert not await first.set_aside()  # there is no other lane
-        second = await begun(dispatcher, lane=1)
-        assert await first.set_aside()
-        await second.release()
-        assert (await first.take()).alone
-        assert not await first.set_aside()
-
-    play(scene())
-
-
-def test_a_lane_that_waited_for_a_run_leaves_it_where_its_node_is_taken():
-    async def scene():
-        dispatcher = Dispatcher()
-        await dispatcher.offer("a", "a", b"a")
-        first, second = await begun(dispatcher), Workers(dispatcher, lane=1)
-        waits = await under_way(second.take())
-        assert await first.set_aside()
-        await dispatcher.offer("b", "b", b"b")
-        assert isinstance(await waits, Idle)
-        assert await second.take() == order("a", turn=2, alone=True)
-        await second.release()
-        assert (await second.take()).run_id == "b"
-
-    play(scene())
-
-
-def test_a_run_that_is_set_aside_is_still_there_when_its_trial_was_restarted():
-    async def scene():
-        dispatcher = await made("a", "b")
-        first, second = await begun(dispatcher), await begun(dispatcher, lane=1)
-        dead = await under_way(dispatcher.step("a"))
-        await first.command()
-        assert await first.set_aside()
-        dead.cancel()
-        step = await under_way(dispatcher.step("a"))
-        await second.release()
-        assert (await first.take()).alone
-        assert await first.command() == "step"
-        assert isinstance(await first.command(), Idle)
-        await first.answer(RUNNING)
-        assert await step == RUNNING
-
-    play(scene())
-
-
-def test_where_the_other_lanes_have_ended_a_run_without_memory_was_alone():
-    async def scene():
-        dispatcher = await made("a")
-        workers = await begun(dispatcher)
-        assert await Workers(dispatcher, lane=1).take() is None
-        assert not await workers.set_aside()
-
-    play(scene())
-
-
-def test_a_run_set_aside_on_a_node_that_is_gone_is_taken_elsewhere():
-    async def scene():
-        dispatcher = await made("a", "b")
-        first = await begun(dispatcher)
-        await begun(dispatcher, lane=1)
-        assert await first.set_aside()
-        second = Workers(dispatcher, lane=1, node="m")  # it comes back on another node
-        assert (await second.take()).run_id == "b"
-        assert isinstance(await Workers(dispatcher, lane=2, node="k").take(), Idle)  # n is still lane 0's
-        await second.release()
-        back = Workers(dispatcher, node="m")  # so does lane 0: nobody is on n any more
-        assert await back.take() == order("a", turn=2, alone=True)
-
-    play(scene())
-
-
-def test_a_run_set_aside_waits_for_the_others_on_the_node_that_it_comes_to():
-    async def scene():
-        dispatcher = await made("a", "b", "c", "d")
-        first, _ = await begun(dispatcher), await begun(dispatcher, lane=1)
-        third, fourth = [await begun(dispatcher, lane=lane, node="m") for lane in (2, 3)]
-        assert await first.set_aside()
-        await asyncio.gather(dispatcher.lost(0, SOON), dispatcher.lost(1, SOON))  # their node is gone
-        await third.release()
-        assert isinstance(await third.take(), Idle)  # d is at work there
-        await fourth.release()
-        assert await third.take() == order("a", turn=2, alone=True)
-
-    play(scene())
-
-
-def test_a_run_that_had_its_node_alone_comes_back_beside_nobody():
-    async def scene():
-        dispatcher = await made("a", "b", "c")
-        first, second = await begun(dispatcher), await begun(dispatcher, lane=1)
-        third = await begun(dispatcher, lane=2, node="m")
-        assert await first.set_aside()
-        await second.release()
-        assert (await first.take()).alone
-        back = Workers(dispatcher, node="m")  # its worker died; it is back where c is at work
-        assert isinstance(await back.take(), Idle)
-        assert isinstance(await back.take(), Idle)
-        await third.release()
-        assert await back.take() == order("a", turn=3, losses=1, alone=True)
 
     play(scene())

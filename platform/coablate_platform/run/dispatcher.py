@@ -166,7 +166,7 @@ class Dispatcher:
 
     async def set_aside(self, lane: int, claim: str, turn: int) -> bool:
         """Keep a run for which there was no memory until it can have its node alone; False where it had it already."""
-        if self._held.get(lane) != claim or self._turns[claim] != turn:
+        if not self._holds(lane, claim, turn):
             return True  # it has been said already
         node = self._nodes[lane]
         shared = any(at == node for other, at in self._nodes.items() if other != lane)
@@ -196,7 +196,7 @@ class Dispatcher:
 
     async def release(self, lane: int, claim: str, turn: int) -> None:
         """Say that the lane is through with the run, well or badly; saying it twice does no harm."""
-        if self._held.get(lane) == claim and self._turns[claim] == turn:
+        if self._holds(lane, claim, turn):
             del self._held[lane]
 
     def _is_present(self, lane: int, incarnation: str) -> bool:
@@ -208,6 +208,9 @@ class Dispatcher:
             self._gone.add(former)
         self._incarnations[lane] = incarnation
         return True
+
+    def _holds(self, lane: int, claim: str, turn: int) -> bool:
+        return self._held.get(lane) == claim and self._turns[claim] == turn
 
     async def _enqueue(self, claim: str) -> None:
         self._untaken.add(claim)

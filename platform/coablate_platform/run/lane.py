@@ -61,10 +61,8 @@ def serve(config: LaneConfig) -> None:
     computing_code()  # now, before anybody edits a file
     device = ray.train.torch.get_device()
     node = ray.get_runtime_context().get_node_id()
-    incarnation = uuid.uuid4().hex
-    while (
-        order := _hear(lambda: config.dispatcher.take.remote(config.lane, node, incarnation, PATIENCE_S))
-    ) is not None:
+    take = functools.partial(config.dispatcher.take.remote, config.lane, node, uuid.uuid4().hex, PATIENCE_S)
+    while (order := _hear(take)) is not None:
         if device.type == "cuda":
             torch.cuda.set_per_process_memory_fraction(1.0 if order.alone else config.gpu_share, device)
         with _held(order, config):
@@ -156,7 +154,7 @@ def _open(uri: str) -> Store:
 
 def _follow(order: Order, attempt: int, events: Iterator[Any], config: LaneConfig) -> None:
     """Answer each ``step`` with the run's next event, until it has concluded or is told to stop."""
-    while _hear(lambda: config.dispatcher.command.remote(order.claim, order.turn, PATIENCE_S)) == "step":
+    while _command(order, config) == "step":
         event = next(events)
         if isinstance(event, Conclusion):
             if distributed.rank() == 0:
@@ -212,8 +210,14 @@ def _answer(order: Order, state: RunState, metrics: dict[str, float], config: La
 
 def _drain(order: Order, config: LaneConfig) -> None:
     """Wait until Tune has let the run go."""
-    while _hear(lambda: config.dispatcher.command.remote(order.claim, order.turn, PATIENCE_S)) != "stop":
+    while _command(order, config) != "stop":
         pass
+
+
+def _command(order: Order, config: LaneConfig) -> str:
+    """Return ``step`` or ``stop``, as soon as one is said."""
+    said: str = _hear(lambda: config.dispatcher.command.remote(order.claim, order.turn, PATIENCE_S))
+    return said
 
 
 def _hear(ask: Callable[[], Any]) -> Any:
