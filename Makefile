@@ -41,7 +41,7 @@ bench: $(READY) ## Measure speed as ratios and rewrite docs/performance.md's tab
 	$(BIN)/python benchmarks/run.py
 
 golden: $(READY) ## Rewrite the golden loss curves, on purpose
-	$(BIN)/python -m pytest tests/run/test_golden.py --rewrite-golden
+	$(BIN)/python -m pytest tests/train/test_golden.py --rewrite-golden
 
 docs-check: $(READY) ## Check that every path and command the documents name exists
 	$(BIN)/python -m pytest tests/test_docs.py

@@ -24,13 +24,13 @@ from tiny_study import RUNS, STUDY
 
 from coablate_platform.data.clips import clips_of
 from coablate_platform.data.store import Store
-from coablate_platform.results.journal import Journal
-from coablate_platform.run.checkpoint import Checkpoints
-from coablate_platform.run.cluster import joined
-from coablate_platform.run.loop import Task, train
-from coablate_platform.run.planning import resolve, tasks
-from coablate_platform.run.records import Conclusion, RunState
-from coablate_platform.run.tuner import InOrder, Places, Work, run_all
+from coablate_platform.journal.journal import Journal
+from coablate_platform.lanes.cluster import joined
+from coablate_platform.lanes.tuner import InOrder, Places, Work, run_all
+from coablate_platform.planning.resolve import resolve, tasks
+from coablate_platform.train.checkpoint import Checkpoints
+from coablate_platform.train.events import Conclusion, RunState
+from coablate_platform.train.loop import Task, train
 
 STOCK_RUNS = 3  # each takes more than 10 s
 CPU = torch.device("cpu")

@@ -15,13 +15,13 @@ import torch
 from made_up import make_store
 from measure import in_turns, row
 
-from coablate_platform.data.augment import draw
+from coablate_platform.data.augment import random_transform
 from coablate_platform.data.clips import ClipData
 from coablate_platform.data.protocols import Protocol, get_protocol
-from coablate_platform.data.sampling import cut_skeleton, frame_numbers
+from coablate_platform.data.sampling import frame_numbers, transform_skeleton
 from coablate_platform.data.store import Store
 from coablate_platform.study.config import DataConfig
-from coablate_platform.study.seeding import stream
+from coablate_platform.study.streams import stream
 
 CLIPS = 128
 BATCH = 32
@@ -29,10 +29,10 @@ CONFIG = DataConfig(validation="none")
 
 
 def plain_clips(store: Store, rows: list[int], modalities: tuple[str, ...]) -> int:
-    """Cut the same samples without seeking, threads, or uint8 scaling."""
+    """Transform the same samples without seeking, threads, or uint8 scaling."""
     for number in rows:
-        clip, cut = store.clip(number), draw(CONFIG, stream(0, number))
-        cut_skeleton(clip.xyz, cut, CONFIG, store.layout)
+        clip, cut = store.clip(number), random_transform(CONFIG, stream(0, number))
+        transform_skeleton(clip.xyz, cut, CONFIG, store.layout)
         if "video" in modalities and clip.video is not None:
             count = len(clip.video.packets)
             frames = np.stack(clip.video.decode(list(range(count)))).astype(np.float32) / 127.5 - 1

@@ -66,7 +66,7 @@ class MadeUp:
 
 def make_store(folder: Path, clips: int, *, has_video: bool) -> Store:
     """Prepare a store of ``clips`` clips in ``folder``; half of them train under the store's own protocol."""
-    source: Any = MadeUp(has_video=has_video)  # the part of a Source that writing needs
+    source: Any = MadeUp(has_video=has_video)  # the part of a Reader that writing needs
     options = PrepareOptions(short_side=64)
     refs = [ClipRef(name=f"c{number:04}", skeleton=FileRef(uri="memory")) for number in range(clips)]
     (folder / SHARDS).mkdir(parents=True)

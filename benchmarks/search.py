@@ -16,14 +16,14 @@ from scipy import stats
 
 from coablate_model.hcn import LAYERS
 from coablate_model.placement import RGB_SITES
-from coablate_platform.run.records import TrialOutcome
-from coablate_platform.run.simulation import Curve, MemoryBook, Simulation
-from coablate_platform.run.sweep import Sweep
+from coablate_platform.journal.trials import TrialOutcome
+from coablate_platform.search.scheduler import Sweep
+from coablate_platform.search.simulator import Curve, MemoryBook, Simulation
 from coablate_platform.study.config import RunConfig
 from coablate_platform.study.identity import run_id
 from coablate_platform.study.overrides import apply
 from coablate_platform.study.search import Search, Stopping
-from coablate_platform.study.seeding import stream
+from coablate_platform.study.streams import stream
 from coablate_search_spaces.joint import STUDY
 
 EPOCHS = 27
@@ -77,9 +77,7 @@ def epochs_to_target(search: Search) -> int:
     judged = 0
     while not simulation.run(1):
         ended = [record for record in sweep.records if record.outcome is TrialOutcome.COMPLETE]
-        if len(ended) > judged and any(
-            plateau(search.config(search.space.draw_known(r.params))) >= TARGET for r in ended
-        ):
+        if len(ended) > judged and any(plateau(search.config(search.space.decode(r.params))) >= TARGET for r in ended):
             return simulation.epochs
         judged = len(ended)
     raise RuntimeError(f"no trial in {search.trials} reached {TARGET} (seed {search.seed})")

@@ -1,6 +1,6 @@
 """A training step as the platform runs it, against the same network built plainly, in turns.
 
-The platform lays 3-D convolutions out channels last (:func:`coablate_platform.run.loop.fast_layout`); plainly built,
+The platform lays 3-D convolutions out channels last (:func:`coablate_platform.train.loop.fast_layout`); plainly built,
 they stay contiguous. Both start from the same weights, train on the same random clips, and make whole steps: forward,
 loss, backward, optimiser; the plain network in fp32, the platform's in fp32 and, where the processor has it, in bf16.
 One thread is measured by the processor's time, two by wall time.
@@ -16,10 +16,10 @@ from measure import in_turns, row
 from torch import nn
 
 from coablate_model.cc_dfarm import CCDFARM, RGB
-from coablate_platform.run.loop import fast_layout
-from coablate_platform.run.precision import autocast, check_precision, sound_gradients
-from coablate_platform.run.seeding import initialise
 from coablate_platform.study.config import ClipShape, TrainingConfig
+from coablate_platform.train.loop import fast_layout
+from coablate_platform.train.precision import autocast, check_precision, sound_gradients
+from coablate_platform.train.seeding import initialise
 
 CPU = torch.device("cpu")
 FP32, BF16 = TrainingConfig(precision="fp32"), TrainingConfig(precision="bf16")

@@ -1,6 +1,7 @@
 """What all tests share: where the genuine data lies, and clips made up in memory with stores of them."""
 
 import os
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -17,7 +18,8 @@ from coablate_platform.data.schema import SHARDS
 from coablate_platform.data.shard import PrepareOptions, write_shard
 from coablate_platform.data.store import Store
 
-sys.path.insert(0, str(Path(__file__).parent / "run"))  # clips.py, the in-memory set
+sys.path.insert(0, str(Path(__file__).parent / "helpers"))
+pytest_plugins = ("commands", "made_study")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch's, here and in subprocesses: on a busy machine several stall
 
 
@@ -44,7 +46,7 @@ class ArrayVideo:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MemorySource:
+class MemoryReader:
     """Clips by number; those in ``bad`` cannot be read."""
 
     clips: int = 12
@@ -87,7 +89,7 @@ class MemorySource:
         )
 
 
-def build(folder: Path, source: MemorySource, options: PrepareOptions | None = None, *, reverse: bool = False) -> Store:
+def build(folder: Path, source: MemoryReader, options: PrepareOptions | None = None, *, reverse: bool = False) -> Store:
     """Make a store as ``prepare`` does, without Ray."""
     options = options or PrepareOptions(short_side=48, shard_clips=5)
     refs = source.refs()[::-1] if reverse else source.refs()
@@ -105,18 +107,18 @@ def make_store() -> Callable[..., Store]:
 
 
 @pytest.fixture(scope="session")
-def make_source() -> type[MemorySource]:
-    return MemorySource
+def make_reader() -> type[MemoryReader]:
+    return MemoryReader
 
 
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    return build(tmp_path_factory.mktemp("store") / "s", MemorySource(clips=40))
+    return build(tmp_path_factory.mktemp("store") / "s", MemoryReader(clips=40))
 
 
 @pytest.fixture(scope="session")
 def skeleton_store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    return build(tmp_path_factory.mktemp("store") / "k", MemorySource(has_video=False))
+    return build(tmp_path_factory.mktemp("store") / "k", MemoryReader(has_video=False))
 
 
 @pytest.fixture(scope="session")
@@ -144,3 +146,11 @@ def genuine_data() -> Path:
     if "COABLATE_DATA" not in os.environ:
         pytest.skip("COABLATE_DATA is not set: no genuine data on this machine")
     return Path(os.environ["COABLATE_DATA"])
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port on loopback that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -101,15 +101,15 @@ def test_every_path_exists(file):
 
 def test_a_path_that_is_wrong_would_be_found():
     for right in (
-        "tests/run/clips.py",
-        "platform/coablate_platform/run/",
+        "tests/helpers/clips.py",
+        "platform/coablate_platform/lanes/",
         "coablate_model/hcn.py",
         "tests/*/test_*.py",
     ):
         assert looks_like_a_path(right)
         assert exists(right)
-    assert looks_like_a_path("tests/run/gone.py")
-    assert not exists("tests/run/gone.py")
+    assert looks_like_a_path("tests/lanes/gone.py")
+    assert not exists("tests/lanes/gone.py")
     assert not looks_like_a_path("utd/cs")
 
 

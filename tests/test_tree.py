@@ -14,7 +14,24 @@ PACKAGES = {
     "coablate_search_spaces": ROOT / "search_spaces" / "coablate_search_spaces",
 }
 SOURCES = sorted(file for folder in PACKAGES.values() for file in folder.rglob("*.py"))
-ROOMS = ("study", "data", "run", "results")
+MAY_IMPORT = {
+    "study": set(),
+    "data": {"study"},
+    "train": {"study"},
+    "planning": {"study", "data", "train"},
+    "journal": {"study", "train"},
+    "search": {"study", "train", "journal"},
+    "lanes": {"study", "data", "train", "planning"},
+    "results": {"study", "train", "journal", "search"},
+    "tracking": {"study", "train", "journal", "results"},
+    "screen": {"study", "data", "train", "planning", "journal", "search", "results"},
+}
+"""Room -> the rooms below it that it may import."""
+MAY_IMPORT["session"] = {"study", "journal", "lanes", "tracking"}
+MAY_IMPORT["searching"] = set(MAY_IMPORT)
+MAY_IMPORT["driver"] = set(MAY_IMPORT)
+MAY_IMPORT["cli"] = set(MAY_IMPORT)
+MAY_IMPORT["__main__"] = {"cli"}
 LONGEST_FILE = 400
 
 
@@ -63,20 +80,48 @@ def test_a_package_carries_its_types(package):
     assert (PACKAGES[package] / "py.typed").is_file()
 
 
-@pytest.mark.parametrize("file", [file for file in SOURCES if set(ROOMS) & set(name_of(file).split("."))], ids=name_of)
-def test_imports_point_back_along_study_data_run_results(file):
-    room = name_of(file).split(".")[1]
-    later = ROOMS[ROOMS.index(room) + 1 :]
-    above = ("cli", "driver", "views")
-    forbidden = {name for other in (*later, *above) for name in of_package(imports(file), f"coablate_platform.{other}")}
-    assert not forbidden
+def room_of(file: Path) -> str:
+    """The room of a file of the platform: its folder, or the file itself where it stands at the top."""
+    return file.relative_to(PACKAGES["coablate_platform"]).with_suffix("").parts[0]
 
 
-def test_the_driver_knows_nothing_of_what_stands_above_it():
-    platform = PACKAGES["coablate_platform"]
-    assert not of_package(imports(platform / "driver.py"), "coablate_platform.cli")
-    assert not of_package(imports(platform / "driver.py"), "coablate_platform.views")
-    assert not of_package(imports(platform / "views.py"), "coablate_platform.cli")
+def forbidden(room: str, found: set[str]) -> set[str]:
+    """Those of the imported modules that a room may not import."""
+    own = of_package(found, "coablate_platform") - {"coablate_platform"}
+    return {name for name in own if name.split(".")[1] not in MAY_IMPORT[room] | {room}}
+
+
+def test_every_room_says_what_it_may_import():
+    assert {room_of(file) for file in sources("coablate_platform")} - {"__init__"} == set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize("file", sources("coablate_platform"), ids=name_of)
+def test_imports_point_one_way(file):
+    if room_of(file) == "__init__":
+        assert not of_package(imports(file), "coablate_platform")
+    else:
+        assert forbidden(room_of(file), imports(file)) == set()
+
+
+@pytest.mark.parametrize("imported", MAY_IMPORT)
+@pytest.mark.parametrize("room", MAY_IMPORT)
+def test_an_import_the_wrong_way_fails_the_guard(room, imported, tmp_path):
+    """Every file of the room, with an import of another room hidden within a function, in both forms."""
+    expected = set() if imported in MAY_IMPORT[room] | {room} else {f"coablate_platform.{imported}"}
+    for original in sources("coablate_platform"):
+        if room_of(original) != room:
+            continue
+        for form in (f"import coablate_platform.{imported}", f"from coablate_platform import {imported}"):
+            file = tmp_path / original.name
+            file.write_text(f"{original.read_text()}\n\ndef _late() -> None:\n    {form}\n")
+            assert forbidden(room, imports(file)) == expected
+
+
+def test_the_rooms_form_no_circle():
+    def below(room: str) -> set[str]:
+        return MAY_IMPORT[room].union(*(below(other) for other in MAY_IMPORT[room]))
+
+    assert [room for room in MAY_IMPORT if room in below(room)] == []  # a circle would never return
 
 
 @pytest.mark.parametrize("file", sources("coablate_model"), ids=name_of)
@@ -90,7 +135,7 @@ def test_models_are_plain_torch(file):
 def test_the_platform_knows_no_particular_model(file):
     """Only what ships the packages to other nodes names them, as folders."""
     found = imports(file)
-    if name_of(file) == "coablate_platform.run.cluster":
+    if name_of(file) == "coablate_platform.lanes.cluster":
         assert found & {"coablate_model", "coablate_search_spaces"} == {"coablate_model", "coablate_search_spaces"}
         found -= {"coablate_model", "coablate_search_spaces"}
         assert not of_package(imports(file, inner=False), "coablate_model")

@@ -117,7 +117,7 @@ def plan(
 ) -> None:
     """Show a study's arms and seeds, or what a search varies, with sizes and estimated time; start nothing."""
     from coablate_platform import driver
-    from coablate_platform.views import plan_view
+    from coablate_platform.screen.views import plan_view
 
     command = _command(
         study,
@@ -140,7 +140,7 @@ def table(
     mixed: MixedOption = False,
 ) -> None:
     """Print a study's table from the journal."""
-    from coablate_platform.results.journal import Journal
+    from coablate_platform.journal.journal import Journal
     from coablate_platform.results.render import render
     from coablate_platform.results.table import build_table
 
@@ -151,7 +151,7 @@ def table(
 @app.command()
 def best(out: OutArgument = DEFAULT_OUT, study: KeyOption = None) -> None:
     """Print a search's best trials, which its confirmation then tests."""
-    from coablate_platform.views import best_view
+    from coablate_platform.screen.views import best_view
 
     console.print(best_view(_findings(out, study)))
 
@@ -159,7 +159,7 @@ def best(out: OutArgument = DEFAULT_OUT, study: KeyOption = None) -> None:
 @app.command()
 def importance(out: OutArgument = DEFAULT_OUT, study: KeyOption = None) -> None:
     """Print which of a search's parameters matter."""
-    from coablate_platform.views import importance_view
+    from coablate_platform.screen.views import importance_view
 
     console.print(importance_view(_findings(out, study)))
 
@@ -167,9 +167,9 @@ def importance(out: OutArgument = DEFAULT_OUT, study: KeyOption = None) -> None:
 @app.command()
 def report(out: OutArgument = DEFAULT_OUT, study: KeyOption = None) -> None:
     """Write a search's report (HTML, figures, CSV) from the journal, finished or not."""
-    from coablate_platform.results.journal import Journal
+    from coablate_platform.journal.journal import Journal
+    from coablate_platform.journal.trials import TrialBook
     from coablate_platform.results.report import write_report
-    from coablate_platform.results.trials import TrialBook
 
     found = _findings(out, study)
     write_report(found, TrialBook(Journal(str(out.resolve())), found.plan.key))
@@ -180,7 +180,7 @@ def report(out: OutArgument = DEFAULT_OUT, study: KeyOption = None) -> None:
 @app.command()
 def studies() -> None:
     """List the studies that ship with Coablate."""
-    from coablate_platform.views import studies_view
+    from coablate_platform.screen.views import studies_view
 
     console.print(studies_view())
 
@@ -188,7 +188,7 @@ def studies() -> None:
 @app.command()
 def models() -> None:
     """List the models that the shipped studies use, with their settings."""
-    from coablate_platform.views import models_view
+    from coablate_platform.screen.views import models_view
 
     console.print(models_view())
 
@@ -196,7 +196,7 @@ def models() -> None:
 @app.command()
 def track(out: OutArgument = DEFAULT_OUT, study: KeyOption = None, tracking: TrackingOption = None) -> None:
     """Bring MLflow up to what the journal says, for example after the server was down."""
-    from coablate_platform.results.tracking import track as catch_up
+    from coablate_platform.tracking.follower import track as catch_up
 
     raise typer.Exit(catch_up(str(out.resolve()), study, tracking))
 
@@ -209,7 +209,7 @@ def ui(
     port: Annotated[int, typer.Option(help="Port to serve on.", min=1, max=65535)] = 5000,
 ) -> None:
     """Open MLflow on a results folder, on loopback unless told otherwise."""
-    from coablate_platform.results.tracking import run_ui
+    from coablate_platform.tracking.follower import run_ui
 
     run_ui(str(out.resolve()), tracking, host, port)
 
@@ -252,7 +252,7 @@ def prepare(
     from coablate_platform.data.prepare import prepare as run_prepare
     from coablate_platform.data.progress import clip_progress
     from coablate_platform.data.shard import PrepareOptions
-    from coablate_platform.views import prepare_view
+    from coablate_platform.screen.views import prepare_view
 
     with clip_progress(console) as progress:
         report = run_prepare(
@@ -268,7 +268,7 @@ def info(store: Annotated[str, typer.Argument(help="A prepared store.")]) -> Non
     """Show a store's counts per protocol, shapes, recipe and fingerprint."""
     from coablate_platform.data.info import describe_store
     from coablate_platform.data.store import Store
-    from coablate_platform.views import store_view
+    from coablate_platform.screen.views import store_view
 
     console.print(store_view(describe_store(Store.open(store))))
 
@@ -295,9 +295,9 @@ def _stop(message: str, code: int) -> None:
 
 
 def _findings(out: Path, key: str | None) -> "Findings":
-    from coablate_platform.results.journal import Journal
+    from coablate_platform.journal.journal import Journal
+    from coablate_platform.journal.trials import TrialBook
     from coablate_platform.results.report import findings
-    from coablate_platform.results.trials import TrialBook
 
     journal = Journal(str(out.resolve()))
     plan = journal.plan(key)

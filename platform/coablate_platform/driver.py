@@ -9,16 +9,12 @@ from pathlib import Path
 from rich.console import Console
 
 from coablate_platform.data.store import Store
-from coablate_platform.results.journal import Journal
+from coablate_platform.journal.journal import Journal
+from coablate_platform.lanes.cluster import check_reachable, joined, package_folders
+from coablate_platform.planning.resolve import plan_of, resolve, search_plan_of, tasks
 from coablate_platform.results.render import save
 from coablate_platform.results.table import Table, mixture_of, tabulate
-from coablate_platform.results.tracking import tracking_uri
-from coablate_platform.run.cluster import check_reachable, joined, package_folders
-from coablate_platform.run.planning import plan_of, resolve, search_plan_of, tasks
-from coablate_platform.run.policy import to_run
-from coablate_platform.run.progress import Progress
-from coablate_platform.run.provenance import versions
-from coablate_platform.run.records import RunState
+from coablate_platform.screen.progress import Progress
 from coablate_platform.session import Command, Session
 from coablate_platform.study.errors import InputError
 from coablate_platform.study.load import load_study
@@ -26,6 +22,10 @@ from coablate_platform.study.overrides import parse
 from coablate_platform.study.plan import StudyPlan
 from coablate_platform.study.search import Search
 from coablate_platform.study.study import Resources, Study
+from coablate_platform.tracking.follower import tracking_uri
+from coablate_platform.train.events import RunState
+from coablate_platform.train.failures import to_run
+from coablate_platform.train.provenance import versions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ def prepare(command: Command) -> Prepared:
     if command.gpus is not None:
         study = replace(study, resources=replace(study.resources, gpus=Resources.parse_gpus(command.gpus)))
     if isinstance(study, Search):
-        study = study.draw(trials=command.trials, sampler=command.sampler, grace=command.grace)
+        study = study.with_options(trials=command.trials, sampler=command.sampler, grace=command.grace)
         if command.warm and study.stopping.rule == "hyperband":
             raise InputError(
                 f"--warm: search {study.name} gives trials up by hyperband, which parts them by their place among all "
@@ -111,12 +111,12 @@ def resume(out: Path, key: str | None, console: Console, allow_mixed: bool = Fal
 
 def conclude(plan: StudyPlan, journal: Journal, allow_mixed: bool) -> Table:
     """Build the table from the journal, and write it and the figures beside the study in every format."""
-    from coablate_platform.results.figures import draw  # matplotlib: only now
+    from coablate_platform.results.figures import study_figures  # matplotlib: only now
 
     records = journal.records(plan)
     table = tabulate(plan, records, allow_mixed)
     save(table, journal)
-    for name, content in draw(table, records).items():
+    for name, content in study_figures(table, records).items():
         journal.write_study_file(plan.key, f"figures/{name}", content)
     return table
 
@@ -135,7 +135,7 @@ def _run_open(prepared: Prepared, session: Session) -> None:
     if not open_runs:
         session.console.print(f"All {len(everything)} runs are in the journal already.")
         return
-    from coablate_platform.run.tuner import InOrder, Places, Work, run_all  # Ray Tune, Train and torch: only now
+    from coablate_platform.lanes.tuner import InOrder, Places, Work, run_all  # Ray Tune, Train and torch: only now
 
     places = Places.below(session.out, prepared.store, journal)
     work = [Work(task=task, arm=arm.name) for arm, task in open_runs]

@@ -4,23 +4,23 @@ from pathlib import Path
 
 from coablate_platform.data.clips import clips_of
 from coablate_platform.data.store import Store
-from coablate_platform.results.journal import Journal
+from coablate_platform.journal.journal import Journal
+from coablate_platform.journal.trials import TrialBook, TrialRecord, trial_name
+from coablate_platform.lanes.cluster import joined, package_folders
+from coablate_platform.lanes.tuner import Places, Trials, run_all
+from coablate_platform.planning.costs import cost_of, latency_of
+from coablate_platform.planning.resolve import trial_run_id, trial_task
+from coablate_platform.results.ranking import best
 from coablate_platform.results.report import findings, write_report
-from coablate_platform.results.trials import TrialBook, best
-from coablate_platform.run.cluster import joined, package_folders
-from coablate_platform.run.costs import cost_of, latency_of
-from coablate_platform.run.loop import Task
-from coablate_platform.run.planning import trial_run_id, trial_task
-from coablate_platform.run.records import TrialRecord, trial_name
-from coablate_platform.run.search_progress import SearchProgress
-from coablate_platform.run.sweep import Draw, Sweep
-from coablate_platform.run.tuner import Places, Trials, run_all
+from coablate_platform.screen.search_progress import SearchProgress
+from coablate_platform.search.scheduler import Draw, Sweep
 from coablate_platform.session import Session
 from coablate_platform.study.config import RunConfig
 from coablate_platform.study.errors import InputError
 from coablate_platform.study.plan import StudyPlan
 from coablate_platform.study.search import Search
 from coablate_platform.study.study import Study
+from coablate_platform.train.loop import Task
 
 STORAGE = "optuna.db"
 

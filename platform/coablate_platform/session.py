@@ -8,10 +8,10 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from rich.console import Console
 
-from coablate_platform.results.journal import Journal
-from coablate_platform.results.tracking import finish_follower, start_follower
+from coablate_platform.journal.journal import Journal
 from coablate_platform.study.errors import InputError, LaneLostError
 from coablate_platform.study.plan import StudyPlan
+from coablate_platform.tracking.follower import finish_follower, start_follower
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from coablate_platform.data.formats.ntu import Ntu
 from coablate_platform.data.shard import PrepareOptions
 from coablate_search_spaces.smoke import STUDY as SMOKE
 
-FAULTY = Path(__file__).parents[1] / "run" / "faulty_study.py"
+FAULTY = Path(__file__).parents[1] / "helpers" / "faulty_study.py"
 CROSSING = json.dumps(
     [
         {"rgb": "Mixed_5c", "skeleton": "conv5", "channels": 64},
@@ -147,9 +147,9 @@ def test_a_folder_that_is_no_store_is_named(refused, tmp_path, command):
 
 
 @pytest.fixture
-def broken_store(tmp_path, make_store, make_source):
+def broken_store(tmp_path, make_store, make_reader):
     """A store that a test may damage."""
-    return Path(make_store(tmp_path / "store", make_source(clips=12)).uri)
+    return Path(make_store(tmp_path / "store", make_reader(clips=12)).uri)
 
 
 @pytest.mark.parametrize(

@@ -117,8 +117,8 @@ def test_stopping_early_leaves_no_thread(store):
     assert not _threads()
 
 
-def test_an_error_reaches_the_consumer(tmp_path, make_store, make_source, monkeypatch):
-    store = make_store(tmp_path / "s", make_source(clips=20))
+def test_an_error_reaches_the_consumer(tmp_path, make_store, make_reader, monkeypatch):
+    store = make_store(tmp_path / "s", make_reader(clips=20))
     intact = type(store).clip
 
     def damaged(self, row):
@@ -133,11 +133,11 @@ def test_an_error_reaches_the_consumer(tmp_path, make_store, make_source, monkey
     assert not _threads()
 
 
-def test_what_does_not_fit_is_refused(store, tmp_path, make_store, make_source):
+def test_what_does_not_fit_is_refused(store, tmp_path, make_store, make_reader):
     with pytest.raises(InputError, match="shared evenly by 2"):
         _data(store).train(0, 5, 0, 2)
     with pytest.raises(InputError, match="divides clips of 'nw_ucla'"):
         ClipData(store, CONFIG, get_protocol("ucla/cv"), (1, 2))
-    few = make_store(tmp_path / "few", make_source(clips=1))
+    few = make_store(tmp_path / "few", make_reader(clips=1))
     with pytest.raises(InputError, match="leaves none of 1 clips to test"):
         _data(few)

@@ -12,11 +12,11 @@ OPTIONS = PrepareOptions(short_side=48)
 
 
 @pytest.fixture
-def write(tmp_path, make_source):
+def write(tmp_path, make_reader):
     """Write a shard of three clips, the one in the middle read by a function of what it should be."""
 
     def write(odd):
-        class Odd(make_source):
+        class Odd(make_reader):
             def read(self, ref):
                 clip = super().read(ref)
                 return odd(clip) if ref.name == "c001" else clip
@@ -74,19 +74,19 @@ def test_video_and_skeleton_that_differ_by_more_are_not_of_one_clip(write, more)
     assert shard.bad[0][1:3] == (str(refs[1].video), reason)
 
 
-def test_a_long_clip_may_differ_by_a_share_of_its_length(write, make_source):
+def test_a_long_clip_may_differ_by_a_share_of_its_length(write, make_reader):
     """Of clip 180's 200 frames, 5 % are 10."""
     for more, kept in ((13, 1), (14, 0)):
-        long = make_source(clips=200).read(ClipRef(name="c180", skeleton=FileRef(uri="")))
+        long = make_reader(clips=200).read(ClipRef(name="c180", skeleton=FileRef(uri="")))
         odd = replace(long, name="c001", video=replace(long.video, count=200 + more, size=(48, 512)))
         shard, _ = write(lambda _, odd=odd: odd)
         assert ("c001" in shard.digests) == kept
 
 
-def test_a_shard_knows_the_files_of_its_clips(tmp_path, make_source):
+def test_a_shard_knows_the_files_of_its_clips(tmp_path, make_reader):
     (tmp_path / "0").write_bytes(b"123")
-    refs = [replace(ref, skeleton=FileRef(uri=str(tmp_path / ref.name[3:]))) for ref in make_source(clips=2).refs()]
-    shard = read_shard(write_shard(make_source(clips=2), refs, tmp_path, OPTIONS))
+    refs = [replace(ref, skeleton=FileRef(uri=str(tmp_path / ref.name[3:]))) for ref in make_reader(clips=2).refs()]
+    shard = read_shard(write_shard(make_reader(clips=2), refs, tmp_path, OPTIONS))
     assert list(shard.digests) == ["c000", "c001"]
     (measured,) = shard.files.pop("c000")
     assert (measured.size, measured.checksum, shard.files) == (3, zlib.crc32(b"123"), {})

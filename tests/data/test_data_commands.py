@@ -12,7 +12,7 @@ from coablate_platform.data.prepare import PrepareReport
 from coablate_platform.data.progress import PLAIN_LINES, clip_progress
 from coablate_platform.data.shard import LeftOut, PrepareOptions
 from coablate_platform.data.synthetic import SyntheticConfig
-from coablate_platform.views import prepare_view
+from coablate_platform.screen.views import prepare_view
 
 
 def shown(terminal, counts):

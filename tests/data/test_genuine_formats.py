@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from coablate_platform.data.formats import SOURCES
+from coablate_platform.data.formats import READERS
 from coablate_platform.data.formats.ntu import class_names, missing_names
 from coablate_platform.data.protocols import get_protocol
 
@@ -11,7 +11,7 @@ pytestmark = pytest.mark.data
 
 
 def listed(source, folder):
-    return SOURCES[source].at(str(folder)), SOURCES[source].list_clips(str(folder))
+    return READERS[source].at(str(folder)), READERS[source].list_clips(str(folder))
 
 
 def test_ntu_clips_have_the_known_lengths(genuine_data):

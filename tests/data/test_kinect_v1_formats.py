@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import scipy.io
 
-from coablate_platform.data.formats import SOURCES
+from coablate_platform.data.formats import READERS
 from coablate_platform.data.formats.clip import BadClip
 from coablate_platform.data.formats.depth import render_depth
 from coablate_platform.study.errors import InputError
 
-UTD, UCLA = SOURCES["utd_mhad"], SOURCES["nw_ucla"]
+UTD, UCLA = READERS["utd_mhad"], READERS["nw_ucla"]
 
 
 def write_utd(folder, name="a2_s3_t4", skeleton=None, depth=None):

@@ -9,7 +9,7 @@ import av
 import numpy as np
 import pytest
 
-from coablate_platform.data.formats import SOURCES
+from coablate_platform.data.formats import READERS
 from coablate_platform.data.formats.clip import BadClip, ClipRef, FileRef
 from coablate_platform.data.formats.ntu import Ntu, class_names, missing_names
 from coablate_platform.study.errors import InputError
@@ -235,7 +235,7 @@ def test_a_generated_set_names_its_classes_and_has_no_missing_list(tmp_path):
     assert list(Ntu().missing(str(tmp_path))) == [listed]
     said = {"classes": ["wave", "push"], "default_protocol": "synthetic/cs", "persons": 2, "generator": {}}
     (tmp_path / "coablate_set.json").write_text(json.dumps(said))
-    source = SOURCES["ntu"].at(str(tmp_path))
+    source = READERS["ntu"].at(str(tmp_path))
     assert source.classes == ("wave", "push")
     assert source.default_protocol == "synthetic/cs"
     assert source.missing(str(tmp_path)) == {}

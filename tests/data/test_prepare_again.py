@@ -6,7 +6,7 @@ import zipfile
 import pyarrow.parquet as pq
 import pytest
 
-from coablate_platform.data.formats import SOURCES
+from coablate_platform.data.formats import READERS
 from coablate_platform.data.formats.ntu import missing_names
 from coablate_platform.data.prepare import REPORT, prepare
 from coablate_platform.data.schema import METADATA, SHARDS
@@ -109,9 +109,9 @@ def test_a_store_whose_reader_is_unknown_is_opened_but_not_added_to(tmp_path, ge
 
 
 def test_every_source_says_how_it_reads():
-    for source in SOURCES.values():
+    for source in READERS.values():
         assert isinstance(source.reading["reader"], int)
-    assert SOURCES["ntu"].reading.items() >= {"short_life": 11, "wide": 0.8, "wide_frames": 0.69754}.items()
+    assert READERS["ntu"].reading.items() >= {"short_life": 11, "wide": 0.8, "wide_frames": 0.69754}.items()
 
 
 def test_what_the_system_did_not_hand_over_is_asked_for_again(tmp_path, genuine, cluster):

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from coablate_platform.data.formats import SOURCES
+from coablate_platform.data.formats import READERS
 from coablate_platform.data.formats.ntu import missing_names
 from coablate_platform.data.joints import KINECT_V1, KINECT_V2, LAYOUTS
 from coablate_platform.data.protocols import PROTOCOLS, for_source, get_protocol
@@ -131,9 +131,9 @@ def test_an_unknown_name_is_answered_with_the_nearest():
 
 
 def test_every_source_has_its_protocols():
-    for name, source in SOURCES.items():
+    for name, source in READERS.items():
         assert source.default_protocol in {protocol.name for protocol in for_source(name)}
-    assert {protocol.source for protocol in PROTOCOLS.values()} == set(SOURCES)
+    assert {protocol.source for protocol in PROTOCOLS.values()} == set(READERS)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)

@@ -6,19 +6,19 @@ import numpy as np
 import pytest
 import torch
 
-from coablate_platform.data.augment import Cut, draw, whole
+from coablate_platform.data.augment import Transform, evaluation_transform, random_transform
 from coablate_platform.data.joints import KINECT_V1, LAYOUTS, JointLayout
-from coablate_platform.data.sampling import Region, cut_sample, cut_skeleton, cut_video, frame_numbers
+from coablate_platform.data.sampling import Region, frame_numbers, transform_clip, transform_skeleton, transform_video
 from coablate_platform.study.config import DataConfig
-from coablate_platform.study.seeding import stream, stream_seed
+from coablate_platform.study.streams import stream, stream_seed
 
 CONFIG = DataConfig(frames=6, size=40, skeleton_frames=16, flip=0.5)
-PLAIN = replace(whole(CONFIG), side=1.0)
+PLAIN = replace(evaluation_transform(CONFIG), side=1.0)
 
 
-def _skeleton(xyz, cut: Cut = PLAIN, layout: JointLayout = KINECT_V1, **settings):
+def _skeleton(xyz, transform: Transform = PLAIN, layout: JointLayout = KINECT_V1, **settings):
     config = replace(CONFIG, **({"jitter": 0.0} | settings))
-    return cut_skeleton(np.asarray(xyz, np.float32), cut, config, layout)
+    return transform_skeleton(np.asarray(xyz, np.float32), transform, config, layout)
 
 
 def _clip(frames: int = 24, persons: int = 2):
@@ -34,17 +34,19 @@ def test_streams_are_their_keys():
 
 def test_equal_generators_give_equal_bytes(store):
     clip = store.clip(30)
-    samples = [cut_sample(clip, draw(CONFIG, stream("a", key)), CONFIG, KINECT_V1, 2) for key in (1, 1, 2)]
+    samples = [
+        transform_clip(clip, random_transform(CONFIG, stream("a", key)), CONFIG, KINECT_V1, 2) for key in (1, 1, 2)
+    ]
     for name in ("video", "skeleton"):
         assert torch.equal(samples[0][name], samples[1][name])
         assert not torch.equal(samples[0][name], samples[2][name])
 
 
 def test_modalities_do_not_change_each_other(store):
-    clip, cut = store.clip(30), draw(CONFIG, stream("a", 1))
-    both = cut_sample(clip, cut, CONFIG, KINECT_V1, 2)
+    clip, transform = store.clip(30), random_transform(CONFIG, stream("a", 1))
+    both = transform_clip(clip, transform, CONFIG, KINECT_V1, 2)
     for name in ("video", "skeleton"):
-        alone = cut_sample(clip, cut, CONFIG, KINECT_V1, 2, (name,))
+        alone = transform_clip(clip, transform, CONFIG, KINECT_V1, 2, (name,))
         assert list(alone) == [name]
         assert torch.equal(alone[name], both[name])
 
@@ -52,19 +54,22 @@ def test_modalities_do_not_change_each_other(store):
 def test_motion_is_what_changes_between_the_frames_that_would_be_shown(store):
     """Of one frame more, from the same clip; neither the skeleton nor any other draw is another."""
     clip, moving = store.clip(0), replace(CONFIG, motion=True)
-    cut, longer = draw(moving, stream(1)), draw(replace(CONFIG, frames=CONFIG.frames + 1), stream(1))
-    sample, frames = (cut_sample(clip, c, s, KINECT_V1, 2) for c, s in ((cut, moving), (longer, CONFIG)))
+    transform, longer = (
+        random_transform(moving, stream(1)),
+        random_transform(replace(CONFIG, frames=CONFIG.frames + 1), stream(1)),
+    )
+    sample, frames = (transform_clip(clip, c, s, KINECT_V1, 2) for c, s in ((transform, moving), (longer, CONFIG)))
     assert sample["video"].shape == (3, 6, 40, 40)
     assert torch.equal(sample["video"], (frames["video"][:, 1:] - frames["video"][:, :-1]) / 2)
     assert 0 < sample["video"].abs().max() <= 1
     assert torch.equal(sample["skeleton"], frames["skeleton"])
-    still = replace(whole(moving), start=0.5, length=0.0)
-    assert not cut_sample(clip, still, moving, KINECT_V1, 2)["video"].any()
+    still = replace(evaluation_transform(moving), start=0.5, length=0.0)
+    assert not transform_clip(clip, still, moving, KINECT_V1, 2)["video"].any()
 
 
 def test_shapes_and_ranges(store):
-    for cut in (whole(CONFIG), *(draw(CONFIG, stream(seed)) for seed in range(5))):
-        sample = cut_sample(store.clip(0), cut, CONFIG, KINECT_V1, 3)
+    for transform in (evaluation_transform(CONFIG), *(random_transform(CONFIG, stream(seed)) for seed in range(5))):
+        sample = transform_clip(store.clip(0), transform, CONFIG, KINECT_V1, 3)
         assert sample["video"].shape == (3, 6, 40, 40)
         assert sample["skeleton"].shape == (3, 16, 20, 3)
         assert sample["video"].abs().max() <= 1
@@ -77,7 +82,7 @@ def test_absent_persons_stay_exactly_zero():
     xyz = _clip()
     xyz[:, 1] = 0
     for seed in range(4):
-        out = _skeleton(xyz, draw(CONFIG, stream(seed)), jitter=0.01)
+        out = _skeleton(xyz, random_transform(CONFIG, stream(seed)), jitter=0.01)
         assert (out[:, 1] == 0).all()
         assert (out[:, 0] != 0).any(-1).all()
 
@@ -123,7 +128,7 @@ def test_a_centre_that_is_lost_is_taken_from_the_frame_before():
 @pytest.mark.parametrize("centring", ["first", "every"])
 def test_an_empty_skeleton_stays_empty(centring):
     empty = np.zeros((5, 2, 20, 3))
-    assert (_skeleton(empty, draw(CONFIG, stream(0)), jitter=0.1, centring=centring) == 0).all()
+    assert (_skeleton(empty, random_transform(CONFIG, stream(0)), jitter=0.1, centring=centring) == 0).all()
 
 
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
@@ -141,14 +146,14 @@ def test_mirroring_twice_is_nothing(layout):
 
 def test_a_flip_mirrors_the_video_about_the_same_axis(store):
     video = store.clip(30).video
-    assert torch.equal(cut_video(video, replace(PLAIN, flip=True), 40), cut_video(video, PLAIN, 40).flip(3))
+    assert torch.equal(transform_video(video, replace(PLAIN, flip=True), 40), transform_video(video, PLAIN, 40).flip(3))
 
 
 def test_the_video_shows_where_the_joint_is(store):
     clip = store.clip(10)  # its source paints a white square on joint 0
-    cut = replace(PLAIN, across=0.0)
-    out = cut_video(clip.video, cut, 48)  # a square of the whole height: no scaling
-    for place, number in enumerate(frame_numbers(len(clip.video.packets), cut)):
+    transform = replace(PLAIN, across=0.0)
+    out = transform_video(clip.video, transform, 48)  # a square of the whole height: no scaling
+    for place, number in enumerate(frame_numbers(len(clip.video.packets), transform)):
         x, y = clip.pixels[number, 0, 0].astype(int)
         assert out[:, place, y, x].min() > 0.8
         assert out[:, place, y + 12, x].max() < 0.3
@@ -156,25 +161,25 @@ def test_the_video_shows_where_the_joint_is(store):
 
 def test_framed_on_the_persons_the_video_is_the_square_around_their_joints(store):
     clip, config = _marked(store), replace(CONFIG, framing="persons", size=40)
-    whole_clip = cut_sample(clip, PLAIN, config, KINECT_V1, 2, ("video",))["video"]
+    whole_clip = transform_clip(clip, PLAIN, config, KINECT_V1, 2, ("video",))["video"]
     # Joints reach from (8, 10) to (40, 26): 32 pixels and an eighth on each side are 40 around (24, 18).
-    assert torch.equal(whole_clip, cut_video(clip.video, PLAIN, 40, Region(-2, 4, 40, 40)))
+    assert torch.equal(whole_clip, transform_video(clip.video, PLAIN, 40, Region(-2, 4, 40, 40)))
     assert (whole_clip[:, :, :2] == -1).all()  # two rows above the frame
     assert (whole_clip[:, :, 2:] > -1).any()
-    flipped = cut_sample(clip, replace(PLAIN, flip=True), config, KINECT_V1, 2, ("video",))["video"]
+    flipped = transform_clip(clip, replace(PLAIN, flip=True), config, KINECT_V1, 2, ("video",))["video"]
     assert torch.equal(flipped, whole_clip.flip(3))
 
 
 def test_a_crop_lies_within_what_is_shown(store):
-    clip, cut = _marked(store), replace(PLAIN, side=0.5, down=1.0, across=0.0)
+    clip, transform = _marked(store), replace(PLAIN, side=0.5, down=1.0, across=0.0)
     config = replace(CONFIG, framing="persons", size=20)
-    corner = cut_sample(clip, cut, config, KINECT_V1, 2, ("video",))["video"]
-    assert torch.equal(corner, cut_video(clip.video, PLAIN, 20, Region(18, 4, 20, 20)))
+    corner = transform_clip(clip, transform, config, KINECT_V1, 2, ("video",))["video"]
+    assert torch.equal(corner, transform_video(clip.video, PLAIN, 20, Region(18, 4, 20, 20)))
 
 
 @pytest.mark.parametrize("region", [Region(-30, -30, 20, 20), Region(500, 3, 20, 20), Region(3, 500, 20, 20)])
 def test_beyond_the_frame_the_video_is_black(store, region):
-    assert (cut_video(store.clip(10).video, PLAIN, 20, region) == -1).all()
+    assert (transform_video(store.clip(10).video, PLAIN, 20, region) == -1).all()
 
 
 @pytest.mark.parametrize("pixels", [0.0, np.nan, -5.0, 9e3], ids=["absent", "unknown", "left of it", "right of it"])
@@ -182,8 +187,8 @@ def test_without_a_joint_on_the_frames_all_of_them_is_shown(store, pixels):
     clip = store.clip(10)
     nowhere = replace(clip, pixels=np.full_like(clip.pixels, pixels))
     config = replace(CONFIG, framing="persons")
-    shown = cut_sample(nowhere, PLAIN, config, KINECT_V1, 2, ("video",))["video"]
-    assert torch.equal(shown, cut_video(clip.video, PLAIN, CONFIG.size))
+    shown = transform_clip(nowhere, PLAIN, config, KINECT_V1, 2, ("video",))["video"]
+    assert torch.equal(shown, transform_video(clip.video, PLAIN, CONFIG.size))
 
 
 def _marked(store):
@@ -196,10 +201,10 @@ def _marked(store):
 
 
 def test_both_modalities_see_the_same_window():
-    cut = replace(PLAIN, start=0.5, length=0.25)
-    assert frame_numbers(100, cut) == [52, 56, 60, 64, 68, 72]
+    transform = replace(PLAIN, start=0.5, length=0.25)
+    assert frame_numbers(100, transform) == [52, 56, 60, 64, 68, 72]
     line = np.ones((101, 1, 20, 3), np.float32) * np.arange(1, 102)[:, None, None, None]
-    seen = _skeleton(line, cut)[:, 0, 0, 0]
+    seen = _skeleton(line, transform)[:, 0, 0, 0]
     np.testing.assert_allclose(seen, np.linspace(0, 25, 16), atol=1e-4)
 
 
@@ -221,11 +226,16 @@ def test_rotation_keeps_lengths_and_the_vertical():
 
 
 def test_draws_stay_in_their_ranges():
-    cuts = [draw(CONFIG, stream("ranges", seed)) for seed in range(300)]
-    assert all(0.5 <= cut.length <= 1 and 0 <= cut.start <= 1 - cut.length for cut in cuts)
-    assert all(0.8 <= cut.side <= 1 and abs(cut.rotation) <= 0.5 and 0.85 <= cut.scale <= 1.15 for cut in cuts)
-    assert 100 < sum(cut.flip for cut in cuts) < 200
-    still = draw(
+    transforms = [random_transform(CONFIG, stream("ranges", seed)) for seed in range(300)]
+    assert all(
+        0.5 <= transform.length <= 1 and 0 <= transform.start <= 1 - transform.length for transform in transforms
+    )
+    assert all(
+        0.8 <= transform.side <= 1 and abs(transform.rotation) <= 0.5 and 0.85 <= transform.scale <= 1.15
+        for transform in transforms
+    )
+    assert 100 < sum(transform.flip for transform in transforms) < 200
+    still = random_transform(
         DataConfig(crop_ratio=1, spatial_crop=1, flip=0, colour=0, rotation=0, tilt=0, scale=0, jitter=0), stream(0)
     )
     assert (still.start, still.length, still.side, still.flip, still.noise) == (0, 1, 1, False, None)

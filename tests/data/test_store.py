@@ -15,8 +15,8 @@ from coablate_platform.data.video import VideoError
 from coablate_platform.study.errors import InputError
 
 
-def test_clips_come_back_as_they_were(store, make_source):
-    source = make_source(clips=40)
+def test_clips_come_back_as_they_were(store, make_reader):
+    source = make_reader(clips=40)
     for row in (0, 17, 39):
         clip, raw = store.clip(row), source.read(source.refs()[row])
         assert (clip.name, clip.label) == (raw.name, raw.label)
@@ -43,19 +43,19 @@ def test_arrays_are_views_of_mapped_pages(store):
     assert not clip.xyz.flags.writeable
 
 
-def test_fingerprint_does_not_depend_on_sharding_or_order(tmp_path, make_store, make_source):
-    source = make_source(clips=7)
+def test_fingerprint_does_not_depend_on_sharding_or_order(tmp_path, make_store, make_reader):
+    source = make_reader(clips=7)
     one = make_store(tmp_path / "a", source, PrepareOptions(shard_clips=3))
     two = make_store(tmp_path / "b", source, PrepareOptions(shard_clips=7), reverse=True)
-    fewer = make_store(tmp_path / "c", make_source(clips=6), PrepareOptions(shard_clips=3))
+    fewer = make_store(tmp_path / "c", make_reader(clips=6), PrepareOptions(shard_clips=3))
     coarser = make_store(tmp_path / "d", source, PrepareOptions(shard_clips=3, quality=9))
     assert one.fingerprint == two.fingerprint
     assert len({one.fingerprint, fewer.fingerprint, coarser.fingerprint}) == 3
     np.testing.assert_array_equal(one.clip(5).xyz, two.clip(5).xyz)
 
 
-def test_bad_clips_stand_in_the_shard(tmp_path, make_store, make_source):
-    store = make_store(tmp_path / "s", make_source(clips=5, bad=frozenset({1, 3})))
+def test_bad_clips_stand_in_the_shard(tmp_path, make_store, make_reader):
+    store = make_store(tmp_path / "s", make_reader(clips=5, bad=frozenset({1, 3})))
     assert store.names == ["c000", "c002", "c004"]
     (shard,) = (tmp_path / "s" / SHARDS).iterdir()
     assert [(clip.name, clip.file, clip.reason) for clip in read_shard(shard).bad] == [
@@ -84,16 +84,16 @@ def _open(uri: str) -> str:
     return Store.open(uri).clip(4).name
 
 
-def test_processes_that_open_a_store_at_once_agree(tmp_path, make_store, make_source):
-    store = make_store(tmp_path / "s", make_source(clips=6))
+def test_processes_that_open_a_store_at_once_agree(tmp_path, make_store, make_reader):
+    store = make_store(tmp_path / "s", make_reader(clips=6))
     for mapped in (tmp_path / "s" / ".mapped" / store.fingerprint).iterdir():
         mapped.unlink()
     with multiprocessing.get_context("spawn").Pool(2) as pool:
         assert pool.map(_open, [store.uri] * 2, chunksize=1) == ["c004"] * 2
 
 
-def test_a_store_that_cannot_be_written_is_mapped_elsewhere(tmp_path, make_store, make_source, monkeypatch):
-    uri = make_store(tmp_path / "s", make_source(clips=3)).uri
+def test_a_store_that_cannot_be_written_is_mapped_elsewhere(tmp_path, make_store, make_reader, monkeypatch):
+    uri = make_store(tmp_path / "s", make_reader(clips=3)).uri
     monkeypatch.setattr("os.access", lambda path, mode: False)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
     assert Store.open(uri).clip(2).name == "c002"
@@ -104,8 +104,8 @@ def test_a_store_opens_by_uri(store):
     assert Store.open(f"file://{store.uri}").fingerprint == store.fingerprint
 
 
-def _fresh(tmp_path, make_store, make_source) -> Path:
-    return Path(make_store(tmp_path / "s", make_source(clips=6)).uri)
+def _fresh(tmp_path, make_store, make_reader) -> Path:
+    return Path(make_store(tmp_path / "s", make_reader(clips=6)).uri)
 
 
 def _edit(folder: Path, **values: object) -> None:
@@ -113,16 +113,16 @@ def _edit(folder: Path, **values: object) -> None:
     (folder / METADATA).write_text(json.dumps(content | values))
 
 
-def test_another_format_is_refused_with_both_versions(tmp_path, make_store, make_source):
-    folder = _fresh(tmp_path, make_store, make_source)
+def test_another_format_is_refused_with_both_versions(tmp_path, make_store, make_reader):
+    folder = _fresh(tmp_path, make_store, make_reader)
     _edit(folder, format=7)
     with pytest.raises(InputError, match=r"has format 7, this version reads 1") as error:
         Store.open(str(folder))
     assert "\n" not in str(error.value)
 
 
-def test_an_unfinished_store_is_refused(tmp_path, make_store, make_source):
-    folder = _fresh(tmp_path, make_store, make_source)
+def test_an_unfinished_store_is_refused(tmp_path, make_store, make_reader):
+    folder = _fresh(tmp_path, make_store, make_reader)
     _edit(folder, fingerprint=None)
     with pytest.raises(InputError, match="did not finish"):
         Store.open(str(folder))
@@ -144,8 +144,8 @@ def test_what_is_no_store_is_refused(tmp_path):
         Store.open("ftq://host/store")
 
 
-def test_a_damaged_shard_is_named(tmp_path, make_store, make_source):
-    folder = _fresh(tmp_path, make_store, make_source)
+def test_a_damaged_shard_is_named(tmp_path, make_store, make_reader):
+    folder = _fresh(tmp_path, make_store, make_reader)
     shard = sorted((folder / SHARDS).iterdir())[0]
     content = bytearray(shard.read_bytes())
     middle = len(content) // 2
@@ -156,8 +156,8 @@ def test_a_damaged_shard_is_named(tmp_path, make_store, make_source):
         Store.open(str(folder))
 
 
-def test_a_lost_shard_is_noticed(tmp_path, make_store, make_source):
-    folder = _fresh(tmp_path, make_store, make_source)
+def test_a_lost_shard_is_noticed(tmp_path, make_store, make_reader):
+    folder = _fresh(tmp_path, make_store, make_reader)
     sorted((folder / SHARDS).iterdir())[0].unlink()
     (next((folder / ".mapped").iterdir()) / "complete.json").unlink()
     with pytest.raises(InputError, match="are not those"):

@@ -21,9 +21,9 @@ def rng(seed: int) -> np.random.Generator:
 
 
 def play(action: Action, seed: int = 0) -> list[np.ndarray]:
-    builds = [Build.draw(rng(seed)), Build.draw(rng(seed + 1))]
+    builds = [Build.sample(rng(seed)), Build.sample(rng(seed + 1))]
     take = Take(gesture=rng(seed + 2), fingers=rng(seed + 3))
-    return film(perform(action, builds, Style.draw(rng(seed)), TIME, take), 2, rng(seed + 4))
+    return film(perform(action, builds, Style.sample(rng(seed)), TIME, take), 2, rng(seed + 4))
 
 
 def shoot(action: Action, bodies: list[np.ndarray], seed: int = 0) -> np.ndarray:

@@ -5,14 +5,14 @@ from collections.abc import Callable
 
 import pytest
 
-from coablate_platform.results.figures import draw
-from coablate_platform.results.journal import Journal
+from coablate_platform.journal.journal import Journal
+from coablate_platform.results.figures import study_figures
 from coablate_platform.results.table import build_table
 from coablate_platform.study.plan import StudyPlan
 
 
 def drawn(plan: StudyPlan, journal: Journal) -> dict[str, bytes]:
-    return draw(build_table(plan, journal), journal.records(plan))
+    return study_figures(build_table(plan, journal), journal.records(plan))
 
 
 def texts(svg: bytes) -> list[str]:

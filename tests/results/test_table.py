@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from coablate_platform.results.journal import Journal
+from coablate_platform.journal.journal import Journal
 from coablate_platform.results.render import FORMATS, render, save
 from coablate_platform.results.table import build_table, mixture_of
-from coablate_platform.run.records import Failure, RunState
 from coablate_platform.study.errors import InputError
 from coablate_platform.study.plan import StudyPlan
+from coablate_platform.train.events import Failure, RunState
 
 Train = Callable[..., None]
 GOLDEN = Path(__file__).with_name("golden")

@@ -11,7 +11,7 @@ from ray import tune
 
 from coablate_model.hcn import LAYERS
 from coablate_model.placement import DSFM1, DSFM2, PAPER_PLACEMENT, RGB_SITES, Site, check_placement
-from coablate_platform.study.domains import Choice, Float, Int, Known, Placement, Subset
+from coablate_platform.study.domains import Choice, FixedTrial, Float, Int, Placement, Subset
 from coablate_platform.study.errors import InputError
 from coablate_platform.study.space import Space
 
@@ -44,7 +44,7 @@ def _drawn(space: Space, trials: int, seed: int = 0) -> list[tuple[dict[str, Any
     found = []
     for _ in range(trials):
         trial = study.ask()
-        found.append((space.draw(trial), trial.params))
+        found.append((space.suggest(trial), trial.params))
         study.tell(trial, 0.0)
     return found
 
@@ -55,13 +55,13 @@ def test_every_draw_has_one_encoding(factors):
     seen: dict[str, Mapping[str, Any]] = {}
     for changes, parameters in _drawn(space, 200):
         assert space.encode(changes) == parameters
-        assert space.draw_known(parameters) == changes
+        assert space.decode(parameters) == changes
         assert seen.setdefault(repr(changes), parameters) == parameters
 
 
 def test_placements_are_legal_and_all_can_be_drawn():
     every = Space({"placement": SITES}).grid(100_000)
-    drawn = [Space({"placement": SITES}).draw_known(parameters)["placement"] for parameters in every]
+    drawn = [Space({"placement": SITES}).decode(parameters)["placement"] for parameters in every]
     for sites in drawn:
         check_placement(sites)
         assert len(sites) <= 3
@@ -124,17 +124,17 @@ def test_what_is_conditional_on_what_does_not_exist_does_not_exist():
     for fusion, parameters in (("dsfm", {"fusion"}), ("mmtm", {"fusion", "tiam", "floor"})):
         encoded = space.encode({"fusion": fusion, "tiam": "st", "floor": 0.5})
         assert encoded.keys() == parameters
-        assert space.encode(space.draw_known(encoded)) == encoded
+        assert space.encode(space.decode(encoded)) == encoded
 
 
 def test_a_grown_space_still_knows_old_trials():
     old = Space({"fusion": Choice(options=("dsfm",))}).encode({"fusion": "dsfm"})
     grown = Space({"fusion": Choice(options=("dsfm", "mmtm")), "rate": Float(low=0.1, high=1.0)})
-    known = Known(old, otherwise=grown.encode({"fusion": "mmtm", "rate": 0.5}))
-    assert grown.draw(known) == {"fusion": "dsfm", "rate": 0.5}
+    known = FixedTrial(old, otherwise=grown.encode({"fusion": "mmtm", "rate": 0.5}))
+    assert grown.suggest(known) == {"fusion": "dsfm", "rate": 0.5}
     shrunk = Space({"fusion": Choice(options=("mmtm",))})
     with pytest.raises(InputError, match="'dsfm' is none of 'mmtm'"):
-        shrunk.draw_known(old)
+        shrunk.decode(old)
 
 
 def test_grids_are_whole_and_keep_their_budget():

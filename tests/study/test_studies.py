@@ -47,7 +47,7 @@ class TestEveryShippedSearch:
     def test_every_draw_is_a_network_that_can_be_built(self, name):
         found, study = SHIPPED[name], optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
         for number in range(100):
-            config = found.config(found.space.draw(study.ask()))
+            config = found.config(found.space.suggest(study.ask()))
             assert isinstance(config.model, ModelConfig)
             if number % 25 == 0:
                 small = dataclasses.replace(config.model, width=0.125)
@@ -55,7 +55,7 @@ class TestEveryShippedSearch:
 
     def test_begins_with_the_papers_configuration(self, name):
         found = SHIPPED[name]
-        base = found.config(found.space.draw_known(found.given[0]))
+        base = found.config(found.space.decode(found.enqueued[0]))
         assert base == found.base
         assert base.model.fusion == "dsfm"
         assert [(site.rgb, site.skeleton) for site in base.model.placement] == [

@@ -13,7 +13,7 @@ from coablate_platform.study.config import DataConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cut:
+class Transform:
     """How one sample is cut from a clip. Shares are in [0, 1].
 
     Args:
@@ -48,9 +48,9 @@ class Cut:
     noise: int | None
 
 
-def whole(config: DataConfig) -> Cut:
+def evaluation_transform(config: DataConfig) -> Transform:
     """Return the cut of evaluation: the whole clip, the middle of segments and frames, nothing changed."""
-    return Cut(
+    return Transform(
         start=0.0,
         length=1.0,
         moments=np.full(_taken(config), 0.5),
@@ -67,7 +67,7 @@ def whole(config: DataConfig) -> Cut:
     )
 
 
-def draw(config: DataConfig, generator: np.random.Generator) -> Cut:
+def random_transform(config: DataConfig, generator: np.random.Generator) -> Transform:
     """Draw the cut of a training sample.
 
     Args:
@@ -76,7 +76,7 @@ def draw(config: DataConfig, generator: np.random.Generator) -> Cut:
     """
     uniform = generator.uniform
     length = uniform(config.crop_ratio, 1.0)
-    return Cut(
+    return Transform(
         length=length,
         start=uniform(0.0, 1.0 - length),
         side=uniform(config.spatial_crop, 1.0),

@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from coablate_platform.data.augment import draw, whole
+from coablate_platform.data.augment import evaluation_transform, random_transform
 from coablate_platform.data.protocols import Protocol, get_protocol
-from coablate_platform.data.sampling import MODALITIES, Sample, cut_sample
+from coablate_platform.data.sampling import MODALITIES, Sample, transform_clip
 from coablate_platform.data.store import Store
 from coablate_platform.study.config import ClipShape, DataConfig, RunConfig
 from coablate_platform.study.errors import InputError
-from coablate_platform.study.seeding import stream
+from coablate_platform.study.streams import stream
 
 Batch = dict[str, torch.Tensor]
 _AHEAD = 2  # batches that are cut while the model works on one
@@ -132,16 +132,16 @@ class ClipData:
     def _cutter(self, epoch: int | None) -> Callable[[int], Sample]:
         """Return what cuts the sample of a row: augmented in an epoch, plain without one."""
         store, config = self._store, self._config
-        plain = whole(config)
+        plain = evaluation_transform(config)
 
         def cut(row: int) -> Sample:
-            how = plain if epoch is None else draw(config, stream(*self._seed, "augment", epoch, row))
-            return cut_sample(store.clip(row), how, config, store.layout, store.persons, self._modalities)
+            how = plain if epoch is None else random_transform(config, stream(*self._seed, "augment", epoch, row))
+            return transform_clip(store.clip(row), how, config, store.layout, store.persons, self._modalities)
 
         return cut
 
     def _batches(self, parts: list[NDArray[np.int64]], cut: Callable[[int], Sample]) -> Iterator[Batch]:
-        """Cut the parts' samples on threads, a few batches ahead of the consumer, and yield them in order."""
+        """Transform the parts' samples on threads, a few batches ahead of the consumer, and yield them in order."""
         pool = ThreadPoolExecutor(self._threads, thread_name_prefix="coablate-clips")
         under_way: deque[tuple[NDArray[np.int64], list[Future[list[Sample]]]]] = deque()
         following = iter(parts)

@@ -20,8 +20,8 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import fs
 
-from coablate_platform.data.formats import SOURCES
-from coablate_platform.data.formats.clip import ClipRef, Source
+from coablate_platform.data.formats import READERS
+from coablate_platform.data.formats.clip import ClipRef, Reader
 from coablate_platform.data.mapping import MAPPED, list_shards, write_whole
 from coablate_platform.data.progress import Tell
 from coablate_platform.data.schema import METADATA, SHARDS, StoreMetadata, fingerprint
@@ -74,11 +74,11 @@ def prepare(
         InputError: the source is unknown, nothing of it lies there, the store cannot be written, it exists with
             another source or recipe, or the files of clips in it have changed since.
     """
-    if source not in SOURCES:
-        raise InputError(f"there is no data source {source!r}{did_you_mean(source, SOURCES)}")
+    if source not in READERS:
+        raise InputError(f"there is no data source {source!r}{did_you_mean(source, READERS)}")
     if not input.exists():
         raise InputError(f"{input}: no such folder to prepare {source} from")
-    reader = SOURCES[source].at(str(input.absolute()))
+    reader = READERS[source].at(str(input.absolute()))
     missing = reader.missing(str(input.absolute()))
     refs = [ref for ref in reader.list_clips(str(input.absolute())) if ref.name not in missing]
     _check_names(refs)
@@ -150,7 +150,7 @@ def _owned(store: Path) -> Iterator[None]:
         yield
 
 
-def metadata_of(source: Source, options: PrepareOptions, store: Path) -> StoreMetadata:
+def metadata_of(source: Reader, options: PrepareOptions, store: Path) -> StoreMetadata:
     """Return the store's metadata, written now where the store is new.
 
     Raises:
@@ -168,7 +168,7 @@ def metadata_of(source: Source, options: PrepareOptions, store: Path) -> StoreMe
     return existing
 
 
-def _asked(source: Source, options: PrepareOptions) -> StoreMetadata:
+def _asked(source: Reader, options: PrepareOptions) -> StoreMetadata:
     """Return what a store of this source with this recipe says of itself at first."""
     return StoreMetadata(
         source=source.name,
@@ -212,7 +212,7 @@ def read_shards(store: Path) -> list[Shard]:
 
 
 def _write_shards(
-    source: Source, refs: list[ClipRef], folder: Path, options: PrepareOptions, progress: Tell, cpus: int | None
+    source: Reader, refs: list[ClipRef], folder: Path, options: PrepareOptions, progress: Tell, cpus: int | None
 ) -> None:
     """Run one Ray Data task a shard, as many at a time as there are cores, and report as they end."""
     size = options.shard_clips

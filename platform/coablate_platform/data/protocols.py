@@ -40,7 +40,7 @@ class Protocol:
 
     Args:
         name: ``set/rule``, as published.
-        source: the :class:`~coablate_platform.data.formats.clip.Source` whose clips it divides.
+        source: the :class:`~coablate_platform.data.formats.clip.Reader` whose clips it divides.
         train: rows of the published training set.
         test: rows of the published test set.
         validation: rows taken out of training to select on.

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from coablate_platform.data.augment import Cut
+from coablate_platform.data.augment import Transform
 from coablate_platform.data.joints import JointLayout
 from coablate_platform.data.store import StoredClip, StoredVideo
 from coablate_platform.study.config import DataConfig
@@ -41,20 +41,20 @@ class Region(NamedTuple):
     width: int
 
 
-def cut_sample(
+def transform_clip(
     clip: StoredClip,
-    cut: Cut,
+    transform: Transform,
     config: DataConfig,
     layout: JointLayout,
     persons: int,
     modalities: tuple[str, ...] = MODALITIES,
 ) -> Sample:
-    """Cut a sample: both modalities from the same window, mirrored together.
+    """Transform a sample: both modalities from the same window, mirrored together.
 
     Args:
         clip: from the store.
-        cut: from :func:`~coablate_platform.data.augment.draw` in training,
-            :func:`~coablate_platform.data.augment.whole` in evaluation.
+        transform: from :func:`~coablate_platform.data.augment.random_transform` in training,
+            :func:`~coablate_platform.data.augment.evaluation_transform` in evaluation.
         config: sizes, what the video shows, where the skeleton is centred, and the strength of the joints' noise.
         layout: the clip's joints.
         persons: persons of the sample M; missing ones are zeros.
@@ -69,17 +69,17 @@ def cut_sample(
     sample: Sample = {}
     if "video" in modalities and clip.video is not None:
         region = _around_persons(clip, clip.video.size) if config.framing == "persons" else None
-        video = cut_video(clip.video, cut, config.size, region)
+        video = transform_video(clip.video, transform, config.size, region)
         sample["video"] = differences(video) if config.motion else video
     if "skeleton" in modalities:
-        xyz = cut_skeleton(clip.xyz, cut, config, layout)
+        xyz = transform_skeleton(clip.xyz, transform, config, layout)
         padded = np.zeros((3, config.skeleton_frames, xyz.shape[2], persons), dtype=np.float32)
         padded[..., : xyz.shape[1]] = xyz.transpose(3, 0, 2, 1)[..., :persons]
         sample["skeleton"] = torch.from_numpy(padded)
     return sample
 
 
-def frame_numbers(count: int, cut: Cut) -> list[int]:
+def frame_numbers(count: int, transform: Transform) -> list[int]:
     """Take one frame from each of equal segments of the window.
 
     Args:
@@ -89,37 +89,39 @@ def frame_numbers(count: int, cut: Cut) -> list[int]:
     Returns:
         Ascending frame numbers, one a moment; they repeat where the window is shorter than that.
     """
-    segments = len(cut.moments)
-    shares = cut.start + cut.length * (np.arange(segments) + cut.moments) / segments
+    segments = len(transform.moments)
+    shares = transform.start + transform.length * (np.arange(segments) + transform.moments) / segments
     return np.minimum((shares * count).astype(np.int64), count - 1).tolist()  # type: ignore[no-any-return]
 
 
-def cut_video(video: StoredVideo, cut: Cut, size: int, region: Region | None = None) -> torch.Tensor:
+def transform_video(video: StoredVideo, transform: Transform, size: int, region: Region | None = None) -> torch.Tensor:
     """Decode, crop, scale, mirror and recolour.
 
     Args:
         video: the stored clip.
-        cut: what was drawn.
+        transform: how the sample departs from the stored clip.
         size: side S of the result in pixels.
         region: what of the frames is shown; None shows all. Where it reaches beyond the frame it is black.
 
     Returns:
         (3, F, S, S) float32 in [-1, 1].
     """
-    numbers = frame_numbers(len(video.packets), cut)
+    numbers = frame_numbers(len(video.packets), transform)
     top, left, height, width = region or Region(0, 0, *video.size)
-    side = max(1, round(cut.side * min(height, width)))
-    square = Region(top + round(cut.down * (height - side)), left + round(cut.across * (width - side)), side, side)
+    side = max(1, round(transform.side * min(height, width)))
+    square = Region(
+        top + round(transform.down * (height - side)), left + round(transform.across * (width - side)), side, side
+    )
     frames = np.stack([_shown(frame, square) for frame in video.decode(numbers)])
     pixels = torch.from_numpy(frames).permute(0, 3, 1, 2)  # channels last in memory: torch's fast path for uint8
     if side != size:
         pixels = functional.interpolate(pixels, (size, size), mode="bilinear", antialias=side > size)
-    if cut.flip:
+    if transform.flip:
         pixels = pixels.flip(3)
-    gain = cut.contrast / 127.5
+    gain = transform.contrast / 127.5
     made = torch.empty((3, len(numbers), size, size))
     made.copy_(pixels.transpose(0, 1))
-    return made.mul_(gain).add_(cut.brightness - cut.contrast).clamp_(-1.0, 1.0)
+    return made.mul_(gain).add_(transform.brightness - transform.contrast).clamp_(-1.0, 1.0)
 
 
 def differences(video: torch.Tensor) -> torch.Tensor:
@@ -145,7 +147,7 @@ def _around_persons(clip: StoredClip, size: tuple[int, int]) -> Region | None:
 
 
 def _shown(frame: NDArray[np.uint8], region: Region) -> NDArray[np.uint8]:
-    """Cut a region from a frame (H, W, 3); what lies beyond the frame is black."""
+    """Transform a region from a frame (H, W, 3); what lies beyond the frame is black."""
     top, left, height, width = region
     inner = frame[max(top, 0) : max(top + height, 0), max(left, 0) : max(left + width, 0)]
     if inner.shape[:2] == (height, width):
@@ -156,12 +158,14 @@ def _shown(frame: NDArray[np.uint8], region: Region) -> NDArray[np.uint8]:
     return shown
 
 
-def cut_skeleton(xyz: NDArray[np.float32], cut: Cut, config: DataConfig, layout: JointLayout) -> NDArray[np.float32]:
+def transform_skeleton(
+    xyz: NDArray[np.float32], transform: Transform, config: DataConfig, layout: JointLayout
+) -> NDArray[np.float32]:
     """Resample the window, centre, turn, scale, mirror and jitter.
 
     Args:
         xyz: (T, M, V, 3) in metres, zeros where absent.
-        cut: what was drawn.
+        transform: how the sample departs from the stored clip.
         config: length T' of the result, centring, and the standard deviation of the noise in metres.
         layout: names the centre and each joint's mirror image.
 
@@ -169,18 +173,18 @@ def cut_skeleton(xyz: NDArray[np.float32], cut: Cut, config: DataConfig, layout:
         (T', M, V, 3), exactly zero where absent.
     """
     last = xyz.shape[0] - 1
-    positions = np.linspace(cut.start * last, (cut.start + cut.length) * last, config.skeleton_frames)
+    positions = np.linspace(transform.start * last, (transform.start + transform.length) * last, config.skeleton_frames)
     moved, present = _resample(xyz, positions)
     origins = _origins(moved, present, layout.centre)
     if config.centring == "first":
         origins = origins[:1]
-    moved = np.asarray((moved - origins[:, None, None]) @ _turn(cut), dtype=np.float32)
-    if cut.flip:
+    moved = np.asarray((moved - origins[:, None, None]) @ _turn(transform), dtype=np.float32)
+    if transform.flip:
         mirror = list(layout.mirror)
         moved, present = moved[:, :, mirror], present[:, :, mirror]
         moved[..., 0] *= -1
-    if cut.noise is not None:
-        noise = np.random.Generator(np.random.PCG64(cut.noise)).standard_normal(moved.shape, dtype=np.float32)
+    if transform.noise is not None:
+        noise = np.random.Generator(np.random.PCG64(transform.noise)).standard_normal(moved.shape, dtype=np.float32)
         moved += np.float32(config.jitter) * noise
     moved[~present] = 0.0
     return moved
@@ -215,10 +219,10 @@ def _origins(xyz: NDArray[np.float32], present: NDArray[np.bool_], centre: int) 
     return np.broadcast_to(np.asarray(mean, dtype=np.float32), (len(xyz), 3))
 
 
-def _turn(cut: Cut) -> NDArray[np.float32]:
+def _turn(transform: Transform) -> NDArray[np.float32]:
     """Return the matrix (3, 3) that row vectors are multiplied with: about y, then about x, then scaled."""
-    cos, sin = math.cos(cut.rotation), math.sin(cut.rotation)
+    cos, sin = math.cos(transform.rotation), math.sin(transform.rotation)
     about_y = np.array([[cos, 0, -sin], [0, 1, 0], [sin, 0, cos]])
-    cos, sin = math.cos(cut.tilt), math.sin(cut.tilt)
+    cos, sin = math.cos(transform.tilt), math.sin(transform.tilt)
     about_x = np.array([[1, 0, 0], [0, cos, sin], [0, -sin, cos]])
-    return np.asarray(cut.scale * about_y @ about_x, dtype=np.float32)
+    return np.asarray(transform.scale * about_y @ about_x, dtype=np.float32)

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from coablate_platform.data.formats.clip import BadClip, ClipRef, FileRef, RawClip, Recipe, Source
+from coablate_platform.data.formats.clip import BadClip, ClipRef, FileRef, RawClip, Reader, Recipe
 from coablate_platform.data.formats.files import Measure, measure
 from coablate_platform.data.schema import PARQUET, SCHEMA, make_row
 from coablate_platform.data.video import Resize, VideoError, encode, fit
@@ -86,7 +86,7 @@ class Shard:
     files: dict[str, Measures]
 
 
-def write_shard(source: Source, refs: Sequence[ClipRef], folder: Path, options: PrepareOptions) -> Path:
+def write_shard(source: Reader, refs: Sequence[ClipRef], folder: Path, options: PrepareOptions) -> Path:
     """Write the clips of one shard, named by its content of clips; a clip that cannot be read is listed inside.
 
     Raises:
@@ -168,7 +168,7 @@ def _measures(ref: ClipRef, before: Measures = ()) -> Measures | None:
 
 
 def _rows(
-    source: Source, refs: Sequence[ClipRef], options: PrepareOptions, bad: list[LeftOut]
+    source: Reader, refs: Sequence[ClipRef], options: PrepareOptions, bad: list[LeftOut]
 ) -> Iterator[dict[str, Any]]:
     """Yield a row for every clip that can be read, and append the others to ``bad``: no file stops a set."""
     for ref in refs:
@@ -188,7 +188,7 @@ def _rows(
             bad.append(LeftOut(ref.name, file, f"cannot be read: {type(error).__name__}: {said}", ""))
 
 
-def _row(source: Source, ref: ClipRef, options: PrepareOptions) -> dict[str, Any]:
+def _row(source: Reader, ref: ClipRef, options: PrepareOptions) -> dict[str, Any]:
     clip = source.read(ref)
     if not source.has_video:
         return make_row(clip, None, None)

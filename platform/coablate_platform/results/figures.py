@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from coablate_platform.results.journal import RunRecord
+from coablate_platform.journal.journal import RunRecord
 from coablate_platform.results.table import Row, Table
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -31,7 +31,7 @@ _WIDEST = 2.0  # times the seeds' own spread; wider intervals are cut and end in
 _MARGIN = 1.25  # of the axis of differences, over what it must show
 
 
-def draw(table: Table, records: dict[str, RunRecord]) -> dict[str, bytes]:
+def study_figures(table: Table, records: dict[str, RunRecord]) -> dict[str, bytes]:
     """Return file name -> content of ``effects`` and ``curves``, in every format; nothing while no run has completed.
 
     Args:

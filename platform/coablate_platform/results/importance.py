@@ -21,8 +21,9 @@ from optuna.distributions import (
 from optuna.exceptions import ExperimentalWarning
 from optuna.importance import FanovaImportanceEvaluator, PedAnovaImportanceEvaluator, get_param_importances
 
-from coablate_platform.run.records import EpochReport, TrialOutcome, TrialRecord
-from coablate_platform.run.samplers import quiet
+from coablate_platform.journal.trials import TrialOutcome, TrialRecord
+from coablate_platform.search.samplers import quiet
+from coablate_platform.train.events import EpochReport
 
 LEAST_TRIALS = 4
 """Fewer say nothing of variance."""

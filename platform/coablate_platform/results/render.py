@@ -9,11 +9,11 @@ from functools import partial
 from html import escape
 from typing import Any
 
-from coablate_platform.results.journal import Journal
+from coablate_platform.journal.journal import Journal
 from coablate_platform.results.statistics import PairedDifference
 from coablate_platform.results.table import Row, Table
-from coablate_platform.run.records import changes_text
 from coablate_platform.study.errors import InputError, did_you_mean
+from coablate_platform.study.overrides import changes_text
 
 _NONE = "–"
 

@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+from coablate_platform.journal.trials import TrialBook, TrialRecord, drawn_text
 from coablate_platform.results.importance import Importance, importances, scores_of
-from coablate_platform.results.search_figures import draw_search, rung_epochs
+from coablate_platform.results.ranking import best, common_epoch
+from coablate_platform.results.search_figures import rung_epochs, search_figures_of
 from coablate_platform.results.statistics import rank_correlation
-from coablate_platform.results.trials import TrialBook, best, common_epoch
-from coablate_platform.run.records import EpochReport, TrialRecord, drawn_text
 from coablate_platform.study.plan import StudyPlan
+from coablate_platform.train.events import EpochReport
 
 SHOWN = 10
 _TITLES = {
@@ -91,7 +92,7 @@ def _foresight(
 
 def write_report(found: Findings, book: TrialBook) -> None:
     """Write ``studies/<key>/report/``: ``report.html``, ``trials.csv``, and every figure as PNG and SVG."""
-    figures = draw_search(found.plan, found.trials, found.reports, found.late or found.early)
+    figures = search_figures_of(found.plan, found.trials, found.reports, found.late or found.early)
     files = figures | {"trials.csv": _csv(found).encode(), "report.html": _html(found, figures).encode()}
     for name, content in files.items():
         book.journal.write_study_file(book.key, f"report/{name}", content)

@@ -15,12 +15,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from optuna.distributions import CategoricalDistribution, json_to_distribution
 
+from coablate_platform.journal.trials import TrialOutcome, TrialRecord
 from coablate_platform.results.figures import COLOURS, FORMATS, STYLE, written
 from coablate_platform.results.importance import LEAST_TRIALS, Importance, scores_of
-from coablate_platform.results.trials import common_epoch
-from coablate_platform.run.records import EpochReport, TrialOutcome, TrialRecord
+from coablate_platform.results.ranking import common_epoch
 from coablate_platform.study.plan import PlannedSearch, StudyPlan
 from coablate_platform.study.search import COST_LABELS
+from coablate_platform.train.events import EpochReport
 
 _LOOKS: dict[TrialOutcome, Any] = {
     TrialOutcome.COMPLETE: {"color": COLOURS[0], "marker": "o", "label": "completed"},
@@ -31,7 +32,7 @@ _MOST_SLICES = 16
 Reports = Mapping[str, Sequence[EpochReport]]
 
 
-def draw_search(
+def search_figures_of(
     plan: StudyPlan, trials: Sequence[TrialRecord], reports: Reports, importance: Sequence[Importance]
 ) -> dict[str, bytes]:
     """Return file name -> content of every figure that has something to show, in every format.

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from coablate_platform.results.journal import Journal, RunRecord
+from coablate_platform.journal.journal import Journal, RunRecord
 from coablate_platform.results.statistics import PairedDifference, Summary, holm, paired_difference, summarise
-from coablate_platform.run.records import RunState
 from coablate_platform.study.errors import InputError
 from coablate_platform.study.plan import PlannedArm, StudyPlan
+from coablate_platform.train.events import RunState
 
 OTHER_PROTOCOLS = ("ntu60/cs", "ntu60/cv")
 """Whose published values stand beside a study that ran on data nobody published on."""

@@ -16,7 +16,7 @@ Plain = bool | int | float | str | None
 """A parameter's value as storages and files hold it."""
 
 
-class Suggest(Protocol):
+class Suggester(Protocol):
     """Suggests values by parameter name; an Optuna trial is one."""
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float: ...
@@ -37,7 +37,7 @@ class Domain(Protocol):
         """Values that have the types that a value can have; of a placement the empty one, which any placement holds."""
         ...
 
-    def draw(self, name: str, suggest: Suggest) -> Any:
+    def suggest(self, name: str, trial: Suggester) -> Any:
         """Return a value; the parameters it is drawn by begin with ``name``."""
         ...
 
@@ -86,8 +86,8 @@ class Float(_Range):
     def examples(self) -> Sequence[float]:
         return (self.low + (self.high - self.low) / math.e,)  # no whole number
 
-    def draw(self, name: str, suggest: Suggest) -> float:
-        return suggest.suggest_float(name, float(self.low), float(self.high), log=self.log)
+    def suggest(self, name: str, trial: Suggester) -> float:
+        return trial.suggest_float(name, float(self.low), float(self.high), log=self.log)
 
     def encode(self, name: str, value: Any) -> dict[str, Plain]:
         return {name: float(_within(name, value, self.low, self.high))}
@@ -110,8 +110,8 @@ class Int(_Range):
     def examples(self) -> Sequence[int]:
         return (self.low, self.high)
 
-    def draw(self, name: str, suggest: Suggest) -> int:
-        return suggest.suggest_int(name, self.low, self.high, log=self.log)
+    def suggest(self, name: str, trial: Suggester) -> int:
+        return trial.suggest_int(name, self.low, self.high, log=self.log)
 
     def encode(self, name: str, value: Any) -> dict[str, Plain]:
         return {name: int(_within(name, value, self.low, self.high))}
@@ -149,8 +149,8 @@ class Choice:
     def examples(self) -> Sequence[Any]:
         return tuple(self._named.values())
 
-    def draw(self, name: str, suggest: Suggest) -> Any:
-        return self._named[suggest.suggest_categorical(name, tuple(self._named))]
+    def suggest(self, name: str, trial: Suggester) -> Any:
+        return self._named[trial.suggest_categorical(name, tuple(self._named))]
 
     def encode(self, name: str, value: Any) -> dict[str, Plain]:
         for key, option in self._named.items():
@@ -194,12 +194,12 @@ class Subset:
     def examples(self) -> Sequence[tuple[str, ...]]:
         return (tuple(self.of),)
 
-    def draw(self, name: str, suggest: Suggest) -> tuple[str, ...]:
+    def suggest(self, name: str, trial: Suggester) -> tuple[str, ...]:
         drawn: list[str] = []
         for place, member in enumerate(self.of):
             may = len(drawn) < self._most
             must = self.least - len(drawn) > len(self.of) - place - 1
-            if _switch(f"{name}.{member}", suggest, may=may, must=must):
+            if _switch(f"{name}.{member}", trial, may=may, must=must):
                 drawn.append(member)
         return tuple(drawn)
 
@@ -253,7 +253,7 @@ class Placement:
     def examples(self) -> Sequence[tuple[Any, ...]]:
         return ((),)
 
-    def draw(self, name: str, suggest: Suggest) -> tuple[Any, ...]:
+    def suggest(self, name: str, trial: Suggester) -> tuple[Any, ...]:
         (first, ahead), (second, stages) = self.streams.items()
         sites: list[Any] = []
         behind = -1  # index in the first stream of the last site
@@ -261,11 +261,11 @@ class Placement:
             owed = self.least - len(sites)
             may = len(sites) < self.most and behind + 1 < len(ahead)
             here = f"{name}.{stage}"
-            if not _switch(here, suggest, may=may, must=owed > len(stages) - place - 1):
+            if not _switch(here, trial, may=may, must=owed > len(stages) - place - 1):
                 continue
             last = len(ahead) - max(owed, 1)  # leaves room for those that must follow
-            behind = suggest.suggest_int(f"{here}.{first}", behind + 1, last) if behind + 1 < last else last
-            others = {key: domain.draw(f"{here}.{key}", suggest) for key, domain in self.fields.items()}
+            behind = trial.suggest_int(f"{here}.{first}", behind + 1, last) if behind + 1 < last else last
+            others = {key: domain.suggest(f"{here}.{key}", trial) for key, domain in self.fields.items()}
             try:
                 sites.append(self.site(**{first: ahead[behind], second: stage}, **others))
             except ValueError as error:
@@ -291,7 +291,7 @@ class Placement:
         return f"{self.least} to {self.most} sites over {stages}{fields}{_under(self.when)}"
 
 
-class Known:
+class FixedTrial:
     """Suggests what is known already, and keeps what it was asked for in ``asked``.
 
     Args:
@@ -322,15 +322,15 @@ class Known:
         return self._parameters[name]
 
 
-def _switch(name: str, suggest: Suggest, *, may: bool, must: bool) -> bool:
+def _switch(name: str, trial: Suggester, *, may: bool, must: bool) -> bool:
     """Draw a yes or no where both are possible."""
-    return bool(suggest.suggest_categorical(name, (False, True))) if may and not must else must
+    return bool(trial.suggest_categorical(name, (False, True))) if may and not must else must
 
 
 def _encoded(domain: Domain, name: str, parameters: dict[str, Plain], value: Any) -> dict[str, Plain]:
     """Return those of ``parameters`` that drawing ``value`` asks for."""
-    known = Known(parameters)
-    if domain.draw(name, known) != value:
+    known = FixedTrial(parameters)
+    if domain.suggest(name, known) != value:
         raise InputError(f"{name}: {value!r} cannot be drawn")
     return known.asked
 

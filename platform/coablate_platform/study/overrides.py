@@ -91,6 +91,19 @@ def difference(config: object, reference: object) -> dict[str, Any]:
     return found
 
 
+def changes_text(changes: Mapping[str, Any]) -> str:
+    """Write dotted fields with their canonical values in one line: a site as its fields, numbers in few digits."""
+    return ", ".join(f"{name}={_plain(value)}" for name, value in changes.items())
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return f"({', '.join(f'{name} {_plain(part)}' for name, part in value.items() if part is not None)})"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_plain, value))}]"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
 def _replaced(config: Any, changes: Sequence[tuple[list[str], str, Any]]) -> Any:
     """Apply changes, each with its way from ``config`` down, its whole path, and the value."""
     new: dict[str, Any] = {}

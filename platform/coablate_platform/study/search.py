@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, cast, get_args
 
 from coablate_platform.study.config import RunConfig
-from coablate_platform.study.domains import Choice, Known, Plain, Subset
+from coablate_platform.study.domains import Choice, FixedTrial, Plain, Subset
 from coablate_platform.study.errors import InputError, did_you_mean
 from coablate_platform.study.overrides import apply, check_type, difference, overlap, part
 from coablate_platform.study.space import Space
@@ -113,51 +113,57 @@ class Search:
             if shared := [path for path in SAME_FOR_TRIALS if overlap(name, path)]:
                 raise InputError(f"search {self.name}: {shared[0]} cannot vary, trials could not be compared")
         self._check_types()
-        for point in self.declared:
-            self.config(self.space.draw_known(point))
+        for point in self.initial_points:
+            self.config(self.space.decode(point))
         self._check_sampler()
-        len(self.given)  # a grid that cannot be walked through says so here
+        len(self.enqueued)  # a grid that cannot be walked through says so here
 
     @functools.cached_property
-    def declared(self) -> list[dict[str, Plain]]:
+    def initial_points(self) -> list[dict[str, Plain]]:
         """Parameters of the base, and of the points."""
         try:
-            given = [self.space.encode(self.varied(self.base))]
+            given = [self.space.encode(self.factor_values(self.base))]
         except InputError as error:
             raise InputError(f"search {self.name}: the base is outside the space: {error}") from None
         for point in self.points:
             if unknown := [name for name in point if name not in self.space.factors]:
                 raise InputError(f"search {self.name}: a point names {unknown[0]!r}, which does not vary")
-        return _once([*given, *(self.space.encode(self.varied(apply(self.base, point))) for point in self.points)])
+        return _once(
+            [*given, *(self.space.encode(self.factor_values(apply(self.base, point))) for point in self.points)]
+        )
 
     @functools.cached_property
-    def given(self) -> list[dict[str, Plain]]:
+    def enqueued(self) -> list[dict[str, Plain]]:
         """Parameters that no sampler is asked for: those that are declared, and those of a grid's configurations."""
-        return _once([*self.declared, *self.space.grid(self.trials)]) if self.sampler == "grid" else self.declared
+        return (
+            _once([*self.initial_points, *self.space.grid(self.trials)])
+            if self.sampler == "grid"
+            else self.initial_points
+        )
 
     @functools.cached_property
-    def unvaried(self) -> dict[str, Plain]:
+    def base_parameters(self) -> dict[str, Plain]:
         """Parameters of the base's values, whether or not their factors exist in it.
 
         A trial from before a factor was added ran with the base's value, also where the base does not meet the
         factor's condition.
         """
         found: dict[str, Plain] = {}
-        for name, value in self.varied(self.base).items():
+        for name, value in self.factor_values(self.base).items():
             with contextlib.suppress(InputError):  # outside the factor: such trials keep their place, and teach nothing
                 found |= self.space.factors[name].encode(name, value)
         return found
 
-    def known(self, parameters: Mapping[str, Plain]) -> Known:
+    def fixed_trial(self, parameters: Mapping[str, Plain]) -> FixedTrial:
         """Return what a trial drew, to be drawn again; of factors that were added since, it has the base's values."""
-        return Known(parameters, otherwise=self.unvaried)
+        return FixedTrial(parameters, otherwise=self.base_parameters)
 
     @property
     def size(self) -> int:
         """How many trials there will be; a grid has no more than its configurations."""
-        return min(self.trials, len(self.given)) if self.sampler == "grid" else self.trials
+        return min(self.trials, len(self.enqueued)) if self.sampler == "grid" else self.trials
 
-    def varied(self, config: RunConfig) -> dict[str, Any]:
+    def factor_values(self, config: RunConfig) -> dict[str, Any]:
         """Return the values that a configuration has in this space's factors."""
         return {name: part(config, name) for name in self.space.factors}
 
@@ -176,7 +182,7 @@ class Search:
                 raise InputError(f"{path}: search {self.name} varies {clash[0]}; only what all trials share can be set")
         return dataclasses.replace(self, base=apply(self.base, changes), seeds=seeds or self.seeds)
 
-    def draw(self, trials: int | None = None, sampler: str | None = None, grace: int | None = None) -> "Search":
+    def with_options(self, trials: int | None = None, sampler: str | None = None, grace: int | None = None) -> "Search":
         """Return the search with another number of trials, another sampler, or another grace, where one is given.
 
         Raises:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from coablate_platform.study.domains import Choice, Domain, Float, Int, Known, Placement, Plain, Subset, Suggest
+from coablate_platform.study.domains import Choice, Domain, FixedTrial, Float, Int, Placement, Plain, Subset, Suggester
 from coablate_platform.study.errors import InputError, did_you_mean
 from coablate_platform.study.overrides import overlap
 
@@ -39,26 +39,26 @@ class Space:
                     raise InputError(f"factors {other!r} and {name!r} clash: one is within the other")
             before.append(name)
 
-    def draw(self, suggest: Suggest) -> dict[str, Any]:
+    def suggest(self, trial: Suggester) -> dict[str, Any]:
         """Return dotted field -> value for every factor that exists in this draw."""
         drawn: dict[str, Any] = {}
         for name, domain in self.factors.items():
             if all(other in drawn and drawn[other] in values for other, values in domain.when.items()):
-                drawn[name] = domain.draw(name, suggest)
+                drawn[name] = domain.suggest(name, trial)
         return drawn
 
-    def draw_known(self, parameters: Mapping[str, Plain]) -> dict[str, Any]:
+    def decode(self, parameters: Mapping[str, Plain]) -> dict[str, Any]:
         """Return what these parameters draw.
 
         Raises:
             InputError: one is missing, or outside what the space allows.
         """
-        return self.draw(Known(parameters))
+        return self.suggest(FixedTrial(parameters))
 
-    def can_draw(self, known: Known) -> bool:
+    def can_decode(self, known: FixedTrial) -> bool:
         """Say whether what is known draws something; ``known`` keeps what it was asked for."""
         try:
-            self.draw(known)
+            self.suggest(known)
         except InputError:
             return False
         return True
@@ -133,7 +133,7 @@ def _every(space: Space) -> Iterator[dict[str, Plain]]:
     digits: list[int] = []
     while True:
         suggest = _Counting(digits)
-        space.draw(suggest)
+        space.suggest(suggest)
         yield suggest.asked
         while digits and digits[-1] + 1 == suggest.sizes[len(digits) - 1]:
             digits.pop()

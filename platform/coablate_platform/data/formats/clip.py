@@ -119,7 +119,7 @@ def to_float32(array: NDArray[Any]) -> NDArray[np.float32]:
         return array.astype(np.float32)
 
 
-class Source(Protocol):
+class Reader(Protocol):
     """A data set's format: how its clips are found and read.
 
     ``classes``, ``persons``, ``default_protocol`` and ``has_video`` may depend on what lies in a folder:
@@ -150,7 +150,7 @@ class Source(Protocol):
         out otherwise than before for a reason that no threshold tells."""
         ...
 
-    def at(self, path: str) -> "Source":
+    def at(self, path: str) -> "Reader":
         """Return this source as it describes the clips under ``path``.
 
         Raises:

@@ -36,7 +36,7 @@ class Build:
     stout: float
 
     @classmethod
-    def draw(cls, rng: np.random.Generator) -> "Build":
+    def sample(cls, rng: np.random.Generator) -> "Build":
         scale = rng.uniform(0.92, 1.06)
         lengths = scale * rng.uniform(0.95, 1.05, size=7) * np.array([0.50, 0.18, 0.10, 0.28, 0.25, 0.42, 0.42])
         torso, shoulder, hip, upper_arm, forearm, thigh, shank = (float(length) for length in lengths)

@@ -58,7 +58,7 @@ class Style:
     lean: float
 
     @classmethod
-    def draw(cls, rng: np.random.Generator) -> "Style":
+    def sample(cls, rng: np.random.Generator) -> "Style":
         return cls(
             pace=rng.uniform(0.85, 1.2),
             size=rng.uniform(0.85, 1.15),

@@ -112,7 +112,7 @@ def cast(config: SyntheticConfig, key: ClipKey) -> tuple[list[Build], list[Look]
     """Return the performer and the performer's partner, who is in no other performer's clips."""
     builds, looks = [], []
     for person in (key.performer, 100 + key.performer):
-        build = Build.draw(stream(config, "build", person))
+        build = Build.sample(stream(config, "build", person))
         outfit = stream(config, "outfit", person, key.replication, key.action)
         builds.append(build)
         looks.append(draw_look(stream(config, "skin", person), outfit, build.stout))
@@ -146,7 +146,7 @@ def make_clip(config: SyntheticConfig, key: ClipKey) -> Clip:
     stage = perform(
         action,
         builds,
-        Style.draw(stream(config, "style", key.performer)),
+        Style.sample(stream(config, "style", key.performer)),
         np.arange(frames) / FPS,
         Take(gesture=stream(config, "gesture", *take), fingers=stream(config, "fingers", *take)),
     )

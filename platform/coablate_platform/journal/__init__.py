@@ -1,0 +1,1 @@
+"""Remembers: what happened to every run and trial, in Arrow files."""

@@ -1,0 +1,1 @@
+"""Executes: runs on Ray Tune and Ray Train."""

@@ -1,0 +1,128 @@
+"""How much of a GPU a run needs, measured by one real training step, and so how many can share one."""
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import ray
+import ray.cloudpickle
+import torch
+
+from coablate_platform.data.clips import clips_of
+from coablate_platform.data.store import Store
+from coablate_platform.planning.costs import random_batch
+from coablate_platform.study.config import ClipShape, RunConfig
+from coablate_platform.study.errors import InputError, first_line
+from coablate_platform.study.search import Search
+from coablate_platform.study.study import Study
+from coablate_platform.train.checkpoint import Checkpoints
+from coablate_platform.train.loop import Batch, Task, train
+
+SPARE = 0.1
+"""Of what the step took: memory that lies between other blocks, and larger workspaces in later steps."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Footprint:
+    """What one training step took of a device, in bytes.
+
+    Args:
+        reserved: torch's allocator at its peak.
+        besides: what else was taken on the device: CUDA's own, and other processes'.
+        total: the device's.
+    """
+
+    reserved: int
+    besides: int
+    total: int
+
+    @property
+    def fit(self) -> int:
+        """How many such runs the device holds at a time, at least one."""
+        return max(int(self.total / (self.reserved * (1 + SPARE) + self.besides)), 1)
+
+
+def fit_together(study: Study | Search, store: str) -> int:
+    """Return how many of a study's runs one of the joined cluster's GPUs holds, by the most demanding one known.
+
+    A search's trials beyond the base and the points are not known: one that needs more runs alone in the end.
+
+    Args:
+        study: what is to run, resolved.
+        store: URI of its data.
+
+    Raises:
+        InputError: not even one fits.
+    """
+    opened = Store.open(store)
+    if isinstance(study, Search):
+        known = study.initial_points
+        configs = [study.config(study.space.decode(point)) for point in known]
+    else:
+        configs = [study.config(arm) for arm in study.arms]
+    shapes = [clips_of(config, opened, (study.seed, 0)).shape for config in configs]
+    largest = max(zip(configs, shapes, strict=True), key=lambda pair: _activations(*pair))
+    measured = ray.remote(num_gpus=1, max_calls=1, max_retries=0)(_measured)
+    try:
+        return int(ray.get(measured.remote(ray.cloudpickle.dumps(largest))))
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, InputError):
+            raise InputError(str(error.cause)) from None
+        raise
+
+
+def _activations(config: RunConfig, shape: ClipShape) -> int:
+    training = config.training
+    clips = -(-training.batch_size // (training.workers * training.accumulate))
+    return config.model.describe(shape).activation_bytes * clips
+
+
+def _measured(payload: bytes) -> int:
+    return footprint(*ray.cloudpickle.loads(payload)).fit
+
+
+def footprint(config: RunConfig, shape: ClipShape) -> Footprint:
+    """Measure a run on this process's GPU.
+
+    Args:
+        config: the run's.
+        shape: of its clips.
+
+    Raises:
+        InputError: one step does not even fit the whole device.
+    """
+    device = torch.device("cuda")
+    try:
+        one_step(config, shape, device)
+    except torch.OutOfMemoryError as error:
+        raise InputError(
+            f"one training step does not fit {torch.cuda.get_device_name()}: {first_line(error)}; a smaller "
+            "training.batch_size, training.accumulate or activation checkpointing may help"
+        ) from None
+    reserved = torch.cuda.max_memory_reserved()
+    free, total = torch.cuda.mem_get_info()
+    return Footprint(reserved=reserved, besides=total - free - torch.cuda.memory_reserved(), total=total)
+
+
+def one_step(config: RunConfig, shape: ClipShape, device: torch.device) -> None:
+    """Train one batch of random clips as a run would, checkpoint included, and leave nothing behind."""
+    once = replace(config, training=replace(config.training, epochs=1, step_epochs=(), selection="last"))
+    task = Task(run_id="footprint", config=once, seed=(0, 0))
+    clips = _OneBatch(shape, config.training.batch_size // config.training.workers)
+    with tempfile.TemporaryDirectory(prefix="coablate-") as folder:
+        next(train(task, clips, Checkpoints(folder), lambda report: None, device))
+
+
+class _OneBatch:
+    """A training split of one batch of random clips, and no other."""
+
+    def __init__(self, shape: ClipShape, clips: int) -> None:
+        self.shape = shape
+        self.sizes = {"train": clips, "validation": 0, "test": 0}
+        self.names: list[str] = []
+
+    def train(self, epoch: int, batch_size: int, rank: int = 0, world: int = 1) -> Iterator[Batch]:
+        yield random_batch(self.shape, self.sizes["train"])
+
+    def evaluate(self, split: str, batch_size: int, rank: int = 0, world: int = 1) -> Iterator[Batch]:
+        yield from ()

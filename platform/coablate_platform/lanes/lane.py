@@ -1,0 +1,232 @@
+"""A lane: one long-lived group of Ray Train workers that takes run after run from the dispatcher.
+
+Every function here runs on every worker of the group; only rank 0 (the leader) speaks to the dispatcher, and shares
+what it hears with the others.
+"""
+
+import contextlib
+import functools
+import gc
+import logging
+import uuid
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+import ray.cloudpickle
+import ray.train.torch
+import torch
+
+from coablate_platform.data.clips import clips_of
+from coablate_platform.data.store import Store
+from coablate_platform.lanes.dispatcher import Idle, Order
+from coablate_platform.train import distributed
+from coablate_platform.train.checkpoint import Checkpoints
+from coablate_platform.train.events import Conclusion, EpochReport, Failure, Recorder, RunState
+from coablate_platform.train.failures import MAX_LOSSES, failure_of, lost_peer, must_restart_lane
+from coablate_platform.train.loop import Task, train
+from coablate_platform.train.provenance import computing_code, context
+
+PATIENCE_S = 60.0  # well below the collective timeout, so that waiting workers stay in touch
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaneConfig:
+    """What a lane's workers are given.
+
+    Args:
+        lane: this lane's number.
+        dispatcher: handle of the dispatcher actor.
+        recorder: where runs are written down.
+        checkpoints: folder or URI; each run has its own folder below it.
+        store: URI of the prepared data.
+        threads: torch threads a worker.
+        gpu_share: the most of a GPU's memory that a worker may take while it shares it.
+    """
+
+    lane: int
+    dispatcher: Any
+    recorder: Recorder
+    checkpoints: str
+    store: str
+    threads: int
+    gpu_share: float = 1.0
+
+
+def serve(config: LaneConfig) -> None:
+    """Take runs until the dispatcher has none left."""
+    torch.set_num_threads(config.threads)
+    computing_code()  # now, before anybody edits a file
+    device = ray.train.torch.get_device()
+    node = ray.get_runtime_context().get_node_id()
+    take = functools.partial(config.dispatcher.take.remote, config.lane, node, uuid.uuid4().hex, PATIENCE_S)
+    while (order := _hear(take)) is not None:
+        if device.type == "cuda":
+            torch.cuda.set_per_process_memory_fraction(1.0 if order.alone else config.gpu_share, device)
+        with _held(order, config):
+            _run(order, config, device)
+        gc.collect()
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+
+
+@contextlib.contextmanager
+def _held(order: Order, config: LaneConfig) -> Iterator[None]:
+    """Let a run go at the end; but where a worker died, this one or another, the restarted lane takes it again."""
+    try:
+        yield
+    except Exception as error:
+        if not _peer_is_lost(error):
+            _release(order, config)
+        raise
+    _release(order, config)
+
+
+def _peer_is_lost(error: Exception) -> bool:
+    """Return whether a lane of several workers met ``error`` only because one of them died."""
+    return distributed.world() > 1 and lost_peer(error)
+
+
+def _release(order: Order, config: LaneConfig) -> None:
+    ray.get(config.dispatcher.release.remote(config.lane, order.claim, order.turn))
+
+
+def _run(order: Order, config: LaneConfig, device: torch.device) -> None:
+    recorder = config.recorder
+    try:
+        attempt, state = distributed.share((recorder.attempts(order.run_id), recorder.state(order.run_id)))
+        if state is RunState.COMPLETED:  # its lane died before it could say so
+            if distributed.rank() == 0:
+                Checkpoints(f"{config.checkpoints}/{order.run_id}").clear()
+            _conclude(order, recorder.tested(order.run_id), config)
+            return
+    except Exception as error:
+        if not _peer_is_lost(error):
+            _say_failed(order, failure_of(error), config)
+        raise
+    _attempt(order, attempt, config, device)
+
+
+def _attempt(order: Order, attempt: int, config: LaneConfig, device: torch.device) -> None:
+    """Train a run, and write down how it failed where it does."""
+    try:
+        if order.losses >= MAX_LOSSES:
+            reason = f"its worker died {order.losses} times while training it"
+            _fail(order, attempt, Failure(state=RunState.LOST, reason=reason), config)
+            return
+        with contextlib.closing(_events(order, attempt, config, device)) as events:
+            _follow(order, attempt, events, config)
+    except ray.exceptions.RayActorError:
+        raise  # the dispatcher is gone: that is nothing about the run
+    except Exception as error:
+        if _peer_is_lost(error):
+            raise
+        log.exception("run %s failed", order.run_id[:8])
+        failure = failure_of(error)
+        if not (_found_no_room(error, failure, config) and _set_aside(order, config)):
+            _fail(order, attempt, failure, config)
+        if must_restart_lane(error, distributed.world()):
+            raise
+
+
+def _events(
+    order: Order, attempt: int, config: LaneConfig, device: torch.device
+) -> Generator[EpochReport | Conclusion, None, None]:
+    task: Task = ray.cloudpickle.loads(order.payload)
+    store = _open(config.store)
+    if distributed.rank() == 0:
+        assert task.origin is not None  # what is planned says where it comes from
+        config.recorder.begin(order.run_id, attempt, context(task.origin, store.fingerprint, task.seed, device))
+    data = clips_of(task.config, store, task.seed)
+    checkpoints = Checkpoints(f"{config.checkpoints}/{task.run_id}")
+    yield from train(
+        task, data, checkpoints, lambda report: config.recorder.epoch(task.run_id, attempt, report), device
+    )
+
+
+@functools.lru_cache(maxsize=1)
+def _open(uri: str) -> Store:
+    return Store.open(uri)  # read-only, and the same pages for every run of this lane
+
+
+def _follow(order: Order, attempt: int, events: Iterator[Any], config: LaneConfig) -> None:
+    """Answer each ``step`` with the run's next event, until it has concluded or is told to stop."""
+    while _command(order, config) == "step":
+        event = next(events)
+        if isinstance(event, Conclusion):
+            if distributed.rank() == 0:
+                config.recorder.conclude(order.run_id, attempt, event)
+            next(events, None)  # past the recorded conclusion: the run tidies its checkpoints
+            _conclude(order, event.metrics, config)
+            return
+        _answer(order, RunState.RUNNING, {"epoch": event.epoch, "seconds": event.seconds, **event.metrics}, config)
+
+
+def _found_no_room(error: Exception, failure: Failure, config: LaneConfig) -> bool:
+    """Return whether a run found no memory beside others. A GPU of its own it shares with nobody.
+
+    A lane of several workers stops as a whole: what one of them met is written down at once.
+    """
+    owns_device = isinstance(error, torch.OutOfMemoryError) and torch.cuda.is_available() and config.gpu_share >= 1
+    return failure.state is RunState.OUT_OF_MEMORY and distributed.world() == 1 and not owns_device
+
+
+def _set_aside(order: Order, config: LaneConfig) -> bool:
+    """Return whether the run will be tried again with its node to itself."""
+    return bool(ray.get(config.dispatcher.set_aside.remote(config.lane, order.claim, order.turn)))
+
+
+def _fail(order: Order, attempt: int, failure: Failure, config: LaneConfig) -> None:
+    """Write a failure down and let Tune know. Any rank may meet it; the first to write is the one that knows why."""
+    first = True
+    try:
+        first = config.recorder.attempts(order.run_id) == attempt or not config.recorder.state(order.run_id).ended
+        if first:
+            config.recorder.fail(order.run_id, attempt, failure)
+    finally:  # also where it could not be written, on a full disk
+        if first:
+            _say_failed(order, failure, config)
+    if distributed.world() == 1:
+        _drain(order, config)
+
+
+def _say_failed(order: Order, failure: Failure, config: LaneConfig) -> None:
+    said = {"state": failure.state.value, "reason": failure.reason}
+    ray.get(config.dispatcher.answer.remote(order.claim, order.turn, said))
+
+
+def _conclude(order: Order, metrics: Mapping[str, float], config: LaneConfig) -> None:
+    """Let Tune know that the run is completed, and wait until it has let it go."""
+    _answer(order, RunState.COMPLETED, {f"test/{name}": value for name, value in metrics.items()}, config)
+    _drain(order, config)
+
+
+def _answer(order: Order, state: RunState, metrics: dict[str, float], config: LaneConfig) -> None:
+    _tell(lambda: config.dispatcher.answer.remote(order.claim, order.turn, {"state": state.value, **metrics}))
+
+
+def _drain(order: Order, config: LaneConfig) -> None:
+    """Wait until Tune has let the run go."""
+    while _command(order, config) != "stop":
+        pass
+
+
+def _command(order: Order, config: LaneConfig) -> str:
+    """Return ``step`` or ``stop``, as soon as one is said."""
+    said: str = _hear(lambda: config.dispatcher.command.remote(order.claim, order.turn, PATIENCE_S))
+    return said
+
+
+def _hear(ask: Callable[[], Any]) -> Any:
+    """Ask the dispatcher on the leader, share what it says, and ask again while there is nothing to say."""
+    while isinstance(said := distributed.share(ray.get(ask()) if distributed.rank() == 0 else None), Idle):
+        pass
+    return said
+
+
+def _tell(say: Callable[[], Any]) -> None:
+    if distributed.rank() == 0:
+        ray.get(say())

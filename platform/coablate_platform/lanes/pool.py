@@ -1,0 +1,170 @@
+"""Keeps lanes at work: as many as the cluster holds, more when nodes join, and a lost one started again."""
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any, Protocol
+
+import ray
+import ray.train
+from ray.train import RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from coablate_platform.lanes.cluster import LaneSize
+from coablate_platform.lanes.lane import LaneConfig, serve
+from coablate_platform.study.errors import LaneLostError, first_line
+from coablate_platform.train.failures import MAX_LOSSES
+
+LOOK_S = 10.0  # between two looks for nodes that have joined
+log = logging.getLogger(__name__)
+
+
+class Lanes(Protocol):
+    """Starts lanes, and knows which have ended."""
+
+    def start(self, lane: int) -> None: ...
+
+    def ended(self) -> Iterable[tuple[int, Exception | None]]:
+        """Return the lanes that ended since last asked; without an error where no run was left to take."""
+        ...
+
+
+class Keeper:
+    """Decides which lanes to start, and when.
+
+    Args:
+        lanes: where they are started.
+        capacity: how many the cluster holds now.
+        most: how many are of any use.
+        every: seconds between two looks at the capacity.
+    """
+
+    def __init__(self, lanes: Lanes, capacity: Callable[[], int], most: int, every: float = LOOK_S) -> None:
+        self._lanes = lanes
+        self._capacity = capacity
+        self._most = most
+        self._every = every
+        self._look_at = -float("inf")
+        self._losses: Counter[int] = Counter()
+        self.started = 0
+
+    def tend(self) -> None:
+        """Start what fits and what was lost; called often.
+
+        Raises:
+            LaneLostError: a lane was lost too often.
+        """
+        for lane, error in self._lanes.ended():
+            if error is None:
+                self._most = self.started  # nothing is left to take: no more lanes
+            else:
+                self._start_again(lane, error)
+        if self.started < self._most and time.monotonic() >= self._look_at:
+            for lane in range(self.started, min(self._capacity(), self._most)):
+                self._lanes.start(lane)
+                self.started += 1
+            self._look_at = time.monotonic() + self._every
+
+    def _start_again(self, lane: int, error: Exception) -> None:
+        cause = getattr(error, "cause", None) or error  # Ray wraps it, with the remote traceback as its text
+        reason = f"{type(cause).__name__}: {first_line(cause)}"
+        self._losses[lane] += 1
+        log.warning("lane %d was lost (%s)", lane, reason)
+        if self._losses[lane] >= MAX_LOSSES:
+            raise LaneLostError(f"lane {lane} was lost {MAX_LOSSES} times, last with {reason}")
+        self._lanes.start(lane)
+
+
+class _Trainers:
+    """An actor that runs the lanes' trainers, each in a thread.
+
+    Not the driver itself: a thread that speaks to Ray while Ray shuts down makes it end the process.
+    """
+
+    def fit(self, config: LaneConfig, size: LaneSize, scratch: str) -> None:
+        TorchTrainer(
+            serve,
+            train_loop_config=config,
+            scaling_config=ScalingConfig(
+                num_workers=size.workers, use_gpu=size.gpus > 0, resources_per_worker=size.claim
+            ),
+            run_config=RunConfig(
+                storage_path=scratch,
+                name=f"lane-{config.lane}",
+                failure_config=ray.train.FailureConfig(max_failures=-1),
+                callbacks=[_Losses(config)],
+            ),
+        ).fit()
+
+
+class _Losses(ray.train.UserCallback):  # type: ignore[misc]  # ray is untyped
+    """Lets the dispatcher know when a lane's workers died: Train waits, for ever where their node is gone."""
+
+    def __init__(self, config: LaneConfig) -> None:
+        self._dispatcher, self._lane = config.dispatcher, config.lane
+
+    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+        self._dispatcher.lost.remote(self._lane)
+
+
+class RayLanes:
+    """Lanes as Ray Train runs. Train restarts workers that die; what ends here with an error was lost as a whole.
+
+    Args:
+        config: what the workers are given; the lane's number is put in.
+        size: what a lane is made of.
+        scratch: a folder on this machine for what Train writes.
+        most: how many lanes there can be at a time.
+    """
+
+    def __init__(self, config: LaneConfig, size: LaneSize, scratch: str, most: int) -> None:
+        self._config = config
+        self._size = size
+        self._scratch = scratch
+        again = {"max_restarts": MAX_LOSSES, "max_task_retries": MAX_LOSSES}
+        # Train's clean-up asks for the cluster by this variable, and gives up where several run on the machine
+        named = {"env_vars": {"RAY_ADDRESS": ray.get_runtime_context().gcs_address}}
+        actor = ray.remote(num_cpus=0, max_concurrency=most, runtime_env=named, **again)(_Trainers)
+        self._trainers = actor.options(scheduling_strategy=this_node()).remote()
+        self._open: dict[Any, int] = {}
+        self._dispatcher = config.dispatcher.live.remote()
+
+    def start(self, lane: int) -> None:
+        self._open[self._trainers.fit.remote(replace(self._config, lane=lane), self._size, self._scratch)] = lane
+
+    def ended(self) -> Iterable[tuple[int, Exception | None]]:
+        """Return the lanes that ended since last asked.
+
+        Raises:
+            LaneLostError: the dispatcher died, and with it what lanes and trials had to say to each other.
+        """
+        if ray.wait([self._dispatcher], timeout=0)[0]:
+            raise LaneLostError("the dispatcher died")
+        done, _ = ray.wait(list(self._open), num_returns=len(self._open), timeout=0) if self._open else ([], [])
+        for future in done:
+            yield self._open.pop(future), _error(future)
+
+    def wait(self, patience: float) -> None:
+        """Let the lanes come to their ends, for so many seconds."""
+        if self._open:
+            ray.wait(list(self._open), num_returns=len(self._open), timeout=patience)
+
+    def kill(self) -> None:
+        """Stop them where they are."""
+        ray.kill(self._trainers)
+
+
+def this_node() -> NodeAffinitySchedulingStrategy:
+    """Place an actor beside the driver: only with it may it fall."""
+    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+
+
+def _error(future: Any) -> Exception | None:
+    try:
+        ray.get(future)
+    except Exception as error:
+        return error
+    return None

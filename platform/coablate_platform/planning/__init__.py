@@ -1,0 +1,1 @@
+"""Resolves: a study against a store, with the cost of each arm."""

@@ -1,1 +1,0 @@
-"""Executes: the training loop, checkpoints, lanes, and the Tune side of a study."""

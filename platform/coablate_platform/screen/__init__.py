@@ -1,0 +1,1 @@
+"""Shows: plans, progress and stores on a terminal."""

@@ -1,0 +1,168 @@
+"""What the command line shows: values of the rooms as tables for a terminal."""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from coablate_platform.data.clips import clips_of
+from coablate_platform.data.info import StoreDescription
+from coablate_platform.data.prepare import PrepareReport
+from coablate_platform.data.store import Store
+from coablate_platform.driver import Prepared
+from coablate_platform.planning.costs import seconds_a_run
+from coablate_platform.results.report import Findings, best_table, importance_table
+from coablate_platform.study.load import load_study, shipped
+from coablate_platform.study.overrides import changes_text
+from coablate_platform.study.plan import StudyPlan
+from coablate_platform.study.search import Search
+from coablate_platform.study.study import Study
+
+LISTED = 20  # bad files shown; the report in the store has all
+
+
+def plan_view(prepared: Prepared) -> RenderableType:
+    """What would run, what it costs and how long it would take."""
+    if isinstance(prepared.study, Search):
+        return _search_view(prepared.plan, prepared.study, prepared.store)
+    return _arms_view(prepared.plan, prepared.study, prepared.store)
+
+
+def _search_view(plan: StudyPlan, search: Search, store: Store) -> RenderableType:
+    """The factors, what is given, and the time of as many whole runs."""
+    rows = [(name, str(domain)) for name, domain in search.space.factors.items()]
+    threads = search.resources.threads
+    seconds = seconds_a_run(search.base, clips_of(search.base, store, (search.seed, 0)), threads)
+    epochs, confirmed = search.base.training.epochs, (search.confirm + 1) * search.seeds
+    grace, judged = search.stopping.grace, search.stopping.rule != "none" and search.stopping.grace < epochs
+    rule = f"stopping rule {search.stopping.rule} from epoch {grace} on" if judged else "no trial given up"
+    text = (
+        f"{search.size} trials by {search.sampler}, {rule}; then the best {search.confirm} and the base over "
+        f"{search.seeds} seeds ({confirmed} runs of {epochs} epochs); a run of the base takes about "
+        f"{_minutes(seconds)} of one worker's time on this machine, without data loading: up to about "
+        f"{_minutes(seconds * (search.size + confirmed))} in all"
+    )
+    return Group(_table(f"{plan.title} — {plan.protocol}", ("factor", "values"), rows), Text(text))
+
+
+def best_view(found: Findings) -> RenderableType:
+    """The best trials with what they drew."""
+    note = "One seed each, on the validation split: where to look, not what is better (coablate table says that)."
+    return Group(_table(f"{found.plan.title} — {found.plan.protocol}", *best_table(found)), Text(note))
+
+
+def importance_view(found: Findings) -> RenderableType:
+    """How much each parameter explains, early and late."""
+    parts: list[RenderableType] = []
+    for importance, when in (
+        (found.early, f"after epoch {found.epoch}, all trials"),
+        (found.late, "completed trials"),
+    ):
+        empty = Text(f"{when}: too few trials, or all alike")
+        parts.append(_table(when, *importance_table(importance)) if importance else empty)
+    return Group(*parts)
+
+
+def _arms_view(plan: StudyPlan, study: Study, store: Store) -> RenderableType:
+    """Arms with their difference, size, cost and estimated time; then how many runs that makes."""
+    rows, total = [], 0.0
+    for planned in plan.arms:
+        config = study.config(study.arm(planned.name))
+        seconds = seconds_a_run(config, clips_of(config, store, (study.seed, 0)), study.resources.threads)
+        total += seconds * study.seeds
+        change = changes_text(planned.difference) or "(reference)"
+        rows.append((planned.name, change, f"{planned.parameters:,}", f"{planned.flops / 1e9:.2f}", _minutes(seconds)))
+    table = _table(f"{plan.title} — {plan.protocol}", ("arm", "difference", "parameters", "GFLOPs", "a run"), rows)
+    sizes = ", ".join(f"{plan.data[split]} {split}" for split in ("train", "validation", "test"))
+    text = (
+        f"{len(plan.arms)} arms × {study.seeds} seeds = {len(plan.runs)} runs; {sizes} clips; "
+        f"about {_minutes(total)} of one worker's time on this machine, without data loading"
+    )
+    return Group(table, Text(text))
+
+
+def studies_view() -> RenderableType:
+    """The shipped studies with their arms, and the searches with their factors."""
+    studies = [load_study(name) for name in shipped()]
+    arms = [(s.name, s.title, ", ".join(a.name for a in s.arms), str(s.seeds)) for s in studies if isinstance(s, Study)]
+    searches = [s for s in studies if isinstance(s, Search)]
+    drawn = [(s.name, s.title, ", ".join(s.space.factors), f"{s.trials}, {s.sampler}") for s in searches]
+    return Group(
+        _table("Studies", ("name", "question", "arms", "seeds"), arms),
+        _table("Searches", ("name", "question", "factors", "trials"), drawn),
+    )
+
+
+def models_view() -> RenderableType:
+    """The models that shipped studies use, each with its settings and their defaults."""
+    kinds = {type(load_study(name).base.model) for name in shipped()}
+    tables = []
+    for kind in sorted(kinds, key=lambda kind: kind.__qualname__):
+        rows = [(field.name, _default(field)) for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
+        title = f"{kind.__module__}.{kind.__qualname__} — {(kind.__doc__ or '').partition(chr(10))[0]}"
+        tables.append(_table(title, ("model.…", "default"), rows))
+    return Group(*tables)
+
+
+def prepare_view(report: PrepareReport, store: Path) -> RenderableType:
+    """What was done, and every file that was left out, with its reason."""
+    lines = [
+        f"{store}: {report.done} clips written, {report.skipped} there already, {len(report.bad)} bad, "
+        f"{len(report.missing)} left out"
+    ]
+    lines += [f"  {count} left out: {reason}" for reason, count in Counter(report.missing.values()).items()]
+    lines += [f"  {bad.name}: {bad.file}: {bad.reason}" for bad in report.bad[:LISTED]]
+    if len(report.bad) > LISTED:
+        lines.append(f"  … and {len(report.bad) - LISTED} more")
+    if report.bad or report.missing:
+        lines.append(f"  all of them: {store / 'report.json'}")
+    return Text("\n".join(lines))
+
+
+def store_view(store: StoreDescription) -> RenderableType:
+    """A store's splits and facts."""
+    splits = [
+        (p.name + (" (default)" if p.default else ""), str(p.train), str(p.validation), str(p.test), p.rule)
+        for p in store.protocols
+    ]
+    low, median, high = store.frames
+    video = ", ".join(f"{h}×{w} ({count} clips)" for (h, w), count in store.video_sizes.items()) or "none"
+    facts = [
+        (
+            "clips",
+            f"{store.clips} of {len(store.classes)} classes, {min(store.clips_per_class)} to "
+            f"{max(store.clips_per_class)} a class",
+        ),
+        ("skeleton", f"{store.joints} joints, up to {store.persons} person(s)"),
+        ("skeleton frames", f"{low} to {high} a clip, median {median:g}"),
+        ("video", video),
+        ("recipe", ", ".join(f"{name}={value}" for name, value in store.recipe.items())),
+        ("made with", ", ".join(f"{name} {version}" for name, version in store.versions.items())),
+        ("fingerprint", store.fingerprint),
+    ]
+    return Group(
+        _table("Protocols", ("protocol", "train", "validation", "test", "held out for validation"), splits),
+        _table(f"{store.uri} ({store.source})", ("", ""), facts),
+    )
+
+
+def _table(title: str, heads: Iterable[str], rows: Iterable[Sequence[str]]) -> Table:
+    table = Table(title=Text(title))
+    for head in heads:
+        table.add_column(head, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    return table
+
+
+def _default(field: "dataclasses.Field[Any]") -> str:
+    return "(required)" if field.default is dataclasses.MISSING else str(field.default)
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

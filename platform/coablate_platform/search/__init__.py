@@ -1,0 +1,1 @@
+"""Chooses: what a search tries next, and which trials it stops."""

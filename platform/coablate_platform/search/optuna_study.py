@@ -1,0 +1,148 @@
+"""Optuna's side of a search: what to draw, and whether a trial is worth going on with.
+
+Optuna's study follows from the book and is rebuilt from it at every start, so that neither a crash nor another search
+can put anything else into it.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import optuna
+from optuna.study import StudyDirection
+from optuna.trial import TrialState
+
+from coablate_platform.journal.trials import Book, TrialOutcome, TrialRecord
+from coablate_platform.search.optuna_storage import put
+from coablate_platform.search.samplers import KEEPS_COUNT, pruner_of, quiet, sampler_of
+from coablate_platform.study.domains import Plain
+from coablate_platform.study.errors import InputError
+from coablate_platform.study.identity import canonical
+from coablate_platform.study.search import Search
+
+_STATES = {TrialOutcome.PRUNED: TrialState.PRUNED, TrialOutcome.FAILED: TrialState.FAIL}
+
+
+class Adviser:
+    """Optuna's study of one search.
+
+    Args:
+        search: what is declared.
+        name: of Optuna's study; no other search may have it.
+        book: what has happened so far.
+        earlier: trials of other searches to learn from.
+        storage: URL of Optuna's storage; None keeps the study in memory.
+
+    Attributes:
+        study: Optuna's.
+        learnt: how many of the earlier trials counted: those that came to their end and whose configuration this search
+            could draw.
+
+    Raises:
+        InputError: the storage cannot be opened.
+    """
+
+    def __init__(
+        self, search: Search, name: str, book: Book, earlier: Sequence[TrialRecord], storage: str | None
+    ) -> None:
+        quiet()
+        self._search = search
+        self._metric = f"validation/{search.base.training.metric}"
+        self._trials: dict[int, optuna.Trial] = {}
+        self._judged: dict[int, int] = {}  # trial -> the last epoch that the stopping rule has judged
+        self._hopeless: dict[int, bool] = {}  # trial -> what it said of that epoch
+        self.learnt = 0
+        directions = [StudyDirection.MAXIMIZE, *(StudyDirection.MINIMIZE for _ in search.costs)]
+        memory, pruner = optuna.storages.InMemoryStorage(), pruner_of(search)
+        self.study = optuna.create_study(storage=memory, study_name=name, directions=directions, pruner=pruner)
+        for other in earlier:
+            self._learn(other)
+        self._replay_all(book)
+        if storage is not None:
+            self.study = put(name, memory, storage, book.owner, pruner)
+            for trial in self.study.get_trials(deepcopy=False):
+                if not trial.state.is_finished():
+                    self._trials[trial.number - self.learnt] = optuna.Trial(self.study, trial._trial_id)
+
+    def ask(self, number: int, given: Mapping[str, Plain] | None) -> optuna.Trial:
+        """Return a new trial, which will suggest what is given, else what the sampler says."""
+        self._trials[number] = self._new(given, sampler_of(self._search, number))
+        return self._trials[number]
+
+    def tell(self, record: TrialRecord) -> None:
+        """Let Optuna know where a trial stands: begun, or how it ended."""
+        trial = self._trials[record.number]
+        if record.outcome is None:
+            trial.set_user_attr("run_id", record.run_id)
+        elif record.outcome is TrialOutcome.COMPLETE:
+            self.study.tell(trial, list(record.values))
+        else:
+            self.study.tell(trial, state=_STATES[record.outcome])
+
+    def judge(self, number: int, epoch: int, value: float) -> tuple[bool, int]:
+        """Show the stopping rule a report, unless it has seen that or a later one.
+
+        Returns:
+            Whether the trial is hopeless, and after which epoch that was judged.
+        """
+        if epoch > self.judged(number):
+            trial = self._trials[number]
+            trial.report(value, epoch)
+            self._judged[number] = epoch
+            self._hopeless[number] = trial.should_prune()
+        return self._hopeless[number], self._judged[number]
+
+    def judged(self, number: int) -> int:
+        """Return the last epoch of a trial that was judged; 0 where none was."""
+        return self._judged.get(number, 0)
+
+    def _new(self, given: Mapping[str, Plain] | None, sampler: optuna.samplers.BaseSampler) -> optuna.Trial:
+        self.study.sampler = sampler
+        if given is not None:
+            self.study.enqueue_trial(dict(given))
+        return self.study.ask()
+
+    def _learn(self, record: TrialRecord) -> None:
+        """Tell Optuna of another search's trial, if this one could have drawn it."""
+        known = self._search.fixed_trial(record.params)
+        try:
+            config = self._search.config(self._search.space.suggest(known))
+        except InputError:
+            return
+        same = record.outcome is TrialOutcome.COMPLETE and record.config == canonical(config) and not record.origin
+        if not same or len(record.values) != len(self.study.directions):
+            return
+        trial = self._new(known.asked, optuna.samplers.RandomSampler())
+        self._search.space.suggest(trial)
+        trial.set_user_attr("run_id", record.run_id)
+        self.study.tell(trial, list(record.values))
+        self.learnt += 1
+
+    def _replay_all(self, book: Book) -> None:
+        records = {record.number: record for record in book.trials()}
+        for number in range(max(records, default=-1) + 1):
+            known = self._search.fixed_trial(records[number].params) if number in records else None
+            if known is not None and self._search.space.can_decode(known):
+                self._replay(records[number], known.asked, book)
+            else:
+                self._lose(number)
+
+    def _lose(self, number: int) -> None:
+        """Keep the place of a trial whose file, or a value that it drew, is gone; it teaches nothing."""
+        trial = self._new(None, sampler_of(self._search, number))
+        if self._search.sampler == "qmc":
+            trial.relative_params  # noqa: B018  # the sequence goes on behind it
+        self.study.tell(trial, state=TrialState.FAIL)
+
+    def _replay(self, record: TrialRecord, drawn: Mapping[str, Plain], book: Book) -> None:
+        """Let a trial of the book happen again: draw, reports, end."""
+        by_number = self._search.sampler in KEEPS_COUNT
+        sampler = sampler_of(self._search, record.number) if by_number else optuna.samplers.RandomSampler()
+        trial = self._trials[record.number] = self._new(drawn, sampler)
+        self._search.space.suggest(trial)
+        if record.sampler == self._search.sampler and by_number:
+            trial.relative_params  # noqa: B018  # where the sampler notes that it has drawn
+        trial.set_user_attr("run_id", record.run_id)
+        for report in book.epochs(record.run_id) if record.run_id and not self._search.costs else ():
+            if record.outcome is None or report.epoch <= record.epoch:
+                self.judge(record.number, report.epoch, report.metrics[self._metric])
+        if record.outcome is not None:
+            self.tell(record)

@@ -1,0 +1,309 @@
+"""Tracking that never touches training: a process of its own that follows the journal into MLflow.
+
+``python -m coablate_platform.tracking.follower DIR --study KEY [--tracking URI] [--follow]``. With ``--follow`` it
+works until the study is completed or its standard input ends, which happens when the driver asks for it or dies in
+whatever way; then, and without ``--follow`` at once, it brings MLflow up to date once more and ends. Afterwards nothing
+of the study is left RUNNING in MLflow. While MLflow is out of reach it waits and tries again.
+"""
+
+import argparse
+import fcntl
+import hashlib
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, NoReturn
+
+from coablate_platform.journal.journal import Journal, RunRecord
+from coablate_platform.journal.trials import TrialBook, TrialRecord
+from coablate_platform.study.errors import InputError
+from coablate_platform.study.plan import StudyPlan
+from coablate_platform.tracking.arms import with_trials
+from coablate_platform.train.events import RunState
+
+if TYPE_CHECKING:
+    from coablate_platform.tracking.exporter import Mirror
+
+GRACE = 60.0
+"""Seconds for which a follower goes on trying to reach MLflow after the study has ended."""
+_SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql")
+_POLL = 1.0
+_LONGEST_WAIT = 30.0
+_MLFLOW = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # the follower's own waiting is the only one
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
+
+
+def tracking_uri(directory: str, uri: str | None = None) -> str:
+    """Return where a results folder is tracked: ``uri``, else an SQLite file in the folder.
+
+    Raises:
+        InputError: MLflow cannot track to such an address, or the folder is not local, so SQLite cannot stand in it.
+    """
+    if uri:
+        scheme = uri.partition("://")[0].partition("+")[0]
+        if "://" not in uri or scheme not in _SCHEMES:
+            raise InputError(f"tracking URI {uri!r} is no address MLflow tracks to (known: {', '.join(_SCHEMES)})")
+        return uri
+    local = Journal(directory).folder.local
+    if local is None:
+        raise InputError(f"results folder {directory} is not on this machine: name an MLflow server with --tracking")
+    return f"sqlite:///{local / 'mlflow.db'}"
+
+
+def start_follower(directory: str, key: str, uri: str | None = None) -> "subprocess.Popen[bytes]":
+    """Start the process that follows a study into MLflow; it ends with this process at the latest.
+
+    What it has to say goes to ``studies/<key>/tracking.log`` of a local results folder.
+
+    Args:
+        directory: the results folder.
+        key: the study's key; its plan is written already.
+        uri: MLflow's tracking URI; None: :func:`tracking_uri`.
+    """
+    local = Journal(directory).folder.local
+    folder = local / "studies" / key if local else Path(tempfile.mkdtemp(prefix="coablate-"))
+    folder.mkdir(parents=True, exist_ok=True)
+    module = "coablate_platform.tracking.follower"
+    command = [sys.executable, "-m", module, directory, "--study", key, "--tracking", tracking_uri(directory, uri)]
+    with (folder / "tracking.log").open("ab") as log:
+        return subprocess.Popen(
+            [*command, "--follow"],
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,  # an interrupt at the terminal is for the driver; the follower closes its books
+        )
+
+
+def finish_follower(process: "subprocess.Popen[bytes]", timeout: float = GRACE + 30) -> int:
+    """Ask a follower for its last catch-up and wait for it.
+
+    Returns:
+        0 where MLflow is up to date; anything else: it is not, and ``coablate track`` can make up for it.
+    """
+    if process.stdin is not None:
+        process.stdin.close()
+    try:
+        return process.wait(timeout)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        return process.wait()
+
+
+def run_ui(directory: str, uri: str | None = None, host: str = "127.0.0.1", port: int = 5000) -> NoReturn:
+    """Become MLflow's server over what was tracked.
+
+    Raises:
+        InputError: ``uri`` is a server already, nothing was tracked yet, or it was tracked elsewhere.
+    """
+    backend = tracking_uri(directory, uri)
+    if backend.startswith(("http://", "https://")):
+        raise InputError(f"{backend} is a server already: open it in a browser")
+    local = Journal(directory).folder.local
+    if uri is None and local is not None and not (local / "mlflow.db").exists():
+        elsewhere = sorted({where for plan in Journal(directory).plans() if (where := plan.command.get("tracking"))})
+        if elsewhere:
+            raise InputError(f"results folder {directory} is tracked elsewhere, at {', '.join(elsewhere)}")
+        raise InputError(f"results folder {directory} was not tracked yet: run `coablate track {directory}` first")
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", backend, "--workers", "1"]
+    command += ["--host", host, "--port", str(port)]
+    if local is not None:
+        command += ["--artifacts-destination", (local / "mlartifacts").as_uri()]
+    os.execve(sys.executable, command, os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"})
+
+
+class _Lifeline:
+    """Says when to close: standard input has ended, or the process was asked to terminate."""
+
+    def __init__(self, follow: bool) -> None:
+        self.ended = not follow
+        signal.signal(signal.SIGTERM, self._terminate)
+
+    def wait(self, seconds: float) -> None:
+        """Wait, but not beyond the end."""
+        if self.ended:
+            time.sleep(seconds)
+        until = time.monotonic() + seconds
+        while not self.ended and (left := until - time.monotonic()) > 0:
+            readable, _, _ = select.select([sys.stdin.fileno()], [], [], min(left, _POLL))
+            if readable and not os.read(sys.stdin.fileno(), 4096):
+                self.ended = True
+
+    def _terminate(self, *_: object) -> None:
+        self.ended = True
+
+
+class _Watch:
+    """A study's plan, which grows in a search, and its records, of which only what has changed is read again."""
+
+    def __init__(self, journal: Journal, plan: StudyPlan) -> None:
+        self.journal = journal
+        self.plan = plan
+        self.stamps: dict[str, object] = {run.run_id: None for run in plan.runs}
+        self.records: dict[str, RunRecord] = {}
+        self._trials: dict[str, tuple[object, TrialRecord]] = {}
+        self._open: set[str] = set()  # runs of trials that have not ended, though they may pause
+
+    def refresh(self, thorough: bool) -> None:
+        """Look at every run that is not completed, at one listing a run; ``thorough`` reads it in any case."""
+        if self.plan.search is not None:
+            self._grow(TrialBook(self.journal, self.plan.key))
+        for run_id, former in self.stamps.items():
+            if not self._done(run_id) or (thorough and not self._completed(run_id)):
+                stamp = self.journal.stamp(run_id)
+                if thorough or stamp != former:
+                    self.records[run_id] = self.journal.record(run_id)
+                    self.stamps[run_id] = stamp
+
+    def _grow(self, book: TrialBook) -> None:
+        """Take new and changed trials into a search's plan."""
+        stamps = book.stamps()
+        changed = [name for name, stamp in stamps.items() if self._trials.get(name, (None,))[0] != stamp]
+        self._trials |= {name: (stamps[name], book.read(name)) for name in changed}
+        if changed:
+            trials = [self._trials[name][1] for name in sorted(self._trials)]
+            self._open = {trial.run_id for trial in trials if trial.outcome is None}
+            self.plan = with_trials(self.plan, trials)
+            self.stamps = {run.run_id: self.stamps.get(run.run_id) for run in self.plan.runs}
+
+    def _done(self, run_id: str) -> bool:
+        """Whether nothing more will be written: a search does not try a failed run again, but lets members pause."""
+        if self.plan.search is None:
+            return self._completed(run_id)
+        return run_id in self.records and self.records[run_id].state.ended and run_id not in self._open
+
+    def report(self, closing: bool) -> dict[str, bytes]:
+        """Return the files that conclude a search, once it has ended."""
+        folder = f"studies/{self.plan.key}/report"
+        names = self.journal.folder.stamps(folder) if closing and self.plan.search is not None else {}
+        contents = {name: self.journal.folder.read(f"{folder}/{name}") for name in names}
+        return {name: content for name, content in contents.items() if content is not None}
+
+    @property
+    def completed(self) -> bool:
+        return self.plan.search is None and all(self._completed(run_id) for run_id in self.stamps)
+
+    def _completed(self, run_id: str) -> bool:
+        return run_id in self.records and self.records[run_id].state is RunState.COMPLETED
+
+
+def follow(journal: Journal, plan: StudyPlan, uri: str, lifeline: _Lifeline, grace: float) -> int:
+    """Keep MLflow up to date until the study ends.
+
+    Returns:
+        0, or 1 where MLflow could not be reached within ``grace`` seconds of the end.
+    """
+    watch, mirror, said, delay = _Watch(journal, plan), None, "", _POLL
+    deadline: float | None = None
+    while True:
+        closing = lifeline.ended
+        try:
+            watch.refresh(thorough=closing)
+            closing = closing or watch.completed
+            mirror = mirror or _connect(journal, plan, uri)
+            mirror.sync(watch.plan, watch.records, watch.report(closing), closing)
+        except InputError:
+            raise
+        except Exception as error:  # MLflow's layers (HTTP, SQLAlchemy, Alembic …) each throw their own
+            mirror = None  # what arrived of the last request is unknown: ask again
+            if repr(error) != said:
+                said = repr(error)
+                print(f"{time.strftime('%F %T')} tracking waits for {uri}: {said}", file=sys.stderr, flush=True)
+            if closing:
+                deadline = deadline or time.monotonic() + grace
+                if time.monotonic() >= deadline:
+                    print(_advice(journal, plan, uri, grace), file=sys.stderr, flush=True)
+                    return 1
+                delay = min(delay, _POLL)
+            lifeline.wait(delay)
+            delay = min(2 * delay, _LONGEST_WAIT)
+        else:
+            if closing:
+                return 0
+            delay = _POLL
+            lifeline.wait(_POLL)
+
+
+def _connect(journal: Journal, plan: StudyPlan, uri: str) -> "Mirror":
+    from coablate_platform.tracking.exporter import Mirror
+
+    local = journal.folder.local
+    server = uri.startswith(("http://", "https://"))
+    return Mirror(plan, uri, None if server or local is None else (local / "mlartifacts").as_uri())
+
+
+def _advice(journal: Journal, plan: StudyPlan, uri: str, grace: float) -> str:
+    return (
+        f"tracking gave up: {uri} was out of reach for {grace:.0f} s after the end. Nothing is lost; "
+        f"run `coablate track {journal.folder.uri} --study {plan.key} --tracking {uri}` when it is back."
+    )
+
+
+def _alone(journal: Journal, plan: StudyPlan, wait: bool) -> IO[bytes]:
+    """Take the study's lock on this machine: two followers would each create what the other one lacks.
+
+    Raises:
+        InputError: another follower holds it and ``wait`` is off.
+    """
+    digest = hashlib.sha256(f"{journal.folder.uri} {plan.key}".encode()).hexdigest()[:16]
+    lock = (Path(tempfile.gettempdir()) / f"coablate-{os.getuid()}-{digest}.lock").open("wb")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        lock.close()
+        raise InputError(f"study {plan.key} is being followed by another process; nothing to catch up with") from None
+    return lock
+
+
+def track(directory: str, study: str | None, uri: str | None, *, keep: bool = False, grace: float = GRACE) -> int:
+    """Bring MLflow up to date with a study, once or (``keep``) for as long as it lasts.
+
+    Args:
+        directory: the results folder.
+        study: its name or key; None where the folder holds just one.
+        uri: MLflow's tracking URI; None: the one that the study was run with.
+        keep: go on until standard input ends.
+        grace: seconds to go on trying after the end.
+
+    Returns:
+        0, or 1 where MLflow could not be reached.
+
+    Raises:
+        InputError: no such study, no place to track to, or another follower is at work.
+    """
+    for name, value in _MLFLOW.items():
+        os.environ.setdefault(name, value)
+    journal = Journal(directory)
+    plan = journal.plan(study)
+    with _alone(journal, plan, wait=keep):
+        where = tracking_uri(directory, uri or plan.command.get("tracking"))
+        return follow(journal, plan, where, _Lifeline(keep), grace)
+
+
+def main() -> int:
+    """Run the follower from the command line."""
+    parser = argparse.ArgumentParser(description="Follow a study's journal into MLflow.")
+    parser.add_argument("directory", help="the results folder")
+    parser.add_argument("--study", help="the study's name or key; not needed where the folder holds just one")
+    parser.add_argument("--tracking", help="MLflow's tracking URI; default: the study's, else mlflow.db in the folder")
+    parser.add_argument("--follow", action="store_true", help="go on until standard input ends")
+    parser.add_argument("--grace", type=float, default=GRACE, help="seconds to go on trying after the end")
+    options = parser.parse_args()
+    try:
+        return track(options.directory, options.study, options.tracking, keep=options.follow, grace=options.grace)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,88 @@
+"""A search whose runs' curves are known: accuracy rises to a plateau that rate, floor and fusion decide."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from coablate_platform.search.samplers import rungs_of
+from coablate_platform.search.scheduler import Sweep
+from coablate_platform.search.simulator import Curve, MemoryBook, Simulation
+from coablate_platform.study.config import RunConfig
+from coablate_platform.study.domains import Choice, Float
+from coablate_platform.study.identity import run_id
+from coablate_platform.study.overrides import apply
+from coablate_platform.study.search import Search, Stopping
+from coablate_platform.study.space import Space
+from coablate_search_spaces._cc_dfarm import BASE
+
+EPOCHS = 27
+METRIC = "validation/accuracy"
+FACTORS = {
+    "training.learning_rate": Float(low=1e-4, high=1e-1, log=True),
+    "model.fusion": Choice(options=("dsfm", "mmtm")),
+    "model.floor": Float(low=0.0, high=1.0, when={"model.fusion": ("dsfm",)}),
+}
+NUMBERS = {name: FACTORS[name] for name in ("training.learning_rate",)} | {"model.floor": Float(low=0.0, high=1.0)}
+SAMPLERS = {
+    "random": {},
+    "tpe": {},
+    "qmc": {"space": Space(NUMBERS)},
+    "gp": {"space": Space(NUMBERS), "trials": 14},
+    "cmaes": {"space": Space(NUMBERS)},
+    "nsga2": {},
+    "grid": {
+        "space": Space({"model.floor": Choice(options=(0.1, 0.5, 0.7)), "model.reduction": Choice(options=(2, 4))})
+    },
+}
+BEST = {"training.learning_rate": 3e-3, "model.floor": 0.7}
+
+
+def search(**changes: Any) -> Search:
+    """A search of these factors; ``changes`` are its other fields."""
+    base = apply(BASE, {"training.epochs": EPOCHS, "training.learning_rate": 2e-3})
+    declared: dict[str, Any] = {
+        "name": "curves",
+        "title": "Known curves",
+        "base": base,
+        "space": Space(FACTORS),
+        "trials": 60,
+        "stopping": Stopping(rule="asha", grace=1, reduction=3),
+    }
+    return Search(**(declared | changes))
+
+
+def plateau(config: RunConfig) -> float:
+    """The accuracy after endless training: 0.95 at best, 0.05 less with MMTM."""
+    rate, model = config.training.learning_rate, config.model
+    away = math.log10(rate / BEST["training.learning_rate"]) ** 2 / 4
+    loss = 0.05 if model.fusion == "mmtm" else (model.floor - BEST["model.floor"]) ** 2 / 5
+    return max(0.95 - away - loss, 0.1)
+
+
+def curve(config: RunConfig) -> Curve:
+    """Smooth and deterministic; slower for small rates."""
+    pace = 4 if config.training.learning_rate > 1e-3 else 8
+    return Curve(values=[plateau(config) * (1 - math.exp(-(epoch + 1) / pace)) for epoch in range(EPOCHS)])
+
+
+def identify(config: RunConfig, lineage: Sequence[str | int] = ()) -> str:
+    return run_id(config, "curves", (0, 0), lineage)
+
+
+def cost(config: RunConfig) -> dict[str, int]:
+    return {"parameters": 1000, "flops": 100 if config.model.fusion == "mmtm" else 200}
+
+
+def simulate(declared: Search, book: MemoryBook, lanes: int = 4, curves: Any = curve, **more: Any):
+    """The sweep and the simulation that works it off."""
+    sweep = Sweep(declared, declared.name, book, identify, cost, **more)
+    return sweep, Simulation(sweep, book, curves, METRIC, lanes)
+
+
+def said(sweep: Sweep) -> list[tuple]:
+    """Everything that two equal searches have in common."""
+    optuna_says = [
+        (trial.number, trial.state, trial.params, trial.values, trial.intermediate_values)
+        for trial in sweep.study.get_trials(deepcopy=False)
+    ]
+    return [sweep.records, optuna_says, rungs_of(sweep.study)]

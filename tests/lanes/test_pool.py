@@ -1,0 +1,144 @@
+"""When lanes are started, without Ray."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import replace
+
+import pytest
+
+from coablate_platform.lanes.cluster import Cluster, LaneSize
+from coablate_platform.lanes.pool import Keeper
+from coablate_platform.study.errors import InputError, LaneLostError
+from coablate_platform.study.study import Resources
+from coablate_platform.train.failures import MAX_LOSSES
+from coablate_search_spaces.smoke import STUDY
+
+
+class Lanes:
+    """Remembers what was started; a test puts into ``over`` what has ended."""
+
+    def __init__(self) -> None:
+        self.started: list[int] = []
+        self.over: list[tuple[int, Exception | None]] = []
+
+    def start(self, lane: int) -> None:
+        self.started.append(lane)
+
+    def ended(self) -> Iterable[tuple[int, Exception | None]]:
+        over, self.over = self.over, []
+        return over
+
+
+LOST = RuntimeError("the controller died")
+
+
+def test_as_many_lanes_as_fit_and_never_more_than_runs():
+    lanes = Lanes()
+    Keeper(lanes, lambda: 3, most=8).tend()
+    assert lanes.started == [0, 1, 2]
+    lanes = Lanes()
+    Keeper(lanes, lambda: 3, most=2).tend()
+    assert lanes.started == [0, 1]
+
+
+def test_nodes_that_join_bring_lanes_and_nodes_that_leave_take_none():
+    lanes, capacity = Lanes(), iter([1, 3, 2, 4])
+    keeper = Keeper(lanes, lambda: next(capacity), most=8, every=0)
+    for expected in ([0], [0, 1, 2], [0, 1, 2], [0, 1, 2, 3]):
+        keeper.tend()
+        assert lanes.started == expected
+        assert keeper.started == len(expected)
+
+
+def test_the_capacity_is_not_asked_for_at_every_step():
+    asked = []
+    keeper = Keeper(Lanes(), lambda: asked.append(1) or 1, most=8)
+    keeper.tend()
+    keeper.tend()
+    assert len(asked) == 1
+
+
+def test_no_lane_is_added_when_one_found_nothing_left_to_take():
+    lanes, capacity = Lanes(), iter([1, 3])
+    keeper = Keeper(lanes, lambda: next(capacity), most=8, every=0)
+    keeper.tend()
+    lanes.over = [(0, None)]
+    keeper.tend()
+    assert lanes.started == [0]
+
+
+def test_a_lost_lane_is_started_again():
+    lanes = Lanes()
+    keeper = Keeper(lanes, lambda: 2, most=8, every=0)
+    keeper.tend()
+    lanes.over = [(1, LOST)]
+    keeper.tend()
+    assert lanes.started == [0, 1, 1]
+
+
+def test_a_lane_that_is_lost_too_often_stops_the_study():
+    lanes = Lanes()
+    keeper = Keeper(lanes, lambda: 1, most=8)
+    keeper.tend()
+    for _ in range(MAX_LOSSES - 1):
+        lanes.over = [(0, LOST)]
+        keeper.tend()
+    lanes.over = [(0, LOST)]
+    with pytest.raises(
+        LaneLostError, match=f"lane 0 was lost {MAX_LOSSES} times, last with RuntimeError: the controller died"
+    ):
+        keeper.tend()
+    assert lanes.started == [0] * MAX_LOSSES
+
+
+@pytest.mark.parametrize(
+    ("nodes", "size", "lanes"),
+    [
+        ([(2, 0)], LaneSize(workers=1, cpus=1, gpus=0), 2),
+        ([(2, 0), (2, 0)], LaneSize(workers=1, cpus=4, gpus=0), 0),  # a worker stands on one node
+        ([(2, 0), (2, 0)], LaneSize(workers=4, cpus=1, gpus=0), 1),  # a lane does not
+        ([(8, 1), (4, 0)], LaneSize(workers=1, cpus=1, gpus=1), 1),
+        ([(8, 1), (4, 0)], LaneSize(workers=1, cpus=1, gpus=0), 12),
+        ([(8, 1)], LaneSize(workers=1, cpus=1, gpus=0.25), 4),
+        ([], LaneSize(workers=1, cpus=1, gpus=0), 0),
+    ],
+)
+def test_lanes_that_fit_a_cluster(nodes, size, lanes):
+    assert Cluster(nodes=tuple(nodes)).lanes(size) == lanes
+
+
+def none_asked() -> int:
+    raise AssertionError("nobody asked how many runs share a GPU")
+
+
+def test_a_lane_takes_a_gpu_where_there_is_one_and_the_study_says_nothing():
+    assert Cluster(nodes=((2, 0),)).size_of(STUDY, none_asked) == LaneSize(workers=1, cpus=1, gpus=0)
+    assert Cluster(nodes=((2, 0), (8, 2))).size_of(STUDY, none_asked) == LaneSize(workers=1, cpus=1, gpus=1)
+    with pytest.raises(InputError, match=r"1 worker\(s\) with 1 CPU and 0 GPU each; the cluster's nodes have: 0.5 CPU"):
+        Cluster(nodes=((0.5, 0),)).size_of(STUDY, none_asked)
+
+
+def test_lanes_share_a_gpu_where_the_study_asks_for_what_fits():
+    fit = replace(STUDY, resources=Resources(gpus="fit"))
+    cluster = Cluster(nodes=((16, 2),))
+    for runs in range(1, 33):
+        size = Cluster(nodes=((64, 2),)).size_of(fit, lambda runs=runs: runs)
+        assert round(size.gpus * 10_000) * runs <= 10_000  # Ray counts a GPU in so many parts
+        assert Cluster(nodes=((64, 2),)).lanes(size) == 2 * runs
+    assert Cluster(nodes=((4, 0),)).size_of(fit, none_asked).gpus == 0
+    pair = fit.override({"training.workers": 2})
+    assert cluster.size_of(pair, none_asked) == LaneSize(workers=2, cpus=1, gpus=1)  # one each: they cannot share
+    with pytest.raises(InputError, match="2 workers cannot share GPUs"):
+        cluster.size_of(replace(pair, resources=Resources(gpus=0.5)), none_asked)
+
+
+@pytest.mark.parametrize(("cpus", "gpus"), [(0, None), (1, -1), (1, 1.5), (1, math.nan), (1, math.inf)])
+def test_resources_that_nobody_can_have_are_refused(cpus, gpus):
+    with pytest.raises(InputError, match="resources: "):
+        Resources(cpus=cpus, gpus=gpus)
+
+
+def test_what_a_user_may_say_of_gpus():
+    assert (Resources.parse_gpus("fit"), Resources.parse_gpus("0.5"), Resources.parse_gpus("2")) == ("fit", 0.5, 2)
+    with pytest.raises(InputError, match="--gpus half: expected a number, or 'fit'"):
+        Resources.parse_gpus("half")

@@ -1,0 +1,311 @@
+"""Population-based training: the worst go on from better ones' weights, and the course follows from what is written."""
+
+from collections import Counter
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from clips import MemoryClips
+from curves import METRIC, NUMBERS, curve, said, search, simulate
+
+from coablate_model.hcn import LAYERS
+from coablate_model.placement import RGB_SITES, Site
+from coablate_platform.journal.trials import TrialOutcome
+from coablate_platform.planning.resolve import resolve, search_plan_of
+from coablate_platform.results.ranking import best
+from coablate_platform.search.population import Member, PerturbedTrial, Population
+from coablate_platform.search.simulator import Curve, MemoryBook
+from coablate_platform.study.domains import Choice, Float, Int, Placement
+from coablate_platform.study.errors import InputError
+from coablate_platform.study.overrides import apply
+from coablate_platform.study.search import Stopping
+from coablate_platform.study.space import Space
+from coablate_platform.train.checkpoint import Checkpoints
+from coablate_platform.train.events import EpochReport, RunState
+from coablate_platform.train.loop import Task, train
+from coablate_search_spaces.smoke import STUDY
+
+STREAMS = {"rgb": RGB_SITES, "skeleton": LAYERS}
+RULE = Stopping(rule="pbt", grace=6, reduction=4)
+
+
+def population(**changes):
+    return search(**({"trials": 8, "sampler": "random", "stopping": RULE} | changes))
+
+
+def member(number: int, value: float, born: int = 0, ended: bool = False, epoch: int = 6) -> Member:
+    return Member(number=number, born=born, values={epoch: value}, ended=ended)
+
+
+def test_the_worst_are_replaced_from_the_best():
+    turn = next(Population(population()).turns([member(n, n / 10) for n in range(8)]))
+    assert turn.epoch == 6
+    assert set(turn.replaced) == {0, 1}
+    assert len(turn.parents) == 2
+    assert set(turn.parents) <= {6, 7}
+
+
+def test_nothing_happens_before_all_have_come():
+    members = [member(n, n / 10) for n in range(8)]
+    assert not list(Population(population()).turns(members[:-1]))
+    late = replace(members[3], values={5: 0.1})
+    assert not list(Population(population()).turns([*members[:3], late, *members[4:]]))
+
+
+def test_members_that_failed_are_replaced_too_and_the_last_one_is_kept():
+    failed = [Member(number=n, born=0, values={}, ended=True) for n in range(7)]
+    turn = next(Population(population()).turns([*failed, member(7, 0.5)]))
+    assert turn.replaced == ()
+    assert turn.parents == (7,) * 7
+
+
+def test_where_all_failed_there_is_no_turn():
+    failed = [Member(number=n, born=0, values={}, ended=True) for n in range(8)]
+    assert not list(Population(population()).turns(failed))
+
+
+def test_values_move_a_little_or_are_drawn_anew():
+    known = {"rate": 0.1, "size": 10, "kind": "a"}
+    moved = Counter()
+    for seed in range(400):
+        varied = PerturbedTrial(known, np.random.default_rng(seed))
+        rate = varied.suggest_float("rate", 1e-3, 1.0, log=True)
+        moved["rate"] += bool(np.isclose(rate, 0.08) or np.isclose(rate, 0.12))
+        moved["size"] += varied.suggest_int("size", 2, 40) in (8, 12)
+        moved["kind"] += varied.suggest_categorical("kind", ("a", "b")) == "a"
+        assert 1e-3 <= rate <= 1.0
+        assert 0 <= varied.suggest_float("new", 0.0, 1.0) <= 1
+        assert varied.asked["rate"] == rate
+    assert 260 < moved["rate"] < 340  # three in four
+    assert 260 < moved["size"] < 345
+    assert moved["kind"] > 330  # half of what is drawn anew is the same
+
+
+def test_a_population_keeps_its_size_and_ends_with_it():
+    declared, book = population(), MemoryBook()
+    sweep, simulation = simulate(declared, book, lanes=3)
+    assert simulation.run()
+    outcomes = Counter(record.outcome for record in sweep.records)
+    assert outcomes == {TrialOutcome.COMPLETE: 8, TrialOutcome.PRUNED: 8}  # two at each of four turns
+    assert all(trial.state.is_finished() for trial in sweep.study.trials)
+    for record in sweep.records[8:]:
+        parent = sweep.records[record.origin["parent"]]
+        assert book.begun[record.run_id] == record.origin["epoch"]
+        assert parent.number < record.number
+        assert parent.run_id != record.run_id
+    last = {record.epoch for record in sweep.records if record.outcome is TrialOutcome.COMPLETE}
+    assert last == {declared.base.training.epochs}
+
+
+class Hand:
+    """A sweep of two members, compared after each epoch, worked off by hand."""
+
+    def __init__(self, book: MemoryBook) -> None:
+        self.initial_points = population(trials=2, stopping=Stopping(rule="pbt", grace=1, reduction=2))
+        self.book = book
+        self.sweep, _ = simulate(self.initial_points, book)
+
+    def trains(self, run_id: str, value: float) -> None:
+        """The lane writes an epoch down; nobody has heard of it yet."""
+        reports = self.book.reports.setdefault(run_id, [])
+        reports.append(EpochReport(epoch=len(reports) + 1, metrics={METRIC: value}, seconds=1.0))
+
+    def tells(self, run_id: str) -> bool:
+        said = self.book.epochs(run_id)[-1]
+        return self.sweep.report(run_id, {"state": "running", "epoch": said.epoch, METRIC: said.metrics[METRIC]})
+
+
+@pytest.mark.parametrize("values", [(0.2, 0.4), (0.4, 0.2)], ids=["the late one stays", "the late one is replaced"])
+def test_a_member_has_come_when_it_says_so_not_when_it_is_written(values):
+    hand = Hand(MemoryBook())
+    first, second = hand.sweep.next(), hand.sweep.next()
+    for draw, value in zip((first, second), values, strict=True):
+        hand.trains(draw.run_id, value)
+    assert hand.tells(first.run_id)
+    assert len(hand.sweep.records) == 2
+    assert hand.sweep.next() is None
+    assert not hand.sweep.exhausted
+    assert hand.tells(second.run_id)
+    worse = min((0, 1), key=lambda number: values[number])
+    assert hand.sweep.records[worse].outcome is TrialOutcome.PRUNED
+    assert hand.sweep.records[2].origin == {"epoch": 1, "slot": 0, "parent": 1 - worse}
+
+
+class Lagging(MemoryBook):
+    """A run was killed between its report and its checkpoint."""
+
+    lags: str = ""
+
+    def reached(self, run_id: str) -> int:
+        return super().reached(run_id) - (run_id == self.lags)
+
+
+def test_a_member_whose_checkpoint_lags_behind_its_report_trains_that_epoch_again_first():
+    book = Lagging()
+    hand = Hand(book)
+    first, second = hand.sweep.next(), hand.sweep.next()
+    hand.trains(first.run_id, 0.2)
+    assert hand.tells(first.run_id)
+    hand.trains(second.run_id, 0.4)
+    book.lags = second.run_id
+    again = Hand(book)  # after a kill
+    assert len(again.sweep.records) == 2
+    assert again.sweep.next().run_id == second.run_id
+    assert again.sweep.next() is None
+    book.lags = ""
+    assert again.tells(second.run_id)  # the same epoch, the same value
+    assert again.sweep.records[0].outcome is TrialOutcome.PRUNED
+    assert {again.sweep.next().number for _ in range(2)} == {1, 2}
+
+
+def test_a_lost_member_is_missed():
+    book = MemoryBook()
+    simulate(population(), book)[1].run()
+    del book.records[3]
+    with pytest.raises(InputError, match="trial 3 of the population is gone"):
+        simulate(population(), book)
+
+
+def test_of_equal_configurations_one_is_among_the_best():
+    declared = population(space=Space({"model.fusion": Choice(options=("dsfm", "mmtm"))}))
+    sweep, simulation = simulate(declared, MemoryBook())
+    simulation.run()
+    chosen = best(SimpleNamespace(search=None), sweep.records, 5)
+    assert len(chosen) == len({str(trial.config) for trial in chosen}) <= 2
+    found = {str(trial.number): sweep.config(trial) for trial in chosen}
+    declared.confirmation({name: config for name, config in found.items() if config != declared.base})
+
+
+@pytest.mark.parametrize("sampler", ["random", "qmc"])
+def test_neither_lanes_nor_being_cut_off_change_its_course(sampler):
+    declared = population(sampler=sampler, **({"space": Space(NUMBERS)} if sampler == "qmc" else {}))
+    whole, simulation = simulate(declared, MemoryBook(), lanes=8)
+    simulation.run()
+    for lanes in (1, 3):
+        book = MemoryBook()
+        for events in (1, 7, 46, 2, 60, 11, 3, None):
+            sweep, simulation = simulate(declared, book, lanes=lanes)
+            simulation.run(events)
+        assert [(r.params, r.origin, r.outcome, r.values) for r in sweep.records] == [
+            (r.params, r.origin, r.outcome, r.values) for r in whole.records
+        ]
+        rebuilt, _ = simulate(declared, book, lanes=lanes)
+        assert said(rebuilt) == said(sweep)
+
+
+def test_diverged_members_make_room():
+    seen = Counter()
+
+    def sometimes(config):
+        values = list(curve(config).values)
+        seen["runs"] += 1
+        if config.training.learning_rate > 2e-2:
+            values[3] = float("nan")
+        return Curve(values=values)
+
+    sweep, simulation = simulate(population(trials=12), MemoryBook(), lanes=4, curves=sometimes)
+    assert simulation.run()
+    outcomes = Counter(record.outcome for record in sweep.records)
+    assert outcomes[TrialOutcome.FAILED] > 0
+    assert outcomes[TrialOutcome.COMPLETE] == 12
+
+
+def test_where_every_member_fails_the_search_ends():
+    sweep, simulation = simulate(
+        population(), MemoryBook(), curves=lambda config: Curve(values=[float("nan")] * 27), lanes=2
+    )
+    assert simulation.run()
+    assert {record.outcome for record in sweep.records} == {TrialOutcome.FAILED}
+    assert len(sweep.records) == 8
+
+
+def test_its_runs_are_nobody_else_s():
+    book = MemoryBook()
+    plain, simulation = simulate(search(trials=4, sampler="random", stopping=Stopping(rule="none")), book)
+    simulation.run()
+    renewed, simulation = simulate(population(trials=4), MemoryBook())
+    simulation.run(1)
+    assert {r.config["training"]["learning_rate"] for r in renewed.records} & {
+        r.config["training"]["learning_rate"] for r in plain.records
+    }
+    assert not {r.run_id for r in renewed.records} & {r.run_id for r in plain.records}
+    assert all(book.state(r.run_id) is RunState.COMPLETED for r in plain.records)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"trials": 1}, "has nobody to replace"),
+        ({"stopping": replace(RULE, grace=27)}, "it would never be"),
+        ({"costs": ("flops",)}, "no one best"),
+        ({"space": Space({"training.optimiser": Choice(options=("adamw", "sgd"))})}, "training.optimiser cannot vary"),
+        ({"base": apply(search().base, {"training.selection": 20})}, "training.selection must be 'last'"),
+        ({"sampler": "grid", "space": Space({"model.reduction": Choice(options=(2, 4))})}, "a grid cannot"),
+    ],
+)
+def test_populations_that_make_no_sense_are_refused(changes, message):
+    with pytest.raises(InputError, match=message):
+        population(**changes)
+
+
+@pytest.mark.parametrize(
+    ("factor", "domain", "fits"),
+    [
+        ("training.learning_rate", Float(low=1e-4, high=1e-2), True),
+        ("model.floor", Float(low=0.0, high=1.0), True),
+        ("model.width", Choice(options=(0.125, 0.5)), False),
+        ("model.fusion", Choice(options=("dsfm", "mmtm")), False),
+        (
+            "model.placement",
+            Placement(site=Site, streams=STREAMS, most=1, fields={"channels": Int(low=16, high=64)}),
+            False,
+        ),
+    ],
+    ids=str,
+)
+def test_what_changes_the_weights_cannot_vary(store, factor, domain, fits):
+    sites = {"model.placement": ()} if factor == "model.placement" else {}
+    base = apply(STUDY.base, {"training.epochs": 27, **sites})
+    declared = resolve(population(base=base, space=Space({factor: domain})), store)
+    if fits:
+        first, second = (search_plan_of(replace(declared, trials=trials), store, {}) for trials in (8, 9))
+        assert first.key != second.key  # another population
+        return
+    with pytest.raises(InputError, match=f"factor {factor} changes the network's"):
+        search_plan_of(declared, store, {})
+
+
+def trained(checkpoints: Checkpoints, epochs: int, **changes) -> list:
+    small = {"model.streams": ("skeleton",), "model.tiam": "none", "data.validation": "none"}
+    config = apply(STUDY.base, {"training.epochs": epochs, "training.batch_size": 4, **small, **changes})
+    task = Task(run_id="x", config=config, seed=(0, 0))
+    events = train(task, MemoryClips(validation=0), checkpoints, lambda report: None, torch.device("cpu"))
+    found = [next(events) for _ in range(epochs - (checkpoints.load() or {"epoch": 0})["epoch"])]
+    events.close()
+    return found
+
+
+def test_a_run_goes_on_from_another_s_weights_with_rates_of_its_own(tmp_path):
+    parent, child = Checkpoints(str(tmp_path / "parent")), Checkpoints(str(tmp_path / "child"))
+    trained(parent, 2)
+    child.copy(parent)
+    before = child.load()["model"]
+    still = {"training.learning_rate": 1e-12, "training.weight_decay": 0.5, "training.schedule": "constant"}
+    reports = trained(child, 3, **still)
+    assert [report.epoch for report in reports] == [3]
+    after = child.load()
+    moved = [
+        name
+        for name, tensor in after["model"].items()
+        if tensor.is_floating_point() and "running" not in name and not torch.allclose(tensor, before[name], atol=1e-6)
+    ]
+    assert not moved
+    assert {group["weight_decay"] for group in after["optimiser"]["param_groups"]} == {0.5}
+    assert parent.load()["epoch"] == 2
+
+
+def test_nobody_goes_on_from_what_is_not_there(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no checkpoint to go on from"):
+        Checkpoints(str(tmp_path / "child")).copy(Checkpoints(str(tmp_path / "nobody")))

@@ -1,0 +1,116 @@
+"""A checkpoint is whole or the one before it counts; nothing that fails takes away what was there."""
+
+import errno
+import logging
+import os
+import pickle
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from coablate_platform.train.checkpoint import Checkpoints
+
+
+@pytest.fixture
+def kept(tmp_path):
+    """Two checkpoints, of epochs 1 and 2."""
+    checkpoints = Checkpoints(str(tmp_path / "run"))
+    for epoch in (1, 2):
+        checkpoints.save({"epoch": epoch, "model": {"weight": torch.full((3,), float(epoch))}})
+    return checkpoints
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "run"
+
+
+def test_there_is_none_at_first(tmp_path):
+    checkpoints = Checkpoints(str(tmp_path / "new"))
+    assert checkpoints.load() is None
+    assert checkpoints.load_selected() is None
+
+
+def test_the_newest_is_loaded_and_the_one_before_kept(kept, folder):
+    state = kept.load()
+    assert state["epoch"] == 2
+    assert torch.equal(state["model"]["weight"], torch.full((3,), 2.0))
+    assert sorted(path.name for path in folder.iterdir()) == ["last.pt", "previous.pt"]
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped bit", "empty", "gone"])
+def test_a_damaged_one_gives_way_to_the_one_before(kept, folder, caplog, damage):
+    file = folder / "last.pt"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    if damage == "gone":  # killed between the two renames
+        file.unlink()
+    else:
+        file.write_bytes({"cut": content[:200], "flipped bit": content, "empty": b""}[damage])
+    with caplog.at_level(logging.WARNING):
+        assert kept.load()["epoch"] == 1
+    assert ("last.pt is damaged" in caplog.text) == (damage != "gone")
+
+
+def test_after_a_damaged_one_saving_goes_on(kept, folder):
+    (folder / "last.pt").write_bytes(b"damaged")
+    kept.save({"epoch": 2})
+    assert kept.load()["epoch"] == 2
+
+
+def test_where_both_are_damaged_the_run_starts_anew(kept, folder):
+    for name in ("last.pt", "previous.pt"):
+        (folder / name).write_bytes(b"damaged")
+    assert kept.load() is None
+
+
+def test_a_torn_write_leaves_the_old_one(kept, folder):
+    (folder / "last.pt.writing").write_bytes((folder / "last.pt").read_bytes()[:100])  # killed while writing
+    assert kept.load()["epoch"] == 2
+    kept.save({"epoch": 3})
+    assert kept.load()["epoch"] == 3
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full on this system")  # noqa: PTH110
+@pytest.mark.parametrize("name", ["last", "selected"])
+def test_a_full_disk_is_an_error_and_loses_nothing(kept, folder, name):
+    kept.save_selected({"weight": torch.ones(2)})
+    (folder / f"{name}.pt.writing").symlink_to("/dev/full")  # opens, and refuses every byte
+    with pytest.raises(OSError, match="No space left on device") as error:
+        kept.save({"epoch": 3}) if name == "last" else kept.save_selected({"weight": torch.zeros(2)})
+    assert error.value.errno == errno.ENOSPC
+    assert kept.load()["epoch"] == 2
+    assert torch.equal(kept.load_selected()["weight"], torch.ones(2))
+
+
+def test_a_conclusion_leaves_weights_that_anybody_can_read(kept, folder):
+    weights = {"weight": torch.arange(6.0).reshape(2, 3).T}
+    kept.save_weights(weights)
+    kept.clear()
+    assert [path.name for path in folder.iterdir()] == ["weights.safetensors"]
+    assert torch.equal(load_file(folder / "weights.safetensors")["weight"], weights["weight"])
+    kept.save_weights(weights)  # a resumed run may conclude once more
+    kept.clear()
+    assert kept.load() is None
+
+
+class Evil:
+    """Would make a file when it is unpickled."""
+
+    def __init__(self, target):
+        self.target = target
+
+    def __reduce__(self):
+        return (open, (str(self.target), "w"))
+
+
+def test_nothing_but_plain_values_is_unpickled(kept, tmp_path):
+    kept.save({"epoch": 3, "model": Evil(tmp_path / "made")})
+    with pytest.raises(pickle.UnpicklingError):
+        kept.load()
+    assert not (tmp_path / "made").exists()
+
+
+def test_a_uri_names_the_same_folder(kept, folder):
+    assert Checkpoints(folder.as_uri()).load()["epoch"] == 2

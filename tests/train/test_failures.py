@@ -1,0 +1,70 @@
+"""What a failure is, and what follows from it."""
+
+import pytest
+import torch
+
+from coablate_platform.train.events import RunState
+from coablate_platform.train.failures import DivergedError, failure_of, must_restart_lane, to_run
+
+
+def raised(error: Exception) -> Exception:
+    """The error with a traceback."""
+    try:
+        raise error
+    except Exception as caught:
+        return caught
+
+
+@pytest.mark.parametrize(
+    ("error", "state", "reason"),
+    [
+        (DivergedError("the loss became nan"), RunState.DIVERGED, "the loss became nan"),
+        (torch.OutOfMemoryError("CUDA out of memory"), RunState.OUT_OF_MEMORY, "CUDA out of memory"),
+        (MemoryError("no room"), RunState.OUT_OF_MEMORY, "no room"),
+        (
+            RuntimeError("DefaultCPUAllocator: not enough memory: you tried"),
+            RunState.OUT_OF_MEMORY,
+            "not enough memory",
+        ),
+        (RuntimeError("shapes differ"), RunState.CRASHED, "RuntimeError: shapes differ"),
+        (KeyError("video"), RunState.CRASHED, "KeyError: 'video'"),
+        (OSError(28, "No space left on device"), RunState.CRASHED, "No space left on device"),
+    ],
+)
+def test_failures_are_told_apart(error, state, reason):
+    failure = failure_of(raised(error))
+    assert failure.state is state
+    assert reason in failure.reason
+    assert ("in raised" in failure.traceback) == (state is not RunState.DIVERGED)
+
+
+@pytest.mark.parametrize(
+    ("error", "workers", "restart"),
+    [
+        (RuntimeError("a bug"), 1, False),
+        (DivergedError("nan"), 1, False),
+        (torch.OutOfMemoryError("full"), 1, False),
+        (torch.AcceleratorError("device-side assert"), 1, True),
+        (RuntimeError("a bug"), 2, True),  # the others wait for this one in a collective
+        (DivergedError("nan"), 2, True),
+    ],
+)
+def test_a_lane_goes_on_where_it_can(error, workers, restart):
+    assert must_restart_lane(error, workers) is restart
+
+
+@pytest.mark.parametrize(
+    ("state", "again"),
+    [
+        (RunState.WAITING, True),
+        (RunState.RUNNING, True),  # its process died without a word
+        (RunState.CRASHED, True),
+        (RunState.LOST, True),
+        (RunState.OUT_OF_MEMORY, True),
+        (RunState.STOPPED, True),  # whoever needs it whole goes on
+        (RunState.COMPLETED, False),
+        (RunState.DIVERGED, False),  # it would again
+    ],
+)
+def test_what_a_restarted_study_runs(state, again):
+    assert to_run(state) is again

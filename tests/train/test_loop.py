@@ -1,0 +1,209 @@
+"""The training loop: it learns, selects as declared, resumes bit for bit, and shares what arms have in common."""
+
+import dataclasses
+import multiprocessing as mp
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+import torch.distributed as dist
+from clips import SHAPE, MemoryClips
+
+from coablate_model.cc_dfarm import CCDFARM
+from coablate_platform.study.config import DataConfig, RunConfig, TrainingConfig
+from coablate_platform.train.checkpoint import Checkpoints
+from coablate_platform.train.events import Conclusion
+from coablate_platform.train.failures import DivergedError
+from coablate_platform.train.loop import Task, train
+from coablate_platform.train.seeding import initialise
+
+CPU = torch.device("cpu")
+SMALL = CCDFARM(width=0.125, hcn_features=8, mffm_channels=16)
+SKELETON = dataclasses.replace(SMALL, streams=("skeleton",), tiam="none")
+
+
+def task_of(model=SKELETON, **training) -> Task:
+    settings = {"epochs": 4, "batch_size": 6, "schedule": "constant", "learning_rate": 1e-3}
+    config = RunConfig(model=model, data=DataConfig(), training=TrainingConfig(**(settings | training)))
+    return Task(run_id="r" * 64, config=config, seed=(0, 1))
+
+
+def run(task: Task, folder, clips=None, stop_after: int | None = None, record=None) -> list:
+    """Drive a run as a lane does: stop after so many events and let it go."""
+    events = []
+    recorded = record if record is not None else []
+    source = train(task, clips or MemoryClips(), Checkpoints(str(folder)), recorded.append, CPU)
+    for event in source:
+        events.append(event)
+        if len(events) == stop_after:
+            source.close()
+    return events
+
+
+def numbers(events: list) -> list:
+    return [(e.epoch, e.metrics) for e in events]
+
+
+def test_it_learns_what_can_be_learned(tmp_path):
+    events = run(task_of(epochs=12, schedule="one_cycle", learning_rate=3e-3), tmp_path)
+    assert isinstance(events[-1], Conclusion)
+    assert events[-1].metrics["accuracy"] == 1.0
+    assert events[-2].metrics["train/loss"] < events[0].metrics["train/loss"]
+
+
+@pytest.mark.parametrize("model", [SKELETON, SMALL], ids=["skeleton", "fused"])
+def test_interrupted_equals_uninterrupted_bit_for_bit(tmp_path, model):
+    task = task_of(model, epochs=3)
+    whole = run(task, tmp_path / "whole")
+    parts = [run(task, tmp_path / "parts", stop_after=1) for _ in range(4)]
+    assert numbers(whole) == numbers([event for part in parts for event in part])
+    assert (whole[-1].predictions.scores == parts[-1][-1].predictions.scores).all()
+
+
+def test_a_run_does_not_feel_what_ran_before_it(tmp_path):
+    alone = run(task_of(), tmp_path / "a")
+    torch.manual_seed(123)
+    torch.rand(7)
+    run(task_of(SMALL, epochs=1), tmp_path / "b")
+    torch.backends.cudnn.benchmark = True
+    after = run(task_of(), tmp_path / "c")
+    assert numbers(alone) == numbers(after)
+    assert (alone[-1].predictions.scores == after[-1].predictions.scores).all()
+
+
+def test_an_epoch_is_recorded_before_its_checkpoint_is_made(tmp_path):
+    recorded = []
+    run(task_of(), tmp_path, stop_after=1, record=recorded)
+    assert [report.epoch for report in recorded] == [1]
+    saved = Checkpoints(str(tmp_path)).load()
+    assert saved is not None
+    assert saved["epoch"] == 1
+
+
+def test_a_concluded_run_leaves_only_its_tested_weights(tmp_path):
+    run(task_of(), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["weights.safetensors"]
+
+
+def test_a_run_that_is_killed_as_it_concludes_leaves_its_tested_weights_too(tmp_path):
+    events = run(task_of(), tmp_path, stop_after=5)
+    assert isinstance(events[-1], Conclusion)
+    assert {"weights.safetensors", "last.pt"} <= {path.name for path in tmp_path.iterdir()}
+
+
+@pytest.mark.parametrize("selection", ["last", "best", 2])
+def test_the_declared_epoch_is_tested(tmp_path, selection):
+    events = run(task_of(selection=selection, epochs=4), tmp_path)
+    by_validation = [event.metrics["validation/accuracy"] for event in events[:-1]]
+    best = by_validation.index(max(by_validation)) + 1
+    assert events[-1].epoch == {"last": 4, "best": best, 2: 2}[selection]
+
+
+def test_selected_weights_survive_an_interruption(tmp_path):
+    task = task_of(selection=1, epochs=3)
+    whole = run(task, tmp_path / "a")
+    parts = [run(task, tmp_path / "b", stop_after=2), run(task, tmp_path / "b")]
+    assert (whole[-1].predictions.scores == parts[-1][-1].predictions.scores).all()
+
+
+def test_divergence_is_an_error_of_its_own(tmp_path):
+    clips = MemoryClips(poison=1)
+    with pytest.raises(DivergedError, match="loss became nan in epoch 2"):
+        run(task_of(), tmp_path, clips=clips)
+
+
+@pytest.mark.parametrize("model", [SKELETON, dataclasses.replace(SKELETON, hcn_dropout=0.0)], ids=["dropout", "none"])
+def test_accumulated_parts_make_one_step(tmp_path, model):
+    """Without dropout (each part draws its own) and batch statistics, parts give the batch's gradient."""
+    whole = run(task_of(model, epochs=1), tmp_path / "a")[0].metrics["train/loss"]
+    parts = run(task_of(model, epochs=1, accumulate=3), tmp_path / "b")[0].metrics["train/loss"]
+    if model.hcn_dropout:
+        assert whole != parts
+    else:
+        assert parts == pytest.approx(whole, rel=1e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_every_precision_trains_on_a_gpu(tmp_path, precision):
+    source = train(
+        task_of(SMALL, precision=precision), MemoryClips(), Checkpoints(str(tmp_path)), [].append, torch.device("cuda")
+    )
+    assert all(torch.isfinite(torch.tensor(list(event.metrics.values()))).all() for event in source)
+
+
+def test_clipping_bounds_the_step(tmp_path):
+    free = run(task_of(optimiser="sgd", learning_rate=1.0, epochs=1), tmp_path / "a")
+    held = run(task_of(optimiser="sgd", learning_rate=1.0, epochs=1, clip_norm=1e-6), tmp_path / "b")
+    assert free[-1].predictions.scores.tolist() != held[-1].predictions.scores.tolist()
+
+
+@pytest.mark.parametrize("other", [{"tiam": "none"}, {"mffm": False}, {"fusion": "mmtm"}, {"placement": ()}])
+def test_arms_share_the_initial_values_they_have_in_common(other):
+    def drawn(config):
+        model = config.build(SHAPE)
+        initialise(model, (0, 1))
+        return dict(model.named_parameters())
+
+    one, two = drawn(SMALL), drawn(dataclasses.replace(SMALL, **other))
+    common = [name for name in one if name in two and one[name].shape == two[name].shape]
+    assert len(common) > 50
+    assert all(torch.equal(one[name], two[name]) for name in common)
+    assert not torch.equal(one["i3d.Conv3d_1a_7x7.conv3d.weight"], drawn_with(SMALL, (0, 2)))
+
+
+def drawn_with(config, seed):
+    model = config.build(SHAPE)
+    initialise(model, seed)
+    return dict(model.named_parameters())["i3d.Conv3d_1a_7x7.conv3d.weight"]
+
+
+def test_a_module_that_cannot_draw_its_parameters_is_named():
+    class Bare(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros(2))
+
+    with pytest.raises(ValueError, match="Bare '0' owns parameters"):
+        initialise(torch.nn.Sequential(Bare()), (0, 0))
+
+
+def _worker(rank: int, world: int, port: int, folder: str, queue) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world)
+    events = run(task_of(dataclasses.replace(SKELETON, hcn_dropout=0.0), epochs=2, workers=world), folder)
+    if rank == 0:
+        queue.put((numbers(events), events[-1].predictions.scores))
+    dist.barrier()
+    dist.destroy_process_group()
+    queue.close()
+    queue.join_thread()
+    os._exit(0)  # gloo's threads now and then abort an interpreter that is shutting down
+
+
+@pytest.mark.timeout(120)
+def test_two_workers_train_like_one_on_the_joined_batch(tmp_path, free_port):
+    """DDP over gloo: the mean of equal shares' gradients is the batch's (HCN has no batch statistics)."""
+    alone = run(task_of(dataclasses.replace(SKELETON, hcn_dropout=0.0), epochs=2), tmp_path / "alone")
+    context = mp.get_context("spawn")
+    queue = context.Queue()
+    workers = [
+        context.Process(target=_worker, args=(rank, 2, free_port, str(tmp_path / "pair"), queue)) for rank in (0, 1)
+    ]
+    for worker in workers:
+        worker.start()
+    pair, scores = queue.get(timeout=90)
+    for worker in workers:
+        worker.join(30)
+        assert worker.exitcode == 0
+    for (_, one), (_, two) in zip(numbers(alone), pair, strict=True):
+        assert two == pytest.approx(one, rel=1e-4)
+    assert scores == pytest.approx(alone[-1].predictions.scores, rel=1e-3, abs=1e-4)
+
+
+def test_the_loop_imports_no_ray():
+    code = "import sys, coablate_platform.train.loop; sys.exit('ray' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
