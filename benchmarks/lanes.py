@@ -5,7 +5,6 @@ run, with the start of Ray and of the lane left out; less what its training take
 are measured before and after the stock way, since that takes minutes.
 """
 
-import argparse
 import itertools
 import statistics
 import tempfile
@@ -111,7 +110,6 @@ def gaps(ends: list[float], runs: int) -> list[float]:
 
 
 def main() -> None:
-    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder, joined(None, []):
         store = make_store(Path(folder) / "store", clips=40, has_video=False)

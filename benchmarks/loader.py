@@ -4,14 +4,15 @@ The plain reader decodes every frame of a clip on one thread, picks the ones it 
 way public pipelines do. Run ``python benchmarks/loader.py [STORE]``; without a store one like UTD-MHAD is made up.
 """
 
-import argparse
 import itertools
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
+import typer
 from made_up import make_store
 from measure import in_turns, row
 
@@ -55,23 +56,21 @@ def readers(store: Store, protocol: Protocol, modalities: tuple[str, ...]) -> di
     return {"plain": lambda: plain_clips(store, rows, modalities)} | ours
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("store", nargs="?", help="a prepared store; made up where none is named")
-    parser.add_argument("--rounds", type=int, default=5)
-    options = parser.parse_args()
+def main(
+    store_uri: Annotated[str | None, typer.Argument(help="A prepared store; made up where none is named.")] = None,
+    rounds: Annotated[int, typer.Option(help="Turns that each way of loading gets.")] = 5,
+) -> None:
+    """Measure loading, and print a row a way of loading."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         store = (
-            Store.open(options.store)
-            if options.store
-            else make_store(Path(folder) / "store", clips=2 * CLIPS, has_video=True)
+            Store.open(store_uri) if store_uri else make_store(Path(folder) / "store", clips=2 * CLIPS, has_video=True)
         )
         protocol = get_protocol(store.default_protocol)
         for modalities in [("skeleton",)] + [("video", "skeleton")] * store.has_video:
             found = readers(store, protocol, modalities)
             counts = [read() for read in found.values()]
-            seconds = in_turns(list(found.values()), options.rounds)
+            seconds = in_turns(list(found.values()), rounds)
             plain, *ours = (count / spent for count, spent in zip(counts, seconds, strict=True))
             for name, rate in zip(list(found)[1:], ours, strict=True):
                 label = f"load {' + '.join(modalities)}, {name}"
@@ -79,4 +78,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -3,10 +3,11 @@
 ``python benchmarks/parse.py`` makes its own input. Both use one thread, so seconds are those of the processor.
 """
 
-import argparse
 import time
+from typing import Annotated
 
 import numpy as np
+import typer
 from measure import in_turns, row
 
 from coablate_platform.data.formats.skeleton_text import parse_skeleton
@@ -38,12 +39,12 @@ def parse_lines(text: bytes) -> dict[int, np.ndarray]:
     return {body: np.array(joints, dtype=np.float32) for body, joints in found.items()}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--frames", type=int, default=100, help="frames a file")
-    parser.add_argument("--rounds", type=int, default=30)
-    options = parser.parse_args()
-    texts = [make_text(options.frames, bodies, seed) for seed, bodies in enumerate((1, 1, 1, 2))]
+def main(
+    frames: Annotated[int, typer.Option(help="Frames a file.")] = 100,
+    rounds: Annotated[int, typer.Option(help="Turns that each parser gets.")] = 30,
+) -> None:
+    """Measure both parsers, and print a row."""
+    texts = [make_text(frames, bodies, seed) for seed, bodies in enumerate((1, 1, 1, 2))]
     for text in texts:
         fast, slow = parse_skeleton(text, "generated"), parse_lines(text)
         for body, joints in slow.items():
@@ -53,9 +54,9 @@ def main() -> None:
         lambda: [parse_lines(text) for text in texts],
     ]
     megabytes = sum(map(len, texts)) / 1e6
-    fast_rate, slow_rate = (megabytes / spent for spent in in_turns(works, options.rounds, time.process_time))
+    fast_rate, slow_rate = (megabytes / spent for spent in in_turns(works, rounds, time.process_time))
     row("parse skeleton text", f"{fast_rate:.0f} MB/s", f"{slow_rate:.0f} MB/s", fast_rate / slow_rate)
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -4,8 +4,8 @@
 be measured again alone. Exit codes: 0 all tables are written, 1 a benchmark failed and its table stays.
 """
 
-import argparse
 import datetime
+import enum
 import os
 import platform
 import re
@@ -13,8 +13,10 @@ import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
+from typing import Annotated
 
 import torch
+import typer
 
 FOLDER = Path(__file__).parent
 PAGE = FOLDER.parent / "docs" / "performance.md"
@@ -64,12 +66,22 @@ def with_table(page: str, name: str, rows: str, when: str) -> str:
     return found.sub(lambda match: match[1] + HEADER + rows + source + match[2], page)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", action="append", choices=TIMEOUT_S, help="this benchmark; repeatable")
-    options = parser.parse_args()
+class Benchmark(enum.StrEnum):
+    """What can be measured alone."""
+
+    PARSE = "parse"
+    LOADER = "loader"
+    STEP = "step"
+    LANES = "lanes"
+    SEARCH = "search"
+
+
+def main(
+    only: Annotated[list[Benchmark] | None, typer.Option(help="Measure this one alone; repeatable.")] = None,
+) -> None:
+    """Run the benchmarks and rewrite their tables in docs/performance.md."""
     failed = False
-    for name in options.only or TIMEOUT_S:
+    for name in only or TIMEOUT_S:
         print(f"{name} …", flush=True)
         try:
             when = circumstances()
@@ -80,8 +92,8 @@ def main() -> int:
             failed = True
         else:
             print(rows, end="", flush=True)
-    return int(failed)
+    raise typer.Exit(int(failed))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    typer.run(main)

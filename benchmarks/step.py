@@ -6,12 +6,13 @@ loss, backward, optimiser; the plain network in fp32, the platform's in fp32 and
 One thread is measured by the processor's time, two by wall time.
 """
 
-import argparse
 import contextlib
 import time
 from collections.abc import Callable
+from typing import Annotated
 
 import torch
+import typer
 from measure import in_turns, row
 from torch import nn
 
@@ -73,10 +74,8 @@ def precisions() -> dict[str, TrainingConfig]:
     return found
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=7)
-    options = parser.parse_args()
+def main(rounds: Annotated[int, typer.Option(help="Turns that each kind of step gets.")] = 7) -> None:
+    """Measure training steps, and print a row a case."""
     for name, (config, shape, clips) in CASES.items():
         batch = random_batch(shape, clips)
         able = precisions()
@@ -85,11 +84,11 @@ def main() -> None:
         for threads in (1, 2):
             torch.set_num_threads(threads)
             clock = time.process_time if threads == 1 else time.perf_counter
-            plain, *ours = in_turns(steps, options.rounds, clock)
+            plain, *ours = in_turns(steps, rounds, clock)
             for how, seconds in zip(able, ours, strict=True):
                 label = f"{name}{how}, {threads} thread{'s' * (threads > 1)}"
                 row(label, f"{seconds:.2f} s/step", f"{plain:.2f} s/step", plain / seconds)
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

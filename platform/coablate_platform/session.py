@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
 from rich.console import Console
 
+from coablate_platform.files import locked
 from coablate_platform.journal.journal import Journal
 from coablate_platform.study.errors import InputError, LaneLostError
 from coablate_platform.study.plan import StudyPlan
@@ -100,17 +100,12 @@ class Session:
 @contextlib.contextmanager
 def _only_one(out: Path) -> Iterator[None]:
     """Hold the folder's lock, so that two processes never write the same runs: studies share them."""
-    lock = FileLock(out / ".lock", timeout=0)
+    taken = f"results folder {out}: another process is at work in it; wait for it, or use another"
+    lock = contextlib.ExitStack()
     try:
         out.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except Timeout:
-        raise InputError(
-            f"results folder {out}: another process is at work in it; wait for it, or use another"
-        ) from None
+        lock.enter_context(locked(out / ".lock", wait=False, taken=taken))
     except OSError as error:
         raise InputError(f"results folder {out}: cannot be written ({error.strerror})") from None
-    try:
+    with lock:
         yield
-    finally:
-        lock.release()

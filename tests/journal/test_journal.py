@@ -156,7 +156,7 @@ def test_predictions_without_a_conclusion_are_not_an_end(uri: str) -> None:
 def test_torn_leftovers_of_a_crash_are_not_seen(uri: str) -> None:
     journal = Journal(uri)
     journal.begin(RUN, 0, CONTEXT)
-    journal.folder.write(f"journal/{RUN}/000/.conclusion.arrow.0123.part", b"half an Arrow fi")
+    journal.folder.write(f"journal/{RUN}/000/.conclusion.arrow.0123.tmp", b"half an Arrow fi")
     assert journal.state(RUN) is RunState.RUNNING
     journal.conclude(RUN, 0, conclusion())
     assert journal.state(RUN) is RunState.COMPLETED
@@ -195,7 +195,7 @@ except OSError:
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[1]"
-    assert not list(tmp_path.rglob("*.part"))
+    assert not list(tmp_path.rglob("*.tmp"))
 
 
 def test_readers_beside_a_writer_never_see_a_torn_file(tmp_path: Path) -> None:
@@ -273,5 +273,5 @@ def test_studies_are_found_by_name_or_key(uri: str) -> None:
 
 
 def test_an_unknown_scheme_is_a_clear_error() -> None:
-    with pytest.raises(InputError, match="storage 'nowhere://x' cannot be opened"):
+    with pytest.raises(InputError, match="nowhere://x: not a place that can be read"):
         Journal("nowhere://x").plans()

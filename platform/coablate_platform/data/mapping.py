@@ -1,11 +1,9 @@
 """Unpacks a store's shards into memory-mapped Arrow files, once a node: every process there reads the same pages."""
 
-import fcntl
 import json
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,6 +11,7 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from coablate_platform.data.schema import FORMAT, INDEX, SCHEMA, SHARDS, fingerprint
+from coablate_platform.files import locked, replacing, write_atomically
 from coablate_platform.study.errors import InputError
 
 MAPPED = ".mapped"
@@ -35,7 +34,7 @@ def map_shards(files: fs.FileSystem, root: str, uri: str, expected: str) -> list
     folder = _cache(files, root) / expected
     _make(folder)
     if not (folder / _DONE).exists():
-        with _locked(folder / "lock"):
+        with locked(folder / "lock", wait=True):
             if not (folder / _DONE).exists():
                 _unpack(files, root, uri, expected, folder)
     names = json.loads((folder / _DONE).read_text())
@@ -57,13 +56,13 @@ def _unpack(files: fs.FileSystem, root: str, uri: str, expected: str, folder: Pa
             f"{uri}: the {len(names)} clips in {SHARDS}/ are not those that the store was finished with; "
             "run `coablate data prepare` again"
         )
-    write_whole(folder / _DONE, json.dumps(mapped).encode())
+    write_atomically(fs.LocalFileSystem(), str(folder / _DONE), json.dumps(mapped).encode())
 
 
 def _unpack_shard(files: fs.FileSystem, path: str, target: Path) -> None:
-    partial = target.with_suffix(f".{os.getpid()}.tmp")
     try:
         with (
+            replacing(target, durable=False) as partial,
             files.open_input_file(path) as file,
             pq.ParquetFile(file, page_checksum_verification=True) as shard,
             pa.OSFile(str(partial), "wb") as sink,
@@ -71,14 +70,11 @@ def _unpack_shard(files: fs.FileSystem, path: str, target: Path) -> None:
         ):
             for batch in shard.iter_batches(batch_size=_ROWS, columns=SCHEMA.names):
                 writer.write_batch(batch.cast(SCHEMA))
-        partial.replace(target)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise InputError(
             f"{path}: the shard cannot be unpacked to {target.parent} ({str(error).splitlines()[0]}); if it is "
             "damaged, delete it and run `coablate data prepare` again"
         ) from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _mapped(path: Path) -> Iterator[pa.RecordBatch]:
@@ -116,18 +112,3 @@ def _make(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         raise InputError(f"{folder}: no place to unpack the store ({error.strerror})") from error
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Let one process of the node unpack while the others wait for it; the lock ends with its holder."""
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a small file so that a reader sees all of it or none."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    partial.write_bytes(content)
-    partial.replace(path)

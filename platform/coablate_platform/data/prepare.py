@@ -4,7 +4,6 @@ What has been done is read from the shards themselves, so a killed preparation n
 absent, clips that are in none are still to be done.
 """
 
-import fcntl
 import importlib.metadata
 import json
 import logging
@@ -12,7 +11,7 @@ import os
 import pickle
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,11 +21,12 @@ from pyarrow import fs
 
 from coablate_platform.data.formats import READERS
 from coablate_platform.data.formats.clip import ClipRef, Reader
-from coablate_platform.data.mapping import MAPPED, list_shards, write_whole
+from coablate_platform.data.mapping import MAPPED, list_shards
 from coablate_platform.data.progress import Tell
 from coablate_platform.data.schema import METADATA, SHARDS, StoreMetadata, fingerprint
 from coablate_platform.data.shard import LeftOut, PrepareOptions, Shard, change, read_shard, stamp, write_shard
 from coablate_platform.data.store import read_metadata
+from coablate_platform.files import locked, write_atomically
 from coablate_platform.study.errors import InputError, did_you_mean
 
 REPORT = "report.json"
@@ -135,18 +135,14 @@ def _without_gone(shards: list[Shard], refs: list[ClipRef], input: Path) -> list
 @contextmanager
 def _owned(store: Path) -> Iterator[None]:
     """Make the store's folder and keep other preparations out of it."""
+    taken = f"{store}: another `coablate data prepare` is writing this store"
+    lock = ExitStack()
     try:
         (store / SHARDS).mkdir(parents=True, exist_ok=True)
-        lock = (store / ".lock").open("a")
+        lock.enter_context(locked(store / ".lock", wait=False, taken=taken))
     except OSError as error:
         raise InputError(f"{store}: the store cannot be written here ({error.strerror})") from None
     with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(f"{store}: another `coablate data prepare` is writing this store") from None
-        except OSError as error:
-            raise InputError(f"{store}: the store cannot be locked here ({error.strerror})") from None
         yield
 
 
@@ -159,7 +155,7 @@ def metadata_of(source: Reader, options: PrepareOptions, store: Path) -> StoreMe
     asked = _asked(source, options)
     existing = read_metadata(fs.LocalFileSystem(), str(store), str(store))
     if existing is None:
-        write_whole(store / METADATA, asked.to_json().encode())
+        _write(store / METADATA, asked.to_json())
         return asked
     if differences := "; ".join(existing.differences(asked)):
         raise InputError(
@@ -306,4 +302,8 @@ def _reported(report: Path) -> dict[str, str]:
 
 def _write_changed(path: Path, text: str) -> None:
     if not path.exists() or path.read_text() != text:
-        write_whole(path, text.encode())
+        _write(path, text)
+
+
+def _write(path: Path, text: str) -> None:
+    write_atomically(fs.LocalFileSystem(), str(path), text.encode())

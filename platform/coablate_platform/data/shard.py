@@ -3,7 +3,6 @@
 import hashlib
 import itertools
 import json
-import os
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -18,6 +17,7 @@ from coablate_platform.data.formats.clip import BadClip, ClipRef, FileRef, RawCl
 from coablate_platform.data.formats.files import Measure, measure
 from coablate_platform.data.schema import PARQUET, SCHEMA, make_row
 from coablate_platform.data.video import Resize, VideoError, encode, fit
+from coablate_platform.files import replacing
 
 APART, APART_SHARE = 3, 0.05
 """Frames, and the share of the skeleton's besides, by which a video may be longer or shorter than its skeleton: two
@@ -94,23 +94,18 @@ def write_shard(source: Reader, refs: Sequence[ClipRef], folder: Path, options: 
     """
     key = hashlib.sha256("\n".join(f"{ref.name} {stamp(ref)}" for ref in refs).encode()).hexdigest()
     target = folder / f"{key[:16]}.parquet"
-    partial = folder / f"{key[:16]}.{os.getpid()}.tmp"
     bad: list[LeftOut] = []
     files = {ref.name: measured for ref in refs if (measured := _measures(ref))}
-    try:
-        with pq.ParquetWriter(partial, SCHEMA, **PARQUET) as writer:
-            rows: list[dict[str, Any]] = []
-            for row in _rows(source, refs, options, bad):
-                rows.append(row)
-                if len(rows) == _ROWS:
-                    writer.write_table(_table(rows))
-                    rows = []
-            if rows:
+    with replacing(target) as partial, pq.ParquetWriter(partial, SCHEMA, **PARQUET) as writer:
+        rows: list[dict[str, Any]] = []
+        for row in _rows(source, refs, options, bad):
+            rows.append(row)
+            if len(rows) == _ROWS:
                 writer.write_table(_table(rows))
-            writer.add_key_value_metadata({_BAD: json.dumps(bad).encode(), _FILES: json.dumps(files).encode()})
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
+                rows = []
+        if rows:
+            writer.write_table(_table(rows))
+        writer.add_key_value_metadata({_BAD: json.dumps(bad).encode(), _FILES: json.dumps(files).encode()})
     return target
 
 

@@ -13,6 +13,7 @@ from coablate_platform.data.joints import LAYOUTS, JointLayout
 from coablate_platform.data.mapping import index_of, list_shards, map_shards
 from coablate_platform.data.schema import METADATA, StoreMetadata
 from coablate_platform.data.video import VideoError, decode
+from coablate_platform.files import filesystem_of
 from coablate_platform.study.errors import InputError
 
 # T skeleton frames · M bodies · V joints · F video frames
@@ -94,7 +95,7 @@ class Store:
         Raises:
             InputError: there is none, it is unfinished, of another format, or damaged.
         """
-        files, root = resolve(uri)
+        files, root = filesystem_of(uri)
         metadata = read_metadata(files, root, uri)
         if metadata is None:
             raise InputError(f"{uri}: not a prepared store (no {METADATA}); make one with `coablate data prepare`")
@@ -168,21 +169,6 @@ class Store:
     def _video(self, name: str, batch: pa.RecordBatch, position: int, packets: NDArray[np.int32]) -> StoredVideo:
         size = (batch["video_height"][position].as_py(), batch["video_width"][position].as_py())
         return StoredVideo(name=name, data=batch["video"][position].as_buffer(), packets=packets, size=size)
-
-
-def resolve(uri: str) -> tuple[fs.FileSystem, str]:
-    """Return the file system and the path there of a folder or URI.
-
-    Raises:
-        InputError: ``pyarrow.fs`` does not know the URI's scheme or cannot reach it.
-    """
-    if "://" not in uri:
-        return fs.LocalFileSystem(), uri.rstrip("/") or "/"
-    try:
-        files, root = fs.FileSystem.from_uri(uri)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise InputError(f"{uri}: not a place that can be read ({str(error).splitlines()[0]})") from None
-    return files, root.rstrip("/")
 
 
 def read_metadata(files: fs.FileSystem, root: str, uri: str) -> StoreMetadata | None:

@@ -1,25 +1,13 @@
 """A folder on a local disk or on object storage, whose files appear whole or not at all."""
 
-import os
-import uuid
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 from pyarrow import fs
 
-from coablate_platform.study.errors import InputError
-
-
-@lru_cache(maxsize=64)
-def _open(uri: str) -> tuple[Any, str]:
-    try:
-        filesystem, path = fs.FileSystem.from_uri(uri)
-    except (ValueError, OSError) as error:
-        raise InputError(f"storage {uri!r} cannot be opened: {error}") from None
-    return filesystem, path.rstrip("/")
+from coablate_platform.files import filesystem_of, write_atomically
 
 
 @dataclass(frozen=True)
@@ -39,7 +27,7 @@ class Folder:
     @property
     def local(self) -> Path | None:
         """The folder on the local disk, or None where it is elsewhere."""
-        filesystem, path = _open(self.uri)
+        filesystem, path = filesystem_of(self.uri)
         return Path(path) if isinstance(filesystem, fs.LocalFileSystem) else None
 
     def write(self, name: str, content: bytes) -> None:
@@ -48,26 +36,12 @@ class Folder:
         Raises:
             OSError: the storage refused (full, read-only, out of reach); the former file is intact.
         """
-        filesystem, root = _open(self.uri)
-        target = f"{root}/{name}"
-        parent, _, base = target.rpartition("/")
-        part = f"{parent}/.{base}.{uuid.uuid4().hex}.part"
-        filesystem.create_dir(parent, recursive=True)
-        try:
-            if self.local is None:
-                with filesystem.open_output_stream(part) as stream:
-                    stream.write(content)
-                filesystem.move(part, target)
-            else:
-                _write_durably(Path(part), Path(target), content)
-        except OSError:
-            if filesystem.get_file_info(part).type is not fs.FileType.NotFound:
-                filesystem.delete_file(part)
-            raise
+        filesystem, root = filesystem_of(self.uri)
+        write_atomically(filesystem, f"{root}/{name}", content)
 
     def read(self, name: str) -> bytes | None:
         """Return the file's content, or None where there is no such file."""
-        filesystem, root = _open(self.uri)
+        filesystem, root = filesystem_of(self.uri)
         try:
             with filesystem.open_input_stream(f"{root}/{name}") as stream:
                 return bytes(stream.read())
@@ -81,7 +55,7 @@ class Folder:
             Path relative to the subfolder -> (modification time in ns, size in bytes). Unfinished files are left
             out. A file that was written anew has another stamp.
         """
-        filesystem, root = _open(self.uri)
+        filesystem, root = filesystem_of(self.uri)
         base = f"{root}/{name}/"
         found = filesystem.get_file_info(fs.FileSelector(base.rstrip("/"), allow_not_found=True, recursive=True))
         return {
@@ -106,16 +80,3 @@ def arrow_table(content: bytes) -> Any:
         ArrowException, OSError: they are damaged.
     """
     return pa.ipc.open_file(content).read_all()
-
-
-def _write_durably(part: Path, target: Path, content: bytes) -> None:
-    with part.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(target)
-    descriptor = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

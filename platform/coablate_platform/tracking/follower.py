@@ -6,8 +6,7 @@ whatever way; then, and without ``--follow`` at once, it brings MLflow up to dat
 of the study is left RUNNING in MLflow. While MLflow is out of reach it waits and tries again.
 """
 
-import argparse
-import fcntl
+import contextlib
 import hashlib
 import os
 import select
@@ -16,9 +15,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
+import typer
+
+from coablate_platform.files import locked
 from coablate_platform.journal.journal import Journal, RunRecord
 from coablate_platform.journal.trials import TrialBook, TrialRecord
 from coablate_platform.study.errors import InputError
@@ -248,20 +251,18 @@ def _advice(journal: Journal, plan: StudyPlan, uri: str, grace: float) -> str:
     )
 
 
-def _alone(journal: Journal, plan: StudyPlan, wait: bool) -> IO[bytes]:
-    """Take the study's lock on this machine: two followers would each create what the other one lacks.
+@contextlib.contextmanager
+def _alone(journal: Journal, plan: StudyPlan, wait: bool) -> Iterator[None]:
+    """Hold the study's lock on this machine: two followers would each create what the other one lacks.
 
     Raises:
         InputError: another follower holds it and ``wait`` is off.
     """
     digest = hashlib.sha256(f"{journal.folder.uri} {plan.key}".encode()).hexdigest()[:16]
-    lock = (Path(tempfile.gettempdir()) / f"coablate-{os.getuid()}-{digest}.lock").open("wb")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except BlockingIOError:
-        lock.close()
-        raise InputError(f"study {plan.key} is being followed by another process; nothing to catch up with") from None
-    return lock
+    path = Path(tempfile.gettempdir()) / f"coablate-{os.getuid()}-{digest}.lock"
+    taken = f"study {plan.key} is being followed by another process; nothing to catch up with"
+    with locked(path, wait=wait, taken=taken):
+        yield
 
 
 def track(directory: str, study: str | None, uri: str | None, *, keep: bool = False, grace: float = GRACE) -> int:
@@ -289,21 +290,21 @@ def track(directory: str, study: str | None, uri: str | None, *, keep: bool = Fa
         return follow(journal, plan, where, _Lifeline(keep), grace)
 
 
-def main() -> int:
-    """Run the follower from the command line."""
-    parser = argparse.ArgumentParser(description="Follow a study's journal into MLflow.")
-    parser.add_argument("directory", help="the results folder")
-    parser.add_argument("--study", help="the study's name or key; not needed where the folder holds just one")
-    parser.add_argument("--tracking", help="MLflow's tracking URI; default: the study's, else mlflow.db in the folder")
-    parser.add_argument("--follow", action="store_true", help="go on until standard input ends")
-    parser.add_argument("--grace", type=float, default=GRACE, help="seconds to go on trying after the end")
-    options = parser.parse_args()
+def main(
+    directory: Annotated[str, typer.Argument(help="Results folder.")],
+    study: Annotated[str | None, typer.Option(help="The study's name or key, where the folder holds several.")] = None,
+    tracking: Annotated[str | None, typer.Option(help="MLflow tracking URI; default: the study's.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on until standard input ends.")] = False,
+    grace: Annotated[float, typer.Option(help="Seconds to go on trying after the end.")] = GRACE,
+) -> None:
+    """Follow a study's journal into MLflow."""
     try:
-        return track(options.directory, options.study, options.tracking, keep=options.follow, grace=options.grace)
+        code = track(directory, study, tracking, keep=follow, grace=grace)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        code = 2
+    raise typer.Exit(code)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    typer.run(main)

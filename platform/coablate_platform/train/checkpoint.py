@@ -10,9 +10,10 @@ import logging
 from typing import Any
 
 import torch
-from pyarrow import fs
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
+
+from coablate_platform.files import exists, filesystem_of, write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -25,8 +26,7 @@ class Checkpoints:
     """
 
     def __init__(self, uri: str) -> None:
-        place: tuple[Any, str] = fs.FileSystem.from_uri(uri) if "://" in uri else (fs.LocalFileSystem(), uri)
-        self._fs, self._folder = place
+        self._fs, self._folder = filesystem_of(uri)
         self._fs.create_dir(self._folder, recursive=True)
 
     def save(self, state: dict[str, Any]) -> None:
@@ -35,10 +35,10 @@ class Checkpoints:
         Raises:
             OSError: it could not be written; what was there before is untouched.
         """
-        written = self._write_aside("last.pt", state)
+        self._write("next.pt", _sealed(state))
         if self._has("last.pt"):
             self._fs.move(self._path("last.pt"), self._path("previous.pt"))
-        self._fs.move(written, self._path("last.pt"))
+        self._fs.move(self._path("next.pt"), self._path("last.pt"))
 
     def copy(self, other: "Checkpoints") -> None:
         """Begin where another run stands: with its newest checkpoint that is whole.
@@ -66,7 +66,7 @@ class Checkpoints:
 
     def save_selected(self, weights: dict[str, Tensor]) -> None:
         """Keep the weights that the selection rule prefers so far."""
-        self._fs.move(self._write_aside("selected.pt", weights), self._path("selected.pt"))
+        self._write("selected.pt", _sealed(weights))
 
     def load_selected(self) -> dict[str, Tensor] | None:
         """Return the weights that :meth:`save_selected` kept, or None where there are none."""
@@ -75,8 +75,8 @@ class Checkpoints:
 
     def save_weights(self, weights: dict[str, Tensor]) -> None:
         """Write ``weights.safetensors``, for people: those that are tested."""
-        data = to_safetensors({name: tensor.contiguous() for name, tensor in weights.items()})
-        self._fs.move(self._write_bytes("weights.safetensors", data), self._path("weights.safetensors"))
+        contiguous = {name: tensor.contiguous() for name, tensor in weights.items()}
+        self._write("weights.safetensors", to_safetensors(contiguous))
 
     def clear(self) -> None:
         """Leave nothing that only a resumption would need."""
@@ -84,17 +84,8 @@ class Checkpoints:
             if self._has(name):
                 self._fs.delete_file(self._path(name))
 
-    def _write_aside(self, name: str, value: Any) -> str:
-        buffer = io.BytesIO()
-        torch.save(value, buffer)
-        payload = buffer.getvalue()
-        return self._write_bytes(name, hashlib.sha256(payload).hexdigest().encode() + b"\n" + payload)
-
-    def _write_bytes(self, name: str, data: bytes) -> str:
-        aside = self._path(name + ".writing")
-        with self._fs.open_output_stream(aside) as stream:
-            stream.write(data)
-        return aside
+    def _write(self, name: str, content: bytes) -> None:
+        write_atomically(self._fs, self._path(name), content)
 
     def _read(self, name: str) -> Any:
         if not self._has(name):
@@ -107,7 +98,15 @@ class Checkpoints:
         return torch.load(io.BytesIO(payload), weights_only=True)
 
     def _has(self, name: str) -> bool:
-        return bool(self._fs.get_file_info(self._path(name)).type != fs.FileType.NotFound)
+        return exists(self._fs, self._path(name))
 
     def _path(self, name: str) -> str:
         return f"{self._folder}/{name}"
+
+
+def _sealed(value: Any) -> bytes:
+    """Return ``torch.save`` bytes behind their SHA-256."""
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    payload = buffer.getvalue()
+    return hashlib.sha256(payload).hexdigest().encode() + b"\n" + payload

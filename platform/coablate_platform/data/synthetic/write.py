@@ -22,6 +22,7 @@ from coablate_platform.data.synthetic.figure import Array, Build, unit
 from coablate_platform.data.synthetic.motion import ACTIONS, CAMERA_ANGLES, FPS, Action, Style, Take, film, perform
 from coablate_platform.data.synthetic.render import HUES, Look, Thing, background, draw_look, render
 from coablate_platform.data.synthetic.sensor import record, skeleton_text
+from coablate_platform.files import replacing
 from coablate_platform.study.errors import InputError
 
 PERFORMERS = range(1, 9)
@@ -179,11 +180,10 @@ def write_clip(folder: Path, config: SyntheticConfig, key: ClipKey) -> None:
     if skeleton.exists() and video.exists():
         return
     clip = make_clip(config, key)
-    partial = folder / f".{key.name}.tmp"
-    write_video(partial, clip.video)
-    partial.replace(video)
-    partial.write_text(clip.skeleton, encoding="ascii", newline="")
-    partial.replace(skeleton)
+    with replacing(video, durable=False) as partial:
+        write_video(partial, clip.video)
+    with replacing(skeleton, durable=False) as partial:
+        partial.write_text(clip.skeleton, encoding="ascii", newline="")
 
 
 def claim(folder: Path, config: SyntheticConfig) -> None:
@@ -213,9 +213,8 @@ def claim(folder: Path, config: SyntheticConfig) -> None:
             )
         return
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f".{SET_FILE}.tmp"
-    partial.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
-    partial.replace(path)
+    with replacing(path, durable=False) as partial:
+        partial.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
 
 
 def generate(
