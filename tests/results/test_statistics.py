@@ -1,4 +1,4 @@
-"""Numbers checked by hand and against scipy's own tests."""
+"""Statistics, checked against values computed by hand and against scipy's own tests."""
 
 import itertools
 
@@ -47,8 +47,8 @@ def test_too_few_seeds_give_no_interval() -> None:
 
 
 @pytest.mark.parametrize("clips", [4, 288, 430])
-def test_differences_that_do_not_vary_tell_no_spread(clips: int) -> None:
-    """Equal numbers of hits more, whose shares of the clips differ by rounding."""
+def test_equal_differences_give_no_interval(clips: int) -> None:
+    """Both seeds classify the same number of clips more correctly; the differences of the shares vary by rounding."""
     for first, second, more in itertools.product(range(0, clips, 7), range(0, clips, 11), (0, 1, 3)):
         reference = {0: first / clips, 1: second / clips}
         paired = paired_difference({0: (first + more) / clips, 1: (second + more) / clips}, reference)
