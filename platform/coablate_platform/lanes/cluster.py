@@ -58,7 +58,7 @@ class Cluster:
         return places // size.workers
 
     def size_of(self, study: Study | Search, fit: Callable[[], int]) -> LaneSize:
-        """Return the size of a study's lanes on this cluster. Where the study names no GPUs, a worker gets one if there is.
+        """Return the size of a study's lanes on this cluster. A worker gets a GPU where the study leaves it open.
 
         Args:
             study: the study or search to run.
