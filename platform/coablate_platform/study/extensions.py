@@ -83,7 +83,8 @@ def load_object(reference: str, kind: Kind, known: Collection[str] = ()) -> Load
     """Return the object that a reference leads to.
 
     Args:
-        reference: ``module:Name``, ``file.py:Name``, ``file.py`` where just one object in it fits, or a registered name.
+        reference: ``module:Name``, ``file.py:Name``, ``file.py`` where just one object in it fits, or a name that an
+            installed package has registered.
         kind: what it must be.
         known: names that Coablate itself knows, for the nearest one.
 
@@ -136,9 +137,7 @@ def _member(module: ModuleType, name: str, reference: str, kind: Kind) -> Any:
     if not hasattr(module, name):
         fit = _candidates(module, kind)
         hint = did_you_mean(name, fit) if fit else ""
-        raise InputError(
-            f"{kind.word} {reference}: {module.__file__} defines no {name} of type {kind.expected}{hint}"
-        )
+        raise InputError(f"{kind.word} {reference}: {module.__file__} defines no {name} of type {kind.expected}{hint}")
     return _fitting(getattr(module, name), name, reference, kind)
 
 

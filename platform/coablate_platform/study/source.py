@@ -203,9 +203,10 @@ def _add_beside(name: str, folder: Path, *, shared: bool | None = None) -> None:
 
 def _add(name: str, unit: _Unit, folder: Path) -> None:
     if name in _state.units:
-        if _state.units[name].place != unit.place:
+        other = _state.units[name].place
+        if other != unit.place:
             raise InputError(
-                f"{unit.place}: a module of the name {name!r} is in use already ({_state.units[name].place}); rename one"
+                f"{unit.place}: {other}, which is in use too, has the same module name {name!r}; rename one"
             )
         return
     _state.units[name] = unit
@@ -273,7 +274,7 @@ def _import_study(name: str, path: Path) -> ModuleType:
 
 @contextlib.contextmanager
 def _importing() -> Iterator[None]:
-    """Import from folders as they are now, leave no compiled files there, and add what was imported by a computed name."""
+    """Import from folders as they are now, leave no compiled files there, and add what computed names imported."""
     before, compiled = set(sys.modules), sys.dont_write_bytecode
     sys.dont_write_bytecode = True
     importlib.invalidate_caches()
