@@ -130,12 +130,11 @@ def test_a_mixture_to_come_is_told_before_it_is_trained(plan: StudyPlan, journal
     records = journal.records(plan)
     same = {"code": {"platform": "c0de"}, "packages": {"torch": "2.13.0", "numpy": "2.4"}}
     assert mixture_of(plan, records, {begun.run_id: same, open_run.run_id: same}) == ""
-    assert f"{open_run.arm}/seed 0" in mixture_of(
-        plan, records, {open_run.run_id: same | {"code": {"platform": "new"}}}
-    )
-    told = mixture_of(plan, records, {begun.run_id: same | {"code": {"platform": "new"}}})
+    new = same | {"code": {"platform": "new"}}
+    assert f"{open_run.arm}/seed 0" in mixture_of(plan, records, {open_run.run_id: new})
+    told = mixture_of(plan, records, {begun.run_id: new})
     assert f"new ({begun.arm}/seed 0)" in told
-    assert mixture_of(replace(plan, runs=(other,)), records, {other.run_id: same | {"code": {"platform": "new"}}}) == ""
+    assert mixture_of(replace(plan, runs=(other,)), records, {other.run_id: new}) == ""
 
 
 def test_a_confirmation_says_what_its_arms_drew_or_that_there_are_none(plan: StudyPlan, journal: Journal) -> None:

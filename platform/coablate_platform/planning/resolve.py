@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from coablate_platform.data.clips import clips_of
-from coablate_platform.data.protocols import for_source, get_protocol
+from coablate_platform.data.protocols import PROTOCOLS, find_protocol, for_source, get_protocol
 from coablate_platform.data.store import Store
 from coablate_platform.planning.costs import cost_of
 from coablate_platform.study.config import DataConfig, RunConfig
@@ -28,16 +28,20 @@ def resolve(study: Declared, store: Store) -> Declared:
     Raises:
         InputError: the protocol is unknown, divides another source, or leaves a split that is needed empty.
     """
-    name = study.base.data.protocol or store.default_protocol
-    protocol = get_protocol(name)
+    asked = study.base.data.protocol
+    found = find_protocol(asked or store.default_protocol, store.own_protocol)
+    protocol, name = found.value, found.reference
     if protocol.source != store.source:
-        known = ", ".join(other.name for other in for_source(store.source))
+        known = ", ".join(other.name for other in for_source(store.source, store.own_protocol))
         raise InputError(
-            f"protocol {name} divides {protocol.source} data; {store.uri} holds {store.source} (its protocols: {known})"
+            f"protocol {protocol.name} divides {protocol.source} data; {store.uri} holds {store.source} (its protocols: "
+            f"{known})"
         )
     changes: dict[str, Any] = {"base": apply(study.base, {"data.protocol": name})}
     if isinstance(study, Study):
-        changes["arms"] = tuple(dataclasses.replace(arm, changes=_filled(arm.changes, name)) for arm in study.arms)
+        changes["arms"] = tuple(
+            dataclasses.replace(arm, changes=_filled(arm.changes, (None, asked), name)) for arm in study.arms
+        )
     resolved = dataclasses.replace(study, **changes)
     sizes = clips_of(resolved.base, store, (study.seed, 0)).sizes
     needed = ("train", "test") if study.base.data.validation == "none" else ("train", "validation", "test")
@@ -46,10 +50,10 @@ def resolve(study: Declared, store: Store) -> Declared:
     return resolved
 
 
-def _filled(changes: Mapping[str, Any], protocol: str) -> dict[str, Any]:
-    """Fill in the protocol where an arm brings a whole ``data`` that names none."""
+def _filled(changes: Mapping[str, Any], asked: Sequence[str | None], protocol: str) -> dict[str, Any]:
+    """Fill in the protocol where an arm brings a whole ``data`` that names none, or names the base's."""
     data = changes.get("data")
-    if isinstance(data, DataConfig) and data.protocol is None:
+    if isinstance(data, DataConfig) and data.protocol in asked:
         return {**changes, "data": dataclasses.replace(data, protocol=protocol)}
     return dict(changes)
 
@@ -66,7 +70,9 @@ def plan_of(study: Study, store: Store, command: dict[str, Any]) -> StudyPlan:
         InputError: an arm cannot be built; it is named with the reason.
     """
     arms = tuple(_planned(study, arm, store) for arm in study.arms)
-    declared = [[(arm.name, arm.config) for arm in arms], store.fingerprint, study.seed]
+    configs = [study.config(arm) for arm in study.arms]
+    named = [(arm.name, _identified(config, store)) for arm, config in zip(study.arms, configs, strict=True)]
+    declared = [named, store.fingerprint, study.seed]
     return StudyPlan(
         **_common(study, store, command),
         key=f"{study.name}-{digest(declared)[:6]}",
@@ -96,7 +102,7 @@ def search_plan_of(search: Search, store: Store, command: dict[str, Any]) -> Stu
             cost_of(search.config(search.space.decode(point)), store, search.seed)
         except InputError as error:
             raise InputError(f"{f'point {number}' if number else 'the base'}: {error}") from None
-    declared = [canonical(search.base), list(search.costs), store.fingerprint, search.seed]
+    declared = [_identified(search.base, store), list(search.costs), store.fingerprint, search.seed]
     if search.stopping.rule == "pbt":
         _check_shapes(search, store)
         declared += [search.trials, canonical(search.stopping)]
@@ -149,7 +155,7 @@ def planned_search(search: Search) -> PlannedSearch:
 
 def trial_run_id(search: Search, config: RunConfig, store: Store, lineage: Sequence[str | int]) -> str:
     """Return the identity of the run that is a trial's training."""
-    return run_id(config, store.fingerprint, (search.seed, SEARCH_SEED), lineage)
+    return run_id(_identified(config, store), store.fingerprint, (search.seed, SEARCH_SEED), lineage)
 
 
 def trial_task(search: Search, config: RunConfig, identity: str) -> Task:
@@ -160,31 +166,52 @@ def trial_task(search: Search, config: RunConfig, identity: str) -> Task:
 def _common(study: Study | Search, store: Store, command: dict[str, Any]) -> dict[str, Any]:
     """Return what the plans of studies and searches have in common."""
     training, clips = study.base.training, clips_of(study.base, store, (study.seed, 0))
+    own = {"selection": clips.selection} if study.base.data.protocol not in PROTOCOLS else {}
     return {
         "name": study.name,
         "title": study.title,
         "metric": training.metric,
         "selection": training.selection if isinstance(training.selection, str) else f"epoch {training.selection}",
-        "protocol": str(study.base.data.protocol),
-        "data": {"uri": store.uri, "fingerprint": store.fingerprint, "source": store.source, **clips.sizes},
+        "protocol": get_protocol(str(study.base.data.protocol), store.own_protocol).name,
+        "data": {"uri": store.uri, "fingerprint": store.fingerprint, "source": store.source, **clips.sizes, **own},
         "command": command,
     }
 
 
 def tasks(study: Study, store: Store) -> list[tuple[Arm, Task]]:
     """Return every run in the order of work: seed block by seed block, so that a partial table is balanced."""
-    configs = {arm.name: study.config(arm) for arm in study.arms}
+    configs = [study.config(arm) for arm in study.arms]
+    arms = [(arm, config, _identified(config, store)) for arm, config in zip(study.arms, configs, strict=True)]
     return [
-        (arm, task_of(configs[arm.name], store.fingerprint, (study.seed, seed)))
+        (arm, task_of(config, store.fingerprint, (study.seed, seed), identified))
         for seed in range(study.first_seed, study.first_seed + study.seeds)
-        for arm in study.arms
+        for arm, config, identified in arms
     ]
 
 
-def task_of(config: RunConfig, fingerprint: str, seed: tuple[int, int]) -> Task:
-    """Return the run of a configuration with (study seed, run seed) on the store with this fingerprint."""
-    identity = run_id(config, fingerprint, seed)
+def task_of(config: RunConfig, fingerprint: str, seed: tuple[int, int], identified: RunConfig | None = None) -> Task:
+    """Return the run of a configuration.
+
+    Args:
+        config: the whole of it.
+        fingerprint: the store's.
+        seed: (study seed, run seed).
+        identified: what stands for the configuration in the run's identity; None: itself.
+    """
+    identity = run_id(identified or config, fingerprint, seed)
     return Task(run_id=identity, config=config, seed=seed, origin=origin_of(config))
+
+
+def _identified(config: RunConfig, store: Store) -> RunConfig:
+    """Return what stands for a configuration in identities.
+
+    Coablate's protocols mean the same wherever their names stand. Any other name may mean something else tomorrow: in
+    its place stands a digest of the clips that the protocol selects.
+    """
+    if config.data.protocol in PROTOCOLS:
+        return config
+    selection = clips_of(config, store, (0, 0)).selection
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, protocol=f"clips {selection}"))
 
 
 def _planned(study: Study, arm: Arm, store: Store) -> PlannedArm:

@@ -183,10 +183,11 @@ def _open_folder(folder: Path) -> None:
 
 def _add_beside(name: str, folder: Path, *, shared: bool | None = None) -> None:
     """Add the module or package of that name in a folder, if there is one, and what it imports from there."""
-    if name in _SHIPPED or name in _state.units:
+    file, package = folder / f"{name}.py", folder / name
+    added = name in _state.units and _lies_beside(_state.units[name].place, name, folder)
+    if added or (name in _SHIPPED and package.is_dir()):
         return
     shared = name in sys.modules if shared is None else shared
-    file, package = folder / f"{name}.py", folder / name
     regular = (package / "__init__.py").is_file()
     if not regular and not file.is_file() and not package.is_dir():
         return
@@ -202,13 +203,6 @@ def _add_beside(name: str, folder: Path, *, shared: bool | None = None) -> None:
 
 
 def _add(name: str, unit: _Unit, folder: Path) -> None:
-    if name in _state.units:
-        other = _state.units[name].place
-        if other != unit.place:
-            raise InputError(
-                f"{unit.place}: {other}, which is in use too, has the same module name {name!r}; rename one"
-            )
-        return
     _state.units[name] = unit
     for imported in sorted(unit.imports):
         _add_beside(imported, folder)
