@@ -34,8 +34,8 @@ def resolve(study: Declared, store: Store) -> Declared:
     if protocol.source != store.source:
         known = ", ".join(other.name for other in for_source(store.source, store.own_protocol))
         raise InputError(
-            f"protocol {protocol.name} divides {protocol.source} data; {store.uri} holds {store.source} (its protocols: "
-            f"{known})"
+            f"protocol {protocol.name} divides {protocol.source} data; {store.uri} holds {store.source} (its "
+            f"protocols: {known})"
         )
     changes: dict[str, Any] = {"base": apply(study.base, {"data.protocol": name})}
     if isinstance(study, Study):
