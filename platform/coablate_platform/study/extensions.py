@@ -68,6 +68,22 @@ def absolute(reference: str) -> str:
     return path if found["name"] is None else f"{path}:{found['name']}"
 
 
+def moved_reference(reference: str, folder: Path, *, study: bool) -> str:
+    """Return a reference to the kept copy of a file; one that names no file stays.
+
+    Args:
+        reference: to the user's own file.
+        folder: the copies'.
+        study: whether the file is the study's.
+    """
+    found = _FILE.fullmatch(reference)
+    if found is None:
+        return reference
+    path = Path(found["place"])
+    kept = folder / f"{source.study_module(path) if study else path.stem}.py"
+    return str(kept) if found["name"] is None else f"{kept}:{found['name']}"
+
+
 def file_of(reference: str) -> Path | None:
     """Return the file that a reference names; None where it names none."""
     found = _FILE.fullmatch(reference)
