@@ -24,8 +24,8 @@ from coablate_platform.lanes.tuner import Locations, run_all
 from coablate_platform.planning.resolve import resolve, task_of
 from coablate_platform.results.table import build_table
 from coablate_platform.study.load import load_study
-from coablate_platform.study.source import Sources
 from coablate_platform.study.plan import SearchPlan
+from coablate_platform.study.source import Sources
 from coablate_platform.train.events import RunState, RunUpdate
 from coablate_platform.train.loop import Task
 
