@@ -4,6 +4,7 @@ Nothing heavy is imported before a command needs it, so that ``coablate --help``
 """
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -13,6 +14,7 @@ from rich.console import Console
 from coablate_platform.study.errors import InputError, LaneLostError
 
 if TYPE_CHECKING:
+    from coablate_platform.conformance.suite import Outcome
     from coablate_platform.results.report import Findings
     from coablate_platform.results.table import Table
     from coablate_platform.session import Command
@@ -25,6 +27,8 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Prepare and inspect data sets.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+check_app = typer.Typer(help="Check what you bring, before it is worth a run.", no_args_is_help=True)
+app.add_typer(check_app, name="check")
 console = Console(markup=False)  # folders and reasons may hold brackets
 
 
@@ -37,20 +41,30 @@ def _local(folder: str | Path) -> Path:
 
 DEFAULT_OUT = Path("coablate-out")
 StudyArgument = Annotated[str, typer.Argument(help="A shipped name, package.module, or a path to a .py file.")]
+ReferenceArgument = Annotated[
+    str, typer.Argument(help="FILE.py:NAME, FILE.py where one object fits, package.module:NAME, or a known name.")
+]
+FolderArgument = Annotated[Path | None, typer.Argument(help="Folder of the set as published.")]
 DataOption = Annotated[str, typer.Option("--data", help="The prepared store (see: coablate data prepare).")]
 OutOption = Annotated[
     Path, typer.Option("--out", help="Results folder; studies in it share runs and MLflow.", parser=_local)
 ]
 OutArgument = Annotated[Path, typer.Argument(help="Results folder.", parser=_local)]
-ProtocolOption = Annotated[str | None, typer.Option("--protocol", help="Which rows train and test.")]
+ProtocolOption = Annotated[
+    str | None, typer.Option("--protocol", help="Which rows train and test: a name, or FILE.py:NAME.")
+]
 SeedsOption = Annotated[int | None, typer.Option("--seeds", help="Number of seeds.")]
-SetOption = Annotated[list[str] | None, typer.Option("--set", help="Override a.b=c of every arm; repeatable.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", help="Override a.b=c of every arm (model=FILE.py:NAME too).")
+]
 KeyOption = Annotated[str | None, typer.Option("--study", help="Which study, where the folder holds several.")]
 AddressOption = Annotated[str | None, typer.Option("--address", help="host:port of a Ray cluster; default: local.")]
 TrackingOption = Annotated[str | None, typer.Option("--tracking", help="MLflow tracking URI; default: embedded.")]
 GpusOption = Annotated[str | None, typer.Option("--gpus", help="GPUs a worker holds: a number, a share, or fit.")]
 TrialsOption = Annotated[int | None, typer.Option("--trials", help="How many trials a search draws.", min=1)]
-SamplerOption = Annotated[str | None, typer.Option("--sampler", help="Who draws a search's trials: tpe, random …")]
+SamplerOption = Annotated[
+    str | None, typer.Option("--sampler", help="Who draws a search's trials: tpe … or FILE.py:NAME.")
+]
 GraceOption = Annotated[int | None, typer.Option("--grace", help="Epochs before a trial may be given up.", min=1)]
 StorageOption = Annotated[str | None, typer.Option("--storage", help="URL of Optuna's storage; default: embedded.")]
 WarmOption = Annotated[list[str] | None, typer.Option("--warm", help="Learn from an earlier search in the folder.")]
@@ -239,7 +253,9 @@ def generate(
 
 @data_app.command("prepare")
 def prepare(
-    source: Annotated[str, typer.Argument(help="ntu, utd_mhad or nw_ucla (the synthetic set is read as ntu).")],
+    source: Annotated[
+        str, typer.Argument(help="ntu (the synthetic set too), utd_mhad, nw_ucla, or a reader FILE.py:NAME.")
+    ],
     raw: Annotated[Path, typer.Argument(help="Folder (or, for ntu, zip file) of the set as published.")],
     store: Annotated[Path, typer.Argument(help="Where to write the store.")],
     short_side: Annotated[int, typer.Option(help="Shorter side of the stored video, in pixels.", min=16)] = 256,
@@ -271,6 +287,46 @@ def info(store: Annotated[str, typer.Argument(help="A prepared store.")]) -> Non
     from coablate_platform.screen.views import store_view
 
     console.print(store_view(describe_store(Store.open(store))))
+
+
+@check_app.command("model")
+def check_model(reference: ReferenceArgument) -> None:
+    """Check a model: it builds and trains, can be drawn anew, written down and sent to workers."""
+    from coablate_platform.conformance import brought
+
+    _report(brought.check_model(reference))
+
+
+@check_app.command("data")
+def check_data(reference: ReferenceArgument, folder: FolderArgument = None) -> None:
+    """Check a data set's reader, and how it reads the clips in a folder where one is given."""
+    from coablate_platform.conformance import brought
+
+    _report(brought.check_reader(reference, folder))
+
+
+@check_app.command("protocol")
+def check_protocol(reference: ReferenceArgument) -> None:
+    """Check a protocol, on a clip of every performer, camera and setup."""
+    from coablate_platform.conformance import brought
+
+    _report(brought.check_protocol(reference))
+
+
+@check_app.command("sampler")
+def check_sampler(reference: ReferenceArgument) -> None:
+    """Check a sampler's factory: what it draws fits the space, and is the same again."""
+    from coablate_platform.conformance import brought
+
+    _report(brought.check_sampler(reference))
+
+
+@check_app.command("study")
+def check_study(study: StudyArgument) -> None:
+    """Check a study or a search: every configuration can be built, written down and told from the others."""
+    from coablate_platform.conformance import brought
+
+    _report(brought.check_study(study))
 
 
 def main() -> None:
@@ -306,11 +362,26 @@ def _findings(out: Path, key: str | None) -> "Findings":
 
 def _command(study: str, data: str, **rest: Any) -> "Command":
     from coablate_platform.session import Command
+    from coablate_platform.study.extensions import absolute
 
     path = str(Path(data).resolve()) if "://" not in data else data
-    if study.endswith(".py"):
-        study = str(Path(study).resolve())
-    return Command(study=study, data=path, **rest)
+    for name in ("protocol", "sampler"):
+        if rest.get(name):
+            rest[name] = absolute(rest[name])
+    fields = [text.partition("=") for text in rest["overrides"]]
+    rest["overrides"] = tuple(f"{field}{equals}{absolute(value)}" for field, equals, value in fields)
+    return Command(study=absolute(study), data=path, **rest)
+
+
+def _report(outcomes: Iterable["Outcome"]) -> None:
+    """Print a line a check."""
+    failed = False
+    for outcome in outcomes:
+        failed = failed or bool(outcome.failure)
+        line = f"FAILS  {outcome.check}: {outcome.failure}" if outcome.failure else f"ok     {outcome.check}"
+        console.print(line, highlight=False, soft_wrap=True)
+    if failed:
+        raise typer.Exit(1)
 
 
 def _finish(table: "Table", out: Path) -> Any:

@@ -12,13 +12,16 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, NSGAIISampler, QMCSampler, RandomSampler, TPESampler
 
-from coablate_platform.study.search import Search
+from coablate_platform.study.errors import InputError
+from coablate_platform.study.extensions import in_one_line, load_object
+from coablate_platform.study.search import SAMPLER_KIND, SAMPLERS, Search
 from coablate_platform.study.streams import stream_seed
 
 STARTUP = 10
 """Trials that TPE, GP and CMA-ES draw at random before they learn."""
-KEEPS_COUNT = ("qmc", "cmaes", "nsga2")
-"""Samplers that note at each draw where they stand: in a sequence, or in a generation."""
+_KEEP_NO_COUNT = ("tpe", "gp", "random", "grid")
+"""Samplers that note nothing in Optuna's study when they draw. Others note where they stand, in a sequence or in a
+generation; a user's own may."""
 _MAX_SEED = 2**32
 
 
@@ -27,8 +30,19 @@ def quiet() -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
+def keeps_count(search: Search) -> bool:
+    """Say whether the search's sampler may note in Optuna's study that it has drawn."""
+    return search.sampler not in _KEEP_NO_COUNT
+
+
 def sampler_of(search: Search, number: int) -> BaseSampler:
-    """Return the sampler for the draw of trial ``number``."""
+    """Return the sampler for the draw of trial ``number``.
+
+    Raises:
+        InputError: a user's own factory fails, or returns no sampler.
+    """
+    if search.sampler not in SAMPLERS:
+        return _own_sampler(search, number)
     seed = stream_seed(search.seed, "sampler", number) % _MAX_SEED
     constant = stream_seed(search.seed, "sampler") % _MAX_SEED  # of the one sequence that all trials walk along
     with warnings.catch_warnings():
@@ -44,6 +58,15 @@ def sampler_of(search: Search, number: int) -> BaseSampler:
         if search.sampler == "nsga2":
             return NSGAIISampler(seed=seed, population_size=min(50, max(search.trials // 4, 4)))
         return RandomSampler(seed=seed)
+
+
+def _own_sampler(search: Search, number: int) -> BaseSampler:
+    factory = load_object(search.sampler, SAMPLER_KIND).value
+    with in_one_line(f"sampler {search.sampler}"):
+        sampler = factory(search, number)
+    if not isinstance(sampler, BaseSampler):
+        raise InputError(f"sampler {search.sampler}: returned a {type(sampler).__name__}, expected an Optuna sampler")
+    return sampler
 
 
 def pruner_of(search: Search) -> BasePruner:

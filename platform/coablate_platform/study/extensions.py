@@ -114,11 +114,11 @@ def load_object(reference: str, kind: Kind, known: Collection[str] = ()) -> Load
             names = [*known, *entries]
             hint = did_you_mean(reference, names) if names else "; expected package.module:Name or FILE.py:Name"
             raise InputError(f"{kind.unknown} {reference!r}{hint}")
-        with _in_one_line(f"{kind.word} {reference}"):
+        with in_one_line(f"{kind.word} {reference}"):
             value = entries[reference].load()
         return Loaded(value=_fitting(value, entries[reference].value, reference, kind), reference=reference)
     place, name = found
-    with _in_one_line(f"{kind.word} {reference}"):
+    with in_one_line(f"{kind.word} {reference}"):
         is_file = place.endswith(".py")
         module = source.import_file(Path(place), study=kind.study) if is_file else source.import_module(place)
     name = name or kind.name or _only(module, reference, kind)
@@ -126,7 +126,7 @@ def load_object(reference: str, kind: Kind, known: Collection[str] = ()) -> Load
 
 
 @contextlib.contextmanager
-def _in_one_line(place: str) -> Iterator[None]:
+def in_one_line(place: str) -> Iterator[None]:
     """Say of whatever a user's code raises where it comes from.
 
     Raises:
