@@ -4,7 +4,6 @@ Nothing heavy is imported before a command needs it, so that ``coablate --help``
 """
 
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -14,7 +13,6 @@ from rich.console import Console
 from coablate_platform.study.errors import InputError, LaneLostError
 
 if TYPE_CHECKING:
-    from coablate_platform.conformance.suite import Outcome
     from coablate_platform.results.report import Findings
     from coablate_platform.results.table import Table
     from coablate_platform.session import Command
@@ -27,8 +25,6 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Prepare and inspect data sets.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
-check_app = typer.Typer(help="Check what you bring, before it is worth a run.", no_args_is_help=True)
-app.add_typer(check_app, name="check")
 console = Console(markup=False)  # folders and reasons may hold brackets
 
 
@@ -44,7 +40,6 @@ StudyArgument = Annotated[str, typer.Argument(help="A shipped name, package.modu
 ReferenceArgument = Annotated[
     str, typer.Argument(help="FILE.py:NAME, FILE.py where one object fits, package.module:NAME, or a known name.")
 ]
-FolderArgument = Annotated[Path | None, typer.Argument(help="Folder of the set as published.")]
 DataOption = Annotated[str, typer.Option("--data", help="The prepared store (see: coablate data prepare).")]
 OutOption = Annotated[
     Path, typer.Option("--out", help="Results folder; studies in it share runs and MLflow.", parser=_local)
@@ -289,44 +284,22 @@ def info(store: Annotated[str, typer.Argument(help="A prepared store.")]) -> Non
     console.print(store_view(describe_store(Store.open(store))))
 
 
-@check_app.command("model")
-def check_model(reference: ReferenceArgument) -> None:
-    """Check a model: it builds and trains, can be drawn anew, written down and sent to workers."""
-    from coablate_platform.conformance import brought
+@app.command()
+def check(
+    kind: Annotated[Literal["model", "data", "protocol", "sampler", "study"], typer.Argument(help="What it is.")],
+    reference: ReferenceArgument,
+    folder: Annotated[Path | None, typer.Argument(help="Of a data set: the folder of clips to read.")] = None,
+) -> None:
+    """Check what you bring before it is worth a run, a line a check."""
+    from coablate_platform.conformance.brought import outcomes_of
 
-    _report(brought.check_model(reference))
-
-
-@check_app.command("data")
-def check_data(reference: ReferenceArgument, folder: FolderArgument = None) -> None:
-    """Check a data set's reader, and how it reads the clips in a folder where one is given."""
-    from coablate_platform.conformance import brought
-
-    _report(brought.check_reader(reference, folder))
-
-
-@check_app.command("protocol")
-def check_protocol(reference: ReferenceArgument) -> None:
-    """Check a protocol, on a clip of every performer, camera and setup."""
-    from coablate_platform.conformance import brought
-
-    _report(brought.check_protocol(reference))
-
-
-@check_app.command("sampler")
-def check_sampler(reference: ReferenceArgument) -> None:
-    """Check a sampler's factory: what it draws fits the space, and is the same again."""
-    from coablate_platform.conformance import brought
-
-    _report(brought.check_sampler(reference))
-
-
-@check_app.command("study")
-def check_study(study: StudyArgument) -> None:
-    """Check a study or a search: every configuration can be built, written down and told from the others."""
-    from coablate_platform.conformance import brought
-
-    _report(brought.check_study(study))
+    failed = False
+    for outcome in outcomes_of(kind, reference, folder):
+        failed = failed or bool(outcome.failure)
+        line = f"FAILS  {outcome.check}: {outcome.failure}" if outcome.failure else f"ok     {outcome.check}"
+        console.print(line, highlight=False, soft_wrap=True)
+    if failed:
+        raise typer.Exit(1)
 
 
 def main() -> None:
@@ -371,17 +344,6 @@ def _command(study: str, data: str, **rest: Any) -> "Command":
     fields = [text.partition("=") for text in rest["overrides"]]
     rest["overrides"] = tuple(f"{field}{equals}{absolute(value)}" for field, equals, value in fields)
     return Command(study=absolute(study), data=path, **rest)
-
-
-def _report(outcomes: Iterable["Outcome"]) -> None:
-    """Print a line a check."""
-    failed = False
-    for outcome in outcomes:
-        failed = failed or bool(outcome.failure)
-        line = f"FAILS  {outcome.check}: {outcome.failure}" if outcome.failure else f"ok     {outcome.check}"
-        console.print(line, highlight=False, soft_wrap=True)
-    if failed:
-        raise typer.Exit(1)
 
 
 def _finish(table: "Table", out: Path) -> Any:

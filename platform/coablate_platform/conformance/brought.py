@@ -1,8 +1,8 @@
-"""Runs the suites on what a user brings, by reference."""
+"""Runs a suite on what a user brings, by reference."""
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from coablate_platform.conformance.model import MODEL, ModelSubject
 from coablate_platform.conformance.protocol import PROTOCOL, ProtocolSubject
@@ -18,34 +18,34 @@ from coablate_platform.study.load import load_study
 from coablate_platform.study.overrides import MODELS
 from coablate_platform.study.search import SAMPLER_KIND
 
-
-def check_model(reference: str) -> Iterator[Outcome]:
-    """Check a model. Like the others, it raises InputError where the reference leads to nothing of the kind."""
-    return MODEL.run(ModelSubject(config=_brought(reference, MODELS)))
+What = Literal["model", "data", "protocol", "sampler", "study"]
 
 
-def check_reader(reference: str, folder: Path | None) -> Iterator[Outcome]:
-    """Check a data set's reader, on the clips in a folder where one is given."""
-    if folder is not None and not folder.exists():
-        raise InputError(f"{folder}: no such folder")
-    reader = formats.READERS.get(reference) or _brought(reference, formats.KIND)
-    return READER.run(ReaderSubject(reader=reader, folder=folder))
+def outcomes_of(what: What, reference: str, folder: Path | None = None) -> Iterator[Outcome]:
+    """Yield the outcomes of a suite, one check after the other.
 
+    Args:
+        what: which suite.
+        reference: ``file.py:NAME``, ``file.py`` where just one object in it fits, ``module:NAME`` or a known name.
+        folder: of ``data``, where clips lie; without one, only the reader itself is checked.
 
-def check_protocol(reference: str) -> Iterator[Outcome]:
-    """Check a protocol, on a clip of every performer, camera and setup."""
-    protocol = protocols.PROTOCOLS.get(reference) or _brought(reference, protocols.KIND)
-    return PROTOCOL.run(ProtocolSubject(protocol=protocol))
-
-
-def check_sampler(reference: str) -> Iterator[Outcome]:
-    """Check a sampler's factory."""
-    return SAMPLER.run(SamplerSubject(factory=_brought(reference, SAMPLER_KIND)))
-
-
-def check_study(reference: str) -> Iterator[Outcome]:
-    """Check a study or a search."""
-    return STUDY.run(StudySubject(study=load_study(reference)))
+    Raises:
+        InputError: the reference leads to nothing of that kind, or there is no such folder.
+    """
+    if folder is not None and (what != "data" or not folder.exists()):
+        raise InputError(f"{folder}: {'no such folder' if what == 'data' else f'a {what} is checked without a folder'}")
+    if what == "model":
+        yield from MODEL.run(ModelSubject(config=_brought(reference, MODELS)))
+    elif what == "data":
+        reader = formats.READERS.get(reference) or _brought(reference, formats.KIND)
+        yield from READER.run(ReaderSubject(reader=reader, folder=folder))
+    elif what == "protocol":
+        protocol = protocols.PROTOCOLS.get(reference) or _brought(reference, protocols.KIND)
+        yield from PROTOCOL.run(ProtocolSubject(protocol=protocol))
+    elif what == "sampler":
+        yield from SAMPLER.run(SamplerSubject(factory=_brought(reference, SAMPLER_KIND)))
+    else:
+        yield from STUDY.run(StudySubject(study=load_study(reference)))
 
 
 def _brought(reference: str, kind: Kind) -> Any:

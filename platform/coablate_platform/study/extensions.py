@@ -64,7 +64,7 @@ def absolute(reference: str) -> str:
     found = _FILE.fullmatch(reference)
     if found is None:
         return reference
-    path = str(Path(found["place"]).absolute())
+    path = str(Path(found["place"]).resolve())
     return path if found["name"] is None else f"{path}:{found['name']}"
 
 
