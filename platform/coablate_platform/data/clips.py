@@ -14,6 +14,7 @@ from coablate_platform.data.sampling import MODALITIES, Sample, transform_clip
 from coablate_platform.data.store import Store
 from coablate_platform.study.config import ClipShape, DataConfig, RunConfig
 from coablate_platform.study.errors import InputError
+from coablate_platform.study.identity import digest
 from coablate_platform.study.streams import stream
 
 Batch = dict[str, torch.Tensor]
@@ -80,6 +81,13 @@ class ClipData:
     def sizes(self) -> dict[str, int]:
         """Clips a split: ``train``, ``validation``, ``test``."""
         return {split: len(rows) for split, rows in self._rows.items()}
+
+    @property
+    def selection(self) -> str:
+        """A digest of what the protocol selects: the clips of each split by name, and how many classes count."""
+        names = self._store.names
+        splits = {split: [names[row] for row in rows.tolist()] for split, rows in self._rows.items()}
+        return digest([self._classes, splits])
 
     @property
     def names(self) -> list[str]:
@@ -188,7 +196,7 @@ def clips_of(config: RunConfig, store: Store, seed: tuple[int, int]) -> ClipData
     return ClipData(
         store,
         config=config.data,
-        protocol=get_protocol(str(config.data.protocol)),
+        protocol=get_protocol(str(config.data.protocol), store.own_protocol),
         seed=seed,
         modalities=config.model.modalities,
     )

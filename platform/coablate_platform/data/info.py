@@ -89,7 +89,7 @@ def describe_store(store: Store) -> StoreDescription:
 
 def _divisions(store: Store) -> tuple[ProtocolCounts, ...]:
     found = []
-    for protocol in for_source(store.source):
+    for protocol in for_source(store.source, store.own_protocol):
         split = {name: len(rows) for name, rows in protocol.split(store.index).items()}
         if split["train"] and split["test"]:
             default = protocol.name == store.default_protocol

@@ -1,6 +1,8 @@
 """Which joints a skeleton has, how they are joined, and which are each other's mirror image."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -8,7 +10,7 @@ class JointLayout:
     """The joints of one sensor, in the order in which clips hold them.
 
     Args:
-        name: key in :data:`LAYOUTS`.
+        name: key in :data:`LAYOUTS`, or that of a reader's own.
         joints: names, one a joint (V).
         bones: (child, parent) pairs, the tree that graph networks use.
         official_bones: the tree of the data set's own viewer where it differs, else equal to ``bones``.
@@ -22,6 +24,19 @@ class JointLayout:
     official_bones: tuple[tuple[int, int], ...]
     centre: int
     mirror: tuple[int, ...]
+
+    @classmethod
+    def from_plain(cls, fields: Mapping[str, Any]) -> "JointLayout":
+        """Return the layout of these fields, in which JSON made lists of tuples.
+
+        Raises:
+            TypeError: one is missing, or unknown.
+        """
+        return cls(**{name: _tuples(value) for name, value in fields.items()})
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def _mirror(joints: tuple[str, ...]) -> tuple[int, ...]:

@@ -12,22 +12,24 @@ import pickle
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 from pyarrow import fs
 
-from coablate_platform.data.formats import READERS
+from coablate_platform.data.formats import get_reader
 from coablate_platform.data.formats.clip import ClipRef, Reader
+from coablate_platform.data.joints import LAYOUTS
 from coablate_platform.data.mapping import MAPPED, list_shards
 from coablate_platform.data.progress import Tell
 from coablate_platform.data.schema import METADATA, SHARDS, StoreMetadata, fingerprint
 from coablate_platform.data.shard import LeftOut, PrepareOptions, Shard, change, read_shard, stamp, write_shard
 from coablate_platform.data.store import read_metadata
 from coablate_platform.files import locked, write_atomically
-from coablate_platform.study.errors import InputError, did_you_mean
+from coablate_platform.study.errors import InputError
+from coablate_platform.study.source import Sources, attach, forget
 
 REPORT = "report.json"
 
@@ -62,7 +64,7 @@ def prepare(
     """Bring every clip under ``input`` into the store; a second call over the same input changes nothing.
 
     Args:
-        source: name of the format.
+        source: name of the format, or a reference to a reader of the user's own.
         input: folder (or archive) of the genuine files.
         store: folder to make or to go on with. Clips of several inputs may come together in one, such as the two
             parts of NTU RGB+D 120.
@@ -74,11 +76,11 @@ def prepare(
         InputError: the source is unknown, nothing of it lies there, the store cannot be written, it exists with
             another source or recipe, or the files of clips in it have changed since.
     """
-    if source not in READERS:
-        raise InputError(f"there is no data source {source!r}{did_you_mean(source, READERS)}")
+    forget()
+    reader = get_reader(source)
     if not input.exists():
         raise InputError(f"{input}: no such folder to prepare {source} from")
-    reader = READERS[source].at(str(input.absolute()))
+    reader = reader.at(str(input.absolute()))
     missing = reader.missing(str(input.absolute()))
     refs = [ref for ref in reader.list_clips(str(input.absolute())) if ref.name not in missing]
     _check_names(refs)
@@ -92,7 +94,7 @@ def prepare(
         asked = _asked(reader, options)
         if todo:
             metadata = _opened(store, metadata, asked)
-            _write_shards(reader, todo, store / SHARDS, options, progress, cpus)
+            _write_shards(reader, todo, store, options, progress, cpus)
             shards = read_shards(store)
         if {ref.name for ref in refs} & {name for shard in shards for name in shard.digests}:
             metadata = metadata.widened(asked)
@@ -166,15 +168,19 @@ def metadata_of(source: Reader, options: PrepareOptions, store: Path) -> StoreMe
 
 def _asked(source: Reader, options: PrepareOptions) -> StoreMetadata:
     """Return what a store of this source with this recipe says of itself at first."""
+    layout, protocol = source.layout, source.default_protocol
+    known = protocol if isinstance(protocol, str) else protocol.name
     return StoreMetadata(
         source=source.name,
-        layout=source.layout.name,
+        layout=layout.name,
         persons=source.persons,
         classes=source.classes,
-        default_protocol=source.default_protocol,
+        default_protocol=known,
         has_video=source.has_video,
         recipe=options.recipe() | source.reading,
         versions={name: importlib.metadata.version(name) for name in ("av", "numpy", "pyarrow")},
+        joints=None if LAYOUTS.get(layout.name) == layout else asdict(layout),
+        protocol=None if isinstance(protocol, str) else protocol.to_plain(),
     )
 
 
@@ -208,22 +214,23 @@ def read_shards(store: Path) -> list[Shard]:
 
 
 def _write_shards(
-    source: Reader, refs: list[ClipRef], folder: Path, options: PrepareOptions, progress: Tell, cpus: int | None
+    reader: Reader, refs: list[ClipRef], store: Path, options: PrepareOptions, progress: Tell, cpus: int | None
 ) -> None:
     """Run one Ray Data task a shard, as many at a time as there are cores, and report as they end."""
-    size = options.shard_clips
-    units = [{"refs": pickle.dumps(refs[start : start + size])} for start in range(0, len(refs), size)]
-    place = folder.absolute()
+    size, place = options.shard_clips, (store / SHARDS).absolute()
+    units = [{"work": pickle.dumps((reader, refs[start : start + size]))} for start in range(0, len(refs), size)]
+    sources = _kept_sources(store.absolute())
 
     def write(row: dict[str, Any]) -> dict[str, Any]:
-        unit = pickle.loads(row["refs"])
+        attach(sources)
+        reader, unit = pickle.loads(row["work"])
         try:
-            write_shard(source, unit, place, options)
+            write_shard(reader, unit, place, options)
         except OSError as error:  # said to the user in one line, instead of through a task's traceback
             return {"clips": 0, "error": f"{place}: the shard cannot be written ({error.strerror or error})"}
         return {"clips": len(unit), "error": ""}
 
-    for leftover in folder.glob("*.tmp"):  # of a run that was killed
+    for leftover in place.glob("*.tmp"):  # of a run that was killed
         leftover.unlink(missing_ok=True)
     done = 0
     progress(done, len(refs))
@@ -234,6 +241,15 @@ def _write_shards(
                 raise InputError(result["error"])
             done += result["clips"]
             progress(done, len(refs))
+
+
+def _kept_sources(store: Path) -> str:
+    """Keep the source of a reader of the user's own with the store; return the folder, empty where it is ours."""
+    sources = Sources.imported()
+    folder = store / "source" / sources.digest
+    for name, content in sources.files.items():
+        write_atomically(fs.LocalFileSystem(), str(folder / name), content)
+    return str(folder) if sources.files else ""
 
 
 @contextmanager

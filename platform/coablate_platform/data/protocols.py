@@ -5,15 +5,16 @@ rows that are taken out of training and selected on; the test rows are for the e
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from coablate_platform.study.errors import InputError, did_you_mean
+from coablate_platform.study.extensions import Kind, Loaded, installed, load_object
 
 SPLITS = ("train", "validation", "test")
+_RULES = ("train", "test", "validation")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +37,7 @@ class Rule:
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """A way to divide the clips of one source.
+    """A way to divide the clips of one source. One that no rules express is a subclass with a ``split`` of its own.
 
     Args:
         name: ``set/rule``, as published.
@@ -75,6 +76,30 @@ class Protocol:
         held = self.validation.matches(columns) & ~test if hold_out else np.zeros_like(train)
         masks = {"train": train & ~held, "validation": held, "test": test}
         return {name: np.flatnonzero(masks[name]) for name in SPLITS}
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return the fields as JSON values."""
+        rules = {name: vars(getattr(self, name)) for name in _RULES}
+        plain = {
+            name: {column: None if numbers is None else sorted(numbers) for column, numbers in columns.items()}
+            for name, columns in rules.items()
+        }
+        return {field.name: getattr(self, field.name) for field in fields(self)} | plain
+
+    @classmethod
+    def from_plain(cls, said: Mapping[str, Any]) -> "Protocol":
+        """Return the protocol whose :meth:`to_plain` gives these values.
+
+        Raises:
+            TypeError, KeyError: a field is missing, or unknown.
+        """
+        rules = {
+            name: Rule(
+                **{column: None if numbers is None else frozenset(numbers) for column, numbers in said[name].items()}
+            )
+            for name in _RULES
+        }
+        return cls(**{**said, **rules})
 
 
 def _numbers(*parts: int | range) -> frozenset[int]:
@@ -178,17 +203,48 @@ _ALL = (
 PROTOCOLS = {protocol.name: protocol for protocol in _ALL}
 
 
-def get_protocol(name: str) -> Protocol:
-    """Return the protocol of that name.
+def _lacking(value: object) -> str:
+    return "" if isinstance(value, Protocol) else f"it is of type {type(value).__name__}"
+
+
+KIND = Kind(
+    word="protocol",
+    unknown="data.protocol: there is no protocol",
+    group="coablate.protocols",
+    expected="Protocol",
+    lacking=_lacking,
+)
+
+
+def find_protocol(name: str, own: Protocol | None = None) -> Loaded:
+    """Return a protocol, and the name by which other processes find it.
+
+    Args:
+        name: Coablate's, the store's, one that a package has registered, ``module:NAME`` or ``file.py:NAME``.
+        own: the protocol that the store itself remembers.
 
     Raises:
         InputError: there is none; the message names the nearest.
     """
-    if name not in PROTOCOLS:
-        raise InputError(f"data.protocol: there is no protocol {name!r}{did_you_mean(name, PROTOCOLS)}")
-    return PROTOCOLS[name]
+    known = PROTOCOLS if own is None else {own.name: own, **PROTOCOLS}
+    return Loaded(value=known[name], reference=name) if name in known else load_object(name, KIND, known)
 
 
-def for_source(source: str) -> tuple[Protocol, ...]:
-    """Return the protocols that divide clips of the source of that name; NTU's include the synthetic set's."""
-    return tuple(protocol for protocol in _ALL if protocol.source == source)
+def get_protocol(name: str, own: Protocol | None = None) -> Protocol:
+    """Return the protocol of that name. See :func:`find_protocol`."""
+    protocol: Protocol = find_protocol(name, own).value
+    return protocol
+
+
+def for_source(source: str, own: Protocol | None = None) -> tuple[Protocol, ...]:
+    """Return the protocols that divide clips of the source of that name; NTU's include the synthetic set's.
+
+    Args:
+        source: the reader's name.
+        own: the protocol that the store itself remembers.
+
+    Raises:
+        InputError: one that a package has registered cannot be imported.
+    """
+    known = (*_ALL, *(() if own is None else (own,)), *map(get_protocol, installed(KIND)))
+    return tuple(protocol for protocol in known if protocol.source == source)

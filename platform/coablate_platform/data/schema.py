@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from coablate_platform.data.formats.clip import RawClip, Recipe
+from coablate_platform.data.joints import LAYOUTS, JointLayout
+from coablate_platform.data.protocols import Protocol
 from coablate_platform.data.video import EncodedVideo
 from coablate_platform.study.errors import InputError
 
@@ -113,6 +116,8 @@ class StoreMetadata:
         recipe: what decided the content: resizing, codec, and how the source reads.
         versions: of the packages that wrote it.
         fingerprint: see :func:`fingerprint`; None while ``prepare`` is under way.
+        joints: the joint layout's fields; None for one of :data:`~coablate_platform.data.joints.LAYOUTS`.
+        protocol: fields of a protocol that came with the reader, the default one; None for one that has a known name.
     """
 
     source: str
@@ -124,9 +129,13 @@ class StoreMetadata:
     recipe: Recipe
     versions: dict[str, str]
     fingerprint: str | None = None
+    joints: dict[str, Any] | None = None
+    protocol: dict[str, Any] | None = None
 
     def to_json(self) -> str:
-        return json.dumps({"format": FORMAT, **asdict(self)}, indent=2) + "\n"
+        fields = asdict(self)
+        left_out = [name for name in ("joints", "protocol") if fields[name] is None]
+        return json.dumps({"format": FORMAT} | {k: v for k, v in fields.items() if k not in left_out}, indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str, where: str) -> "StoreMetadata":
@@ -144,9 +153,20 @@ class StoreMetadata:
             raise InputError(f"{where}: the store has format {found}, this version reads {FORMAT}; prepare it anew")
         try:
             metadata = cls(**content)
+            _, _ = metadata.joint_layout, metadata.own_protocol
             return replace(metadata, classes=tuple(metadata.classes))
-        except TypeError as error:
+        except (TypeError, KeyError, AttributeError) as error:
             raise InputError(f"{where}: {METADATA} is damaged: {error}") from None
+
+    @cached_property
+    def joint_layout(self) -> JointLayout:
+        """The joints of the store's skeletons."""
+        return LAYOUTS[self.layout] if self.joints is None else JointLayout.from_plain(self.joints)
+
+    @cached_property
+    def own_protocol(self) -> Protocol | None:
+        """The protocol that came with the reader."""
+        return None if self.protocol is None else Protocol.from_plain(self.protocol)
 
     def differences(self, other: "StoreMetadata") -> Iterable[str]:
         """Yield in words what of the source or the recipe is not the same in ``other``.
@@ -171,8 +191,8 @@ class StoreMetadata:
         A set may come in parts: the first classes of NTU RGB+D 120 are those of NTU RGB+D 60, so that labels stay.
         """
         wider = other if len(other.classes) > len(self.classes) else self
-        return replace(self, classes=wider.classes, default_protocol=wider.default_protocol)
+        return replace(self, classes=wider.classes, default_protocol=wider.default_protocol, protocol=wider.protocol)
 
     def _decisive(self) -> dict[str, Any]:
-        kept = ("source", "layout", "persons", "default_protocol", "has_video")
+        kept = ("source", "layout", "persons", "default_protocol", "has_video", "joints", "protocol")
         return {name: getattr(self, name) for name in kept} | self.recipe

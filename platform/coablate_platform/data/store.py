@@ -9,8 +9,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import fs
 
-from coablate_platform.data.joints import LAYOUTS, JointLayout
+from coablate_platform.data.joints import JointLayout
 from coablate_platform.data.mapping import index_of, list_shards, map_shards
+from coablate_platform.data.protocols import Protocol
 from coablate_platform.data.schema import METADATA, StoreMetadata
 from coablate_platform.data.video import VideoError, decode
 from coablate_platform.files import filesystem_of
@@ -121,7 +122,7 @@ class Store:
 
     @property
     def layout(self) -> JointLayout:
-        return LAYOUTS[self.metadata.layout]
+        return self.metadata.joint_layout
 
     @property
     def persons(self) -> int:
@@ -134,6 +135,11 @@ class Store:
     @property
     def default_protocol(self) -> str:
         return self.metadata.default_protocol
+
+    @property
+    def own_protocol(self) -> Protocol | None:
+        """The protocol that came with the reader, where that brought one."""
+        return self.metadata.own_protocol
 
     @cached_property
     def names(self) -> list[str]:

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from coablate_platform.data.joints import JointLayout
+from coablate_platform.data.protocols import Protocol as DataProtocol
 
 # T frames · M persons · V joints · H, W pixels
 
@@ -119,6 +120,7 @@ def to_float32(array: NDArray[Any]) -> NDArray[np.float32]:
         return array.astype(np.float32)
 
 
+@runtime_checkable
 class Reader(Protocol):
     """A data set's format: how its clips are found and read.
 
@@ -130,7 +132,9 @@ class Reader(Protocol):
     def name(self) -> str: ...
 
     @property
-    def layout(self) -> JointLayout: ...
+    def layout(self) -> JointLayout:
+        """The joints: a known layout, or the reader's own, which the store then remembers."""
+        ...
 
     @property
     def persons(self) -> int: ...
@@ -139,7 +143,9 @@ class Reader(Protocol):
     def classes(self) -> tuple[str, ...]: ...
 
     @property
-    def default_protocol(self) -> str: ...
+    def default_protocol(self) -> str | DataProtocol:
+        """The protocol of a study that names none: by a known name, or itself, which the store then remembers."""
+        ...
 
     @property
     def has_video(self) -> bool: ...
