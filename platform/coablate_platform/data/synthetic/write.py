@@ -17,7 +17,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from coablate_platform.data.formats.ntu import SET_FILE
-from coablate_platform.data.progress import Tell
+from coablate_platform.data.progress import ProgressCallback
 from coablate_platform.data.synthetic.figure import Array, Build, unit
 from coablate_platform.data.synthetic.motion import ACTIONS, CAMERA_ANGLES, FPS, Action, Streams, Style, perform, view
 from coablate_platform.data.synthetic.render import HUES, HeldObject, Look, background, render, sample_look
@@ -223,7 +223,7 @@ def generate(
     config: SyntheticConfig,
     *,
     workers: int | None = None,
-    progress: Tell | None = None,
+    progress: ProgressCallback | None = None,
 ) -> None:
     """Write a synthetic set into a folder; files of an earlier call with the same settings are kept.
 
