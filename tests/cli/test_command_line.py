@@ -310,14 +310,8 @@ def test_bad_files_do_not_stop_a_preparation(coablate, raw, tmp_path):
 
 
 def test_a_folder_without_clips_is_the_users_mistake(refused, tmp_path):
-    refused(
-        "data",
-        "prepare",
-        "ntu",
-        tmp_path,
-        tmp_path / "s",
-        says=(str(tmp_path), "expected NTU RGB+D files named like S001"),
-    )
+    says = (str(tmp_path), "expected NTU RGB+D files named like S001")
+    refused("data", "prepare", "ntu", tmp_path, tmp_path / "s", says=says)
 
 
 def test_from_a_shell_a_mistake_is_one_line_too():

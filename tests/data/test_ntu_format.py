@@ -272,7 +272,7 @@ def test_videos_without_a_skeleton_are_listed_as_missing(tmp_path):
 
 
 def test_a_folder_without_clips_is_refused_with_the_expected_names(tmp_path):
-    with pytest.raises(InputError, match=r"expected files named like S001C001P001R001A001\.skeleton"):
+    with pytest.raises(InputError, match=r"expected NTU RGB\+D files named like S001C001P001R001A001\.skeleton"):
         Ntu().list_clips(str(tmp_path))
     with pytest.raises(InputError, match="no such file or folder"):
         Ntu().list_clips(str(tmp_path / "nowhere"))
