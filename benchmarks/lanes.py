@@ -9,6 +9,7 @@ import itertools
 import statistics
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,10 @@ from coablate_platform.data.clips import clips_of
 from coablate_platform.data.store import Store
 from coablate_platform.journal.journal import Journal
 from coablate_platform.lanes.cluster import joined
-from coablate_platform.lanes.tuner import InOrder, Places, Work, run_all
-from coablate_platform.planning.resolve import resolve, tasks
+from coablate_platform.lanes.tuner import InOrder, Locations, run_all
+from coablate_platform.planning.resolve import prepare_study, resolve
 from coablate_platform.train.checkpoint import Checkpoints
-from coablate_platform.train.events import Conclusion, RunState
+from coablate_platform.train.events import Conclusion, RunState, RunUpdate
 from coablate_platform.train.loop import Task, train
 
 STOCK_RUNS = 3  # each takes more than 10 s
@@ -42,20 +43,20 @@ def train_alone(task: Task, store: Store, folder: str) -> None:
         raise RuntimeError("the run came to no conclusion")
 
 
-def through_lanes(work: list[Work], store: Store, folder: str) -> list[float]:
+def through_lanes(tasks: Sequence[Task], store: Store, folder: str) -> list[float]:
     """Return when each run ended."""
     ends = []
 
-    def note(run_id: str, result: dict[str, Any]) -> None:
-        if result["state"] == RunState.COMPLETED:
+    def note(run_id: str, update: RunUpdate, stops: bool) -> None:
+        if update.state is RunState.COMPLETED:
             ends.append(time.perf_counter())
 
-    places = Places(store=store.uri, checkpoints=f"{folder}/checkpoints", recorder=Journal(folder))
-    run_all(STUDY, InOrder(work, note), places, most_lanes=1)
+    locations = Locations(store=store.uri, checkpoints=f"{folder}/checkpoints", recorder=Journal(folder))
+    run_all(STUDY, InOrder(tasks), locations, note, most_lanes=1)
     return ends
 
 
-def stock(work: list[Work], store: Store, folder: str) -> list[float]:
+def stock(tasks: Sequence[Task], store: Store, folder: str) -> list[float]:
     """Return when each run ended, where every trial starts a ``TorchTrainer``.
 
     Trial and worker hold CPUs of their own; were there more trials at a time than pairs, they would wait for ever.
@@ -81,7 +82,7 @@ def stock(work: list[Work], store: Store, folder: str) -> list[float]:
     clock = Clock()
     tune.Tuner(
         tune.with_resources(trial, {"CPU": share}),
-        param_space={"task": tune.grid_search([item.task for item in work])},
+        param_space={"task": tune.grid_search(list(tasks))},
         tune_config=tune.TuneConfig(max_concurrent_trials=1),
         run_config=tune.RunConfig(storage_path=folder, name="tune", verbose=0, callbacks=[clock]),
     ).fit()
@@ -113,11 +114,11 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder, joined(None, []):
         store = make_store(Path(folder) / "store", clips=40, has_video=False)
-        work = [Work(task=task, arm=arm.name) for arm, task in tasks(resolve(STUDY, store), store)]
-        (training,) = in_turns([lambda: train_alone(work[0].task, store, f"{folder}/alone")], 5)
-        ours = gaps(through_lanes(work, store, f"{folder}/before"), RUNS)
-        plain = gaps(stock(work[:STOCK_RUNS], store, f"{folder}/stock"), STOCK_RUNS)
-        ours += gaps(through_lanes(work, store, f"{folder}/after"), RUNS)
+        tasks = prepare_study(resolve(STUDY, store), store, {}).tasks
+        (training,) = in_turns([lambda: train_alone(tasks[0], store, f"{folder}/alone")], 5)
+        ours = gaps(through_lanes(tasks, store, f"{folder}/before"), RUNS)
+        plain = gaps(stock(tasks[:STOCK_RUNS], store, f"{folder}/stock"), STOCK_RUNS)
+        ours += gaps(through_lanes(tasks, store, f"{folder}/after"), RUNS)
     lanes_s, stock_s = (statistics.median(seconds) - training for seconds in (ours, plain))
     what = f"overhead a run, beside {training:.2f} s of training"
     row(what, f"{lanes_s:.2f} s", f"{stock_s:.1f} s", stock_s / lanes_s)

@@ -17,13 +17,14 @@ from scipy import stats
 from coablate_model.hcn import LAYERS
 from coablate_model.placement import RGB_SITES
 from coablate_platform.journal.trials import TrialOutcome
-from coablate_platform.search.scheduler import Sweep
-from coablate_platform.search.simulator import Curve, MemoryBook, Simulation
+from coablate_platform.search.scheduler import EarlyStoppingScheduler, SearchSetup
+from coablate_platform.search.simulator import Curve, MemoryTrialLog, Simulator
 from coablate_platform.study.config import RunConfig
 from coablate_platform.study.identity import run_id
 from coablate_platform.study.overrides import apply
 from coablate_platform.study.search import Search, Stopping
 from coablate_platform.study.streams import stream
+from coablate_platform.train.loop import Task
 from coablate_search_spaces.joint import STUDY
 
 EPOCHS = 27
@@ -65,20 +66,26 @@ def curve(config: RunConfig) -> Curve:
     return Curve(values=values)
 
 
+def task_of(config: RunConfig, lineage: Sequence[str | int]) -> Task:
+    """Return the run of a configuration."""
+    return Task(run_id=run_id(config, "", (0, 0), lineage), config=config, seed=(0, 0))
+
+
 def epochs_to_target(search: Search) -> int:
     """Return how many epochs were trained when a configuration with such a plateau had come to its end.
 
     Raises:
         RuntimeError: the search ended without one.
     """
-    book = MemoryBook()
-    sweep = Sweep(search, search.name, book, lambda config, lineage: run_id(config, "", (0, 0), lineage), lambda _: {})
-    simulation = Simulation(sweep, book, curve, METRIC, LANES)
+    log = MemoryTrialLog()
+    setup = SearchSetup(search=search, name=search.name, log=log, task_of=task_of, cost=lambda config: {})
+    scheduler = EarlyStoppingScheduler(setup)
+    simulator = Simulator(scheduler, log, curve, METRIC, LANES)
     judged = 0
-    while not simulation.run(1):
-        ended = [record for record in sweep.records if record.outcome is TrialOutcome.COMPLETE]
+    while not simulator.run(1):
+        ended = [record for record in scheduler.records if record.outcome is TrialOutcome.COMPLETE]
         if len(ended) > judged and any(plateau(search.config(search.space.decode(r.params))) >= TARGET for r in ended):
-            return simulation.epochs
+            return simulator.epochs
         judged = len(ended)
     raise RuntimeError(f"no trial in {search.trials} reached {TARGET} (seed {search.seed})")
 

@@ -168,11 +168,11 @@ def importance(out: OutArgument = DEFAULT_OUT, study: KeyOption = None) -> None:
 def report(out: OutArgument = DEFAULT_OUT, study: KeyOption = None) -> None:
     """Write a search's report (HTML, figures, CSV) from the journal, finished or not."""
     from coablate_platform.journal.journal import Journal
-    from coablate_platform.journal.trials import TrialBook
+    from coablate_platform.journal.trials import JournalTrialLog
     from coablate_platform.results.report import write_report
 
     found = _findings(out, study)
-    write_report(found, TrialBook(Journal(str(out.resolve())), found.plan.key))
+    write_report(found, JournalTrialLog(Journal(str(out.resolve())), found.plan.key))
     where = out / "studies" / found.plan.key / "report" / "report.html"
     console.print(f"Report: {where}", highlight=False, soft_wrap=True)
 
@@ -296,14 +296,12 @@ def _stop(message: str, code: int) -> None:
 
 def _findings(out: Path, key: str | None) -> "Findings":
     from coablate_platform.journal.journal import Journal
-    from coablate_platform.journal.trials import TrialBook
+    from coablate_platform.journal.trials import JournalTrialLog
     from coablate_platform.results.report import findings
 
     journal = Journal(str(out.resolve()))
-    plan = journal.plan(key)
-    if plan.search is None:
-        raise InputError(f"study {plan.key} is no search: its conclusion is its table (coablate table {out})")
-    return findings(plan, TrialBook(journal, plan.key))
+    plan = journal.search_plan(key)
+    return findings(plan, JournalTrialLog(journal, plan.key))
 
 
 def _command(study: str, data: str, **rest: Any) -> "Command":

@@ -1,17 +1,17 @@
-"""Carries a study from its declaration to its table: plan, run what is open, conclude; of a search, confirm its best.
+"""Carries a study from its declaration to its table: plan, train what is open, conclude; of a search, confirm its best.
 
-The one place where study, data, run and results meet; the command line is a thin shell around it.
+The one place where study, data, lanes and results meet. The command line is a thin shell around it.
 """
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from rich.console import Console
 
 from coablate_platform.data.store import Store
 from coablate_platform.journal.journal import Journal
-from coablate_platform.lanes.cluster import check_reachable, joined, package_folders
-from coablate_platform.planning.resolve import plan_of, resolve, search_plan_of, tasks
+from coablate_platform.lanes.cluster import check_reachable
+from coablate_platform.planning.resolve import PreparedSearch, PreparedStudy, prepare_search, prepare_study, resolve
 from coablate_platform.results.render import save
 from coablate_platform.results.table import Table, mixture_of, tabulate
 from coablate_platform.screen.progress import Progress
@@ -21,23 +21,14 @@ from coablate_platform.study.load import load_study
 from coablate_platform.study.overrides import parse
 from coablate_platform.study.plan import StudyPlan
 from coablate_platform.study.search import Search
-from coablate_platform.study.study import Resources, Study
+from coablate_platform.study.study import Resources
 from coablate_platform.tracking.follower import tracking_uri
 from coablate_platform.train.events import RunState
 from coablate_platform.train.failures import to_run
 from coablate_platform.train.provenance import versions
 
 
-@dataclass(frozen=True, kw_only=True)
-class Prepared:
-    """A study or a search resolved against its store, before anything is started."""
-
-    study: Study | Search
-    store: Store
-    plan: StudyPlan
-
-
-def prepare(command: Command) -> Prepared:
+def prepare(command: Command) -> PreparedStudy | PreparedSearch:
     """Resolve everything that can be wrong in a user's input.
 
     Raises:
@@ -52,43 +43,36 @@ def prepare(command: Command) -> Prepared:
     if command.gpus is not None:
         study = replace(study, resources=replace(study.resources, gpus=Resources.parse_gpus(command.gpus)))
     if isinstance(study, Search):
-        study = study.with_options(trials=command.trials, sampler=command.sampler, grace=command.grace)
-        if command.warm and study.stopping.rule == "hyperband":
-            raise InputError(
-                f"--warm: search {study.name} gives trials up by hyperband, which parts them by their place among all "
-                "trials, learnt ones too: it would part them anew when there are more; asha can be warm"
-            )
-    elif given := [name for name in ("trials", "sampler", "grace", "storage", "warm") if getattr(command, name)]:
-        raise InputError(f"--{given[0]}: only a search draws trials; study {study.name} declares its arms")
+        study = _with_options(study, command)
+        store = Store.open(command.data)
+        return prepare_search(resolve(study, store), store, asdict(command))
+    if given := [name for name in ("trials", "sampler", "grace", "storage", "warm") if getattr(command, name)]:
+        raise InputError(f"--{given[0]}: only a search has trials; study {study.name} declares its arms")
     store = Store.open(command.data)
-    study = resolve(study, store)
-    plan = search_plan_of if isinstance(study, Search) else plan_of
-    return Prepared(study=study, store=store, plan=plan(study, store, asdict(command)))  # type: ignore[arg-type]
+    return prepare_study(resolve(study, store), store, asdict(command))
+
+
+def _with_options(search: Search, command: Command) -> Search:
+    """Return the search with what the command line says of it."""
+    search = search.with_options(trials=command.trials, sampler=command.sampler, grace=command.grace)
+    if command.warm and search.stopping.rule == "hyperband":
+        raise InputError(
+            f"--warm: search {search.name} stops trials by hyperband, which assigns them to brackets by their number, "
+            "learnt trials included; more trials would change the brackets. Use asha to learn from earlier trials"
+        )
+    return search
 
 
 def run(command: Command, out: Path, console: Console, allow_mixed: bool = False) -> Table:
-    """Run what is open of a study and conclude it with its table; of a search, with that of its confirmation.
+    """Train what is open of a study and conclude it with its table; of a search, with that of its confirmation.
 
     Raises:
         InputError: the input is wrong, the folder cannot be written, the cluster does not answer, or another process
-            runs this study.
+            works in the folder.
         KeyboardInterrupt, LaneLostError: the user stopped it, or workers could not be kept; ``resume`` goes on from
             there.
     """
-    prepared = prepare(command)
-    tracking_uri(str(out.resolve()), command.tracking)
-    if command.address is not None:
-        check_reachable(command.address)
-    session = Session(command=command, out=out, console=console, mixed=allow_mixed)
-    if isinstance(prepared.study, Search):
-        from coablate_platform.searching import search  # Optuna: only now
-
-        study = search(prepared.study, prepared.store, prepared.plan, session)
-        plan = replace(plan_of(study, prepared.store, asdict(command)), concludes=prepared.plan.key)
-        prepared = Prepared(study=study, store=prepared.store, plan=plan)
-    with session.on(prepared.plan, lambda: _refuse_mixture(prepared, session)):
-        _run_open(prepared, session)
-        return conclude(prepared.plan, session.journal, allow_mixed)
+    return _carry_out(prepare(command), Session(command, out, console, allow_mixed))
 
 
 def resume(out: Path, key: str | None, console: Console, allow_mixed: bool = False) -> Table:
@@ -100,13 +84,32 @@ def resume(out: Path, key: str | None, console: Console, allow_mixed: bool = Fal
     plan = Journal(str(out.resolve())).plan(key)
     command = Command(**plan.command)
     command = replace(command, overrides=tuple(command.overrides), warm=tuple(command.warm))
-    now = prepare(command).plan
-    if now.key != (plan.concludes or plan.key):
+    prepared = prepare(command)
+    asked = (isinstance(plan, StudyPlan) and plan.confirms) or plan.key
+    if prepared.plan.key != asked:
         raise InputError(
             f"study {plan.key}: its declaration has changed since it was started (it would now be "
-            f"{now.key}); run it anew with: coablate run {command.study} --data {command.data}"
+            f"{prepared.plan.key}); run it anew with: coablate run {command.study} --data {command.data}"
         )
-    return run(command, out, console, allow_mixed)
+    return _carry_out(prepared, Session(command, out, console, allow_mixed))
+
+
+def _carry_out(prepared: PreparedStudy | PreparedSearch, session: Session) -> Table:
+    """Train and conclude what is prepared, under one lock and on one cluster."""
+    tracking_uri(session.journal.folder.uri, session.command.tracking)
+    if session.command.address is not None:
+        check_reachable(session.command.address)
+    with session:
+        if isinstance(prepared, PreparedSearch):
+            from coablate_platform.searching import search  # Optuna: only now
+
+            confirmation = search(prepared, session)
+            store, key = prepared.store, prepared.plan.key
+            prepared = prepare_study(confirmation, store, asdict(session.command), confirms=key)
+        _refuse_mixture(prepared, session)
+        with session.following(prepared.plan):
+            _train_open_runs(prepared, session)
+            return conclude(prepared.plan, session.journal, session.mixed)
 
 
 def conclude(plan: StudyPlan, journal: Journal, allow_mixed: bool) -> Table:
@@ -121,47 +124,39 @@ def conclude(plan: StudyPlan, journal: Journal, allow_mixed: bool) -> Table:
     return table
 
 
-def _run_open(prepared: Prepared, session: Session) -> None:
-    assert isinstance(prepared.study, Study)
-    journal, everything = session.journal, tasks(prepared.study, prepared.store)
-    states = {task.run_id: journal.state(task.run_id) for _, task in everything}
-    metric = prepared.plan.metric
-    done = {
-        run_id: journal.record(run_id).metrics[metric]
-        for run_id, state in states.items()
-        if state is RunState.COMPLETED
-    }
-    open_runs = [(arm, task) for arm, task in everything if to_run(states[task.run_id])]
-    if not open_runs:
-        session.console.print(f"All {len(everything)} runs are in the journal already.")
+def _train_open_runs(prepared: PreparedStudy, session: Session) -> None:
+    journal, plan, training = session.journal, prepared.plan, prepared.study.base.training
+    states = {task.run_id: journal.state(task.run_id) for task in prepared.tasks}
+    open_tasks = [task for task in prepared.tasks if to_run(states[task.run_id])]
+    if not open_tasks:
+        session.console.print(f"All {len(prepared.tasks)} runs are in the journal already.")
         return
-    from coablate_platform.lanes.tuner import InOrder, Places, Work, run_all  # Ray Tune, Train and torch: only now
+    from coablate_platform.lanes.tuner import InOrder, Locations, run_all  # Ray Tune, Train and torch: only now
 
-    places = Places.below(session.out, prepared.store, journal)
-    work = [Work(task=task, arm=arm.name) for arm, task in open_runs]
-    with (
-        joined(session.command.address, package_folders()),
-        Progress(prepared.plan, prepared.study.base.training.epochs, done, session.console) as progress,
-    ):
-        run_all(prepared.study, InOrder(work, progress.update), places)
+    completed = [run_id for run_id, state in states.items() if state is RunState.COMPLETED]
+    done = {run_id: journal.tested(run_id)[plan.metric] for run_id in completed}
+    session.join_cluster()
+    with Progress(plan, training.epochs, done, session.console) as progress:
+        locations = Locations.below(session.out, prepared.store, journal)
+        run_all(prepared.study, InOrder(open_tasks), locations, progress.update)
 
 
-def _refuse_mixture(prepared: Prepared, session: Session) -> None:
+def _refuse_mixture(prepared: PreparedStudy, session: Session) -> None:
     """Say before anything is trained, or written, that the table would be refused.
 
-    What a cluster's nodes have installed is seen when they have trained; this process may have another build of torch.
+    What a cluster's nodes have installed is known only after they have trained; this process may have another build of
+    torch.
 
     Raises:
         InputError: what is completed, or begun, was trained by another version than what is still open would be.
     """
-    assert isinstance(prepared.study, Study)
     if session.mixed:
         return
     plan, journal = prepared.plan, session.journal
     planned = {}
-    for _, task in tasks(prepared.study, prepared.store):
+    for task in prepared.tasks:
         if to_run(journal.state(task.run_id)):
-            assert task.origin is not None
+            assert task.origin is not None  # what is prepared says where it comes from
             planned[task.run_id] = versions(task.origin) | ({"packages": {}} if session.command.address else {})
     if planned and (mixture := mixture_of(plan, journal.records(plan), planned)):
         raise InputError(

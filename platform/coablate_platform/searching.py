@@ -1,75 +1,57 @@
-"""Carries a search from its first trial to what is confirmed of it."""
+"""Carries a search from its first trial to the study that confirms its best trials."""
 
 from pathlib import Path
 
 from coablate_platform.data.clips import clips_of
 from coablate_platform.data.store import Store
 from coablate_platform.journal.journal import Journal
-from coablate_platform.journal.trials import TrialBook, TrialRecord, trial_name
-from coablate_platform.lanes.cluster import joined, package_folders
-from coablate_platform.lanes.tuner import Places, Trials, run_all
+from coablate_platform.journal.trials import JournalTrialLog, TrialRecord, trial_name
+from coablate_platform.lanes.tuner import Locations, run_all
 from coablate_platform.planning.costs import cost_of, latency_of
-from coablate_platform.planning.resolve import trial_run_id, trial_task
+from coablate_platform.planning.resolve import PreparedSearch, trial_task
 from coablate_platform.results.ranking import best
 from coablate_platform.results.report import findings, write_report
 from coablate_platform.screen.search_progress import SearchProgress
-from coablate_platform.search.scheduler import Draw, Sweep
+from coablate_platform.search.population import PopulationScheduler
+from coablate_platform.search.scheduler import EarlyStoppingScheduler, SearchScheduler, SearchSetup
 from coablate_platform.session import Session
 from coablate_platform.study.config import RunConfig
 from coablate_platform.study.errors import InputError
-from coablate_platform.study.plan import StudyPlan
+from coablate_platform.study.plan import SearchPlan
 from coablate_platform.study.search import Search
 from coablate_platform.study.study import Study
-from coablate_platform.train.loop import Task
 
 STORAGE = "optuna.db"
 
 
-def search(declared: Search, store: Store, plan: StudyPlan, session: Session) -> Study:
-    """Work a search off, report on it, and return the study that confirms its best trials.
+def search(prepared: PreparedSearch, session: Session) -> Study:
+    """Train a search's trials, report on them, and return the study that confirms the best.
 
     Args:
-        declared: the resolved search.
-        store: what it runs on.
-        plan: its plan.
-        session: where results go.
+        prepared: the search on its store.
+        session: where it works; entered.
 
     Raises:
-        InputError: Optuna's storage cannot be opened, or another process works on this search.
+        InputError: Optuna's storage cannot be opened, or an earlier search to learn from does not fit.
         KeyboardInterrupt, LaneLostError: it was interrupted; running it again goes on from there.
     """
-
-    def cost(config: RunConfig) -> dict[str, int]:
-        described = cost_of(config, store, declared.seed)
-        cost = {"parameters": described.parameters, "flops": described.flops}
-        if "latency" in declared.costs:
-            cost["latency"] = latency_of(config, clips_of(config, store, (declared.seed, 0)).shape)
-        return cost
-
-    places = Places.below(session.out, store, session.journal)
-    book = TrialBook(session.journal, plan.key, places.checkpoints)
+    plan, declared = prepared.plan, prepared.search
+    locations = Locations.below(session.out, prepared.store, session.journal)
+    log = JournalTrialLog(session.journal, plan.key, locations.checkpoints)
     earlier = [trial for key in session.command.warm for trial in _earlier(key, plan, session.journal)]
-    with session.on(plan):
-        sweep = Sweep(
-            declared,
-            plan.key,
-            book,
-            identify=lambda config, lineage: trial_run_id(declared, config, store, lineage),
-            cost=cost,
-            storage=session.command.storage or embedded_storage(session.out),
-            earlier=earlier,
-        )
+    with session.following(plan):
+        scheduler = _scheduler(prepared, session, log, earlier)
         if earlier:
-            session.console.print(f"Learning from {sweep.learnt} of {len(earlier)} earlier trials.", highlight=False)
-        if sweep.exhausted:
+            learnt = f"Learning from {scheduler.learnt} of {len(earlier)} earlier trials."
+            session.console.print(learnt, highlight=False)
+        if scheduler.exhausted:
             session.console.print(f"All {declared.size} trials are in the journal already.", highlight=False)
         else:
-            _run_trials(declared, sweep, places, plan, session)
-        write_report(findings(plan, book), book)
-    configs = {record.number: sweep.config(record) for record in sweep.records}
-    known = [record for record in sweep.records if configs[record.number] not in (None, declared.base)]
-    chosen = {trial_name(record.number): configs[record.number] for record in best(plan, known, declared.confirm)}
-    return declared.confirmation({name: config for name, config in chosen.items() if config is not None})
+            session.join_cluster()
+            with SearchProgress(plan, scheduler, session.console) as progress:
+                run_all(declared, scheduler, locations, progress.update)
+        write_report(findings(plan, log), log)
+    return _confirmation(declared, scheduler)
 
 
 def embedded_storage(out: Path) -> str:
@@ -77,28 +59,51 @@ def embedded_storage(out: Path) -> str:
     return f"sqlite:///{out.resolve() / STORAGE}"
 
 
-def _earlier(key: str, plan: StudyPlan, journal: Journal) -> list[TrialRecord]:
+def _scheduler(
+    prepared: PreparedSearch, session: Session, log: JournalTrialLog, earlier: list[TrialRecord]
+) -> SearchScheduler:
+    """Return the scheduler of a search, with what its log holds."""
+    declared, store = prepared.search, prepared.store
+    setup = SearchSetup(
+        search=declared,
+        name=prepared.plan.key,
+        log=log,
+        task_of=lambda config, lineage: trial_task(declared, config, store, lineage),
+        cost=lambda config: _cost(declared, store, config),
+        storage=session.command.storage or embedded_storage(session.out),
+        earlier=earlier,
+    )
+    return PopulationScheduler(setup) if declared.stopping.rule == "pbt" else EarlyStoppingScheduler(setup)
+
+
+def _cost(declared: Search, store: Store, config: RunConfig) -> dict[str, int]:
+    """Return what a trial's configuration costs; latency is measured only where the search asks for it."""
+    described = cost_of(config, store, declared.seed)
+    cost = {"parameters": described.parameters, "flops": described.flops}
+    if "latency" in declared.costs:
+        cost["latency"] = latency_of(config, clips_of(config, store, (declared.seed, 0)).shape)
+    return cost
+
+
+def _confirmation(declared: Search, scheduler: SearchScheduler) -> Study:
+    """Return the study of the best trials that depart from the base and can still be suggested."""
+    configs = {record.number: scheduler.config(record) for record in scheduler.records}
+    known = [record for record in scheduler.records if configs[record.number] not in (None, declared.base)]
+    chosen = {r.number: configs[r.number] for r in best(declared.costs, known, declared.confirm)}
+    return declared.confirmation({trial_name(n): config for n, config in chosen.items() if config is not None})
+
+
+def _earlier(key: str, plan: SearchPlan, journal: Journal) -> list[TrialRecord]:
     """Return another search's trials.
 
     Raises:
         InputError: there is no such search, or it ran on other data.
     """
     other = journal.plan(key)
-    if other.search is None or other.key == plan.key:
+    if not isinstance(other, SearchPlan) or other.key == plan.key:
         raise InputError(f"--warm {key}: expected another search, {other.key} is none")
-    if plan.search is not None and other.search.costs != plan.search.costs:
-        raise InputError(f"--warm {key}: {other.key} was judged by other costs ({', '.join(other.search.costs)})")
+    if other.costs != plan.costs:
+        raise InputError(f"--warm {key}: {other.key} was judged by other costs ({', '.join(other.costs)})")
     if (other.data["fingerprint"], other.protocol) != (plan.data["fingerprint"], plan.protocol):
         raise InputError(f"--warm {key}: {other.key} ran on other data ({other.data['uri']}, {other.protocol})")
-    return TrialBook(journal, other.key).trials()
-
-
-def _run_trials(declared: Search, sweep: Sweep, places: Places, plan: StudyPlan, session: Session) -> None:
-    def task_of(draw: Draw) -> Task:
-        return trial_task(declared, draw.config, draw.run_id)
-
-    with (
-        joined(session.command.address, package_folders()),
-        SearchProgress(plan, sweep, session.console) as progress,
-    ):
-        run_all(declared, Trials(sweep, task_of, declared.size, progress.update), places)
+    return JournalTrialLog(journal, other.key).trials()

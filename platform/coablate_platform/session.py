@@ -1,16 +1,18 @@
-"""What a user asked for, and the work on it: alone on its folder, followed by MLflow, resumable."""
+"""What a user asked for, and the work on it: alone in its folder, on one cluster, followed by MLflow."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from rich.console import Console
 
 from coablate_platform.files import locked
 from coablate_platform.journal.journal import Journal
+from coablate_platform.lanes.cluster import joined, package_folders
 from coablate_platform.study.errors import InputError, LaneLostError
-from coablate_platform.study.plan import StudyPlan
+from coablate_platform.study.plan import AnyPlan, StudyPlan
 from coablate_platform.tracking.follower import finish_follower, start_follower
 
 
@@ -49,63 +51,65 @@ class Command:
     warm: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, kw_only=True)
 class Session:
-    """Work on a command.
+    """Work on a command, alone in its results folder.
+
+    Entered, it holds the folder's lock; the Ray cluster is joined when it is first needed. Both are kept until the end,
+    so between a search and its confirmation too.
 
     Args:
         command: what is asked for.
         out: the results folder.
-        console: who is told.
+        console: where the user is told.
         mixed: whether a table may hold runs of several versions.
     """
 
-    command: Command
-    out: Path
-    console: Console
-    mixed: bool = False
+    def __init__(self, command: Command, out: Path, console: Console, mixed: bool = False) -> None:
+        self.command, self.out, self.console, self.mixed = command, out, console, mixed
+        self.journal = Journal(str(out.resolve()))
+        self._ends = contextlib.ExitStack()
+        self._joined = False
 
-    @property
-    def journal(self) -> Journal:
-        """The journal of the results folder."""
-        return Journal(str(self.out.resolve()))
-
-    @contextlib.contextmanager
-    def on(self, plan: StudyPlan, check: Callable[[], None] = lambda: None) -> Iterator[None]:
-        """Work on a study alone in its folder, with MLflow following.
-
-        Args:
-            plan: the study's.
-            check: what may still refuse it, called before anything is written.
+    def __enter__(self) -> Self:
+        """Take the folder's lock, so that two processes never write the same runs: studies share them.
 
         Raises:
             InputError: the folder cannot be written, or another process works in it.
         """
-        with _only_one(self.out):
-            check()
-            self.journal.write_plan(plan)
-            follower = start_follower(str(self.out.resolve()), plan.key, self.command.tracking)
-            try:
-                yield
-            except (KeyboardInterrupt, LaneLostError):
-                again = f"coablate resume {self.out} --study {plan.concludes or plan.key}{' --mixed' * self.mixed}"
-                self.console.print(f"Go on with: {again}", soft_wrap=True, highlight=False)
-                raise
-            finally:
-                if finish_follower(follower):
-                    late = f"coablate track {self.out} --study {plan.key}"
-                    self.console.print(f"MLflow is not up to date; catch up with: {late}", soft_wrap=True)
+        taken = f"results folder {self.out}: another process is at work in it; wait for it, or use another"
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+            self._ends.enter_context(locked(self.out / ".lock", wait=False, taken=taken))
+        except OSError as error:
+            raise InputError(f"results folder {self.out}: cannot be written ({error.strerror})") from None
+        return self
 
+    def __exit__(self, *exception: object) -> None:
+        self._ends.close()
 
-@contextlib.contextmanager
-def _only_one(out: Path) -> Iterator[None]:
-    """Hold the folder's lock, so that two processes never write the same runs: studies share them."""
-    taken = f"results folder {out}: another process is at work in it; wait for it, or use another"
-    lock = contextlib.ExitStack()
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        lock.enter_context(locked(out / ".lock", wait=False, taken=taken))
-    except OSError as error:
-        raise InputError(f"results folder {out}: cannot be written ({error.strerror})") from None
-    with lock:
-        yield
+    def join_cluster(self) -> None:
+        """Join the command's Ray cluster, or start a local one, unless that has been done.
+
+        Raises:
+            InputError: no Ray answers at the address.
+        """
+        if not self._joined:
+            self._ends.enter_context(joined(self.command.address, package_folders()))
+            self._joined = True
+
+    @contextlib.contextmanager
+    def following(self, plan: AnyPlan) -> Iterator[None]:
+        """Write a plan, and let MLflow follow the work on it. An interruption says how to go on."""
+        self.journal.write_plan(plan)
+        follower = start_follower(self.journal.folder.uri, plan.key, self.command.tracking)
+        try:
+            yield
+        except (KeyboardInterrupt, LaneLostError):
+            key = (isinstance(plan, StudyPlan) and plan.confirms) or plan.key
+            again = f"coablate resume {self.out} --study {key}{' --mixed' * self.mixed}"
+            self.console.print(f"Go on with: {again}", soft_wrap=True, highlight=False)
+            raise
+        finally:
+            if finish_follower(follower):
+                late = f"coablate track {self.out} --study {plan.key}"
+                self.console.print(f"MLflow is not up to date; catch up with: {late}", soft_wrap=True)

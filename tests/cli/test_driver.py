@@ -8,7 +8,7 @@ from rich.console import Console
 
 from coablate_platform import driver
 from coablate_platform.journal.journal import Journal
-from coablate_platform.planning.resolve import plan_of, resolve, tasks
+from coablate_platform.planning.resolve import prepare_study, resolve
 from coablate_platform.session import Command, Session
 from coablate_platform.study.config import DataConfig
 from coablate_platform.study.errors import InputError
@@ -31,7 +31,7 @@ def begun(command, tmp_path):
 
     def begin(changed) -> Journal:
         prepared = driver.prepare(command)
-        _, task = tasks(prepared.study, prepared.store)[0]
+        task = prepared.tasks[0]
         journal = Journal(str(tmp_path / "out"))
         journal.begin(task.run_id, 0, versions(task.origin) | changed)
         journal.epoch(task.run_id, 0, EpochReport(epoch=1, metrics={}, seconds=1.0))
@@ -50,11 +50,11 @@ def test_a_mixture_is_refused_before_anything_is_written(command, begun, tmp_pat
 def test_what_a_cluster_has_installed_is_not_what_the_driver_has(command, begun, tmp_path):
     begun({"packages": {"coablate": "0", "torch": "2.13.0+cu130"}})
     prepared = driver.prepare(command)
-    session = Session(command=command, out=tmp_path / "out", console=Console(quiet=True))
+    session = Session(command, tmp_path / "out", Console(quiet=True))
     with pytest.raises(InputError, match=r"torch 2\.13\.0\+cu130"):
         driver._refuse_mixture(prepared, session)
     elsewhere = dataclasses.replace(command, address="10.0.0.1:6379")
-    driver._refuse_mixture(prepared, dataclasses.replace(session, command=elsewhere))
+    driver._refuse_mixture(prepared, Session(elsewhere, tmp_path / "out", Console(quiet=True)))
 
 
 def test_the_way_on_from_a_mixed_table_is_named_as_such(command, tmp_path, monkeypatch):
@@ -63,8 +63,8 @@ def test_the_way_on_from_a_mixed_table_is_named_as_such(command, tmp_path, monke
     plan = driver.prepare(command).plan
     console = Console(width=200)
     for mixed in (False, True):
-        session = Session(command=command, out=tmp_path, console=console, mixed=mixed)
-        with console.capture() as captured, pytest.raises(KeyboardInterrupt), session.on(plan):
+        session = Session(command, tmp_path, console, mixed)
+        with console.capture() as captured, pytest.raises(KeyboardInterrupt), session.following(plan):
             raise KeyboardInterrupt
         assert captured.get().strip().endswith(f"--study {plan.key}" + " --mixed" * mixed)
 
@@ -72,5 +72,5 @@ def test_the_way_on_from_a_mixed_table_is_named_as_such(command, tmp_path, monke
 def test_an_arm_that_brings_its_whole_data_gets_the_store_s_protocol(store):
     data = DataConfig(skeleton_frames=8, frames=8, size=32)
     study = dataclasses.replace(STUDY, arms=(*STUDY.arms, Arm(name="short", changes={"data": data})))
-    plan = plan_of(resolve(study, store), store, {})
+    plan = prepare_study(resolve(study, store), store, {}).plan
     assert {arm.config["data"]["protocol"] for arm in plan.arms} == {"utd/cs"}

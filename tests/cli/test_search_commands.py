@@ -56,12 +56,12 @@ def test_what_a_search_cannot_run_with_is_refused(refused, store, words, says):
 def test_what_hyperband_parts_by_number_cannot_be_warm(refused, store, tmp_path):
     (tmp_path / "mine.py").write_text(f"{HEAD}STUDY = replace(GIVEN, stopping=Stopping(rule='hyperband'))\n")
     words = ("run", tmp_path / "mine.py", "--data", store.uri, "--out", tmp_path / "out", "--warm", "placement")
-    refused(*words, says=("--warm: search lambda_r gives trials up by hyperband",))
+    refused(*words, says=("--warm: search lambda_r stops trials by hyperband",))
 
 
 def test_options_of_searches_are_none_of_studies(refused, store):
     for option in ("--trials", "--grace"):
-        refused("plan", "smoke", "--data", store.uri, option, 3, says=(f"{option}: only a search draws trials",))
+        refused("plan", "smoke", "--data", store.uri, option, 3, says=(f"{option}: only a search has trials",))
 
 
 def test_where_no_trial_is_given_up_there_is_no_grace(refused, store, tmp_path):

@@ -4,15 +4,17 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from coablate_platform.search.population import PopulationScheduler
 from coablate_platform.search.samplers import rungs_of
-from coablate_platform.search.scheduler import Sweep
-from coablate_platform.search.simulator import Curve, MemoryBook, Simulation
+from coablate_platform.search.scheduler import EarlyStoppingScheduler, SearchScheduler, SearchSetup
+from coablate_platform.search.simulator import Curve, MemoryTrialLog, Simulator
 from coablate_platform.study.config import RunConfig
 from coablate_platform.study.domains import Choice, Float
 from coablate_platform.study.identity import run_id
 from coablate_platform.study.overrides import apply
 from coablate_platform.study.search import Search, Stopping
 from coablate_platform.study.space import Space
+from coablate_platform.train.loop import Task
 from coablate_search_spaces._cc_dfarm import BASE
 
 EPOCHS = 27
@@ -65,24 +67,34 @@ def curve(config: RunConfig) -> Curve:
     return Curve(values=[plateau(config) * (1 - math.exp(-(epoch + 1) / pace)) for epoch in range(EPOCHS)])
 
 
-def identify(config: RunConfig, lineage: Sequence[str | int] = ()) -> str:
-    return run_id(config, "curves", (0, 0), lineage)
+def task_of(config: RunConfig, lineage: Sequence[str | int] = ()) -> Task:
+    return Task(run_id=run_id(config, "curves", (0, 0), lineage), config=config, seed=(0, 0))
+
+
+def identify(config: RunConfig) -> str:
+    return task_of(config).run_id
 
 
 def cost(config: RunConfig) -> dict[str, int]:
     return {"parameters": 1000, "flops": 100 if config.model.fusion == "mmtm" else 200}
 
 
-def simulate(declared: Search, book: MemoryBook, lanes: int = 4, curves: Any = curve, **more: Any):
-    """The sweep and the simulation that works it off."""
-    sweep = Sweep(declared, declared.name, book, identify, cost, **more)
-    return sweep, Simulation(sweep, book, curves, METRIC, lanes)
+def scheduler_of(declared: Search, log: MemoryTrialLog, **more: Any) -> SearchScheduler:
+    setup = {"search": declared, "name": declared.name, "log": log, "task_of": task_of, "cost": cost} | more
+    kind = PopulationScheduler if declared.stopping.rule == "pbt" else EarlyStoppingScheduler
+    return kind(SearchSetup(**setup))
 
 
-def said(sweep: Sweep) -> list[tuple]:
+def simulate(declared: Search, log: MemoryTrialLog, lanes: int = 4, curves: Any = curve, **more: Any):
+    """The scheduler and the simulator of a search."""
+    scheduler = scheduler_of(declared, log, **more)
+    return scheduler, Simulator(scheduler, log, curves, METRIC, lanes)
+
+
+def said(scheduler: SearchScheduler) -> list[Any]:
     """Everything that two equal searches have in common."""
     optuna_says = [
         (trial.number, trial.state, trial.params, trial.values, trial.intermediate_values)
-        for trial in sweep.study.get_trials(deepcopy=False)
+        for trial in scheduler.study.get_trials(deepcopy=False)
     ]
-    return [sweep.records, optuna_says, rungs_of(sweep.study)]
+    return [scheduler.records, optuna_says, rungs_of(scheduler.study)]

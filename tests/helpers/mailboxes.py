@@ -2,9 +2,9 @@
 
 import asyncio
 import itertools
-from typing import Any
 
-from coablate_platform.lanes.dispatcher import Dispatcher, Idle, Order
+from coablate_platform.lanes.dispatcher import Dispatcher, Idle, Lease
+from coablate_platform.train.events import RunState, RunUpdate
 
 SOON = 0.02
 
@@ -16,25 +16,25 @@ class Workers:
 
     def __init__(self, dispatcher: Dispatcher, lane: int = 0, node: str = "n", patience: float = SOON) -> None:
         self._dispatcher, self._lane, self._node, self._patience = dispatcher, lane, node, patience
-        self._incarnation = str(next(self._count))
+        self._generation = str(next(self._count))
 
-    async def take(self) -> Order | Idle | None:
-        taken = await self._dispatcher.take(self._lane, self._node, self._incarnation, self._patience)
-        if isinstance(taken, Order):
-            self._order = taken
+    async def take(self) -> Lease | Idle | None:
+        taken = await self._dispatcher.take(self._lane, self._node, self._generation, self._patience)
+        if isinstance(taken, Lease):
+            self._lease = taken
         return taken
 
     async def command(self) -> str | Idle:
-        return await self._dispatcher.command(self._order.claim, self._order.turn, self._patience)
+        return await self._dispatcher.command(self._lease.id, self._lease.token, self._patience)
 
-    async def answer(self, result: dict[str, Any]) -> None:
-        await self._dispatcher.answer(self._order.claim, self._order.turn, result)
+    async def answer(self, update: RunUpdate) -> None:
+        await self._dispatcher.answer(self._lease.id, self._lease.token, update)
 
     async def set_aside(self) -> bool:
-        return await self._dispatcher.set_aside(self._lane, self._order.claim, self._order.turn)
+        return await self._dispatcher.set_aside(self._lane, self._lease.id, self._lease.token)
 
     async def release(self) -> None:
-        await self._dispatcher.release(self._lane, self._order.claim, self._order.turn)
+        await self._dispatcher.release(self._lane, self._lease.id, self._lease.token)
 
 
 async def made(*run_ids: str) -> Dispatcher:
@@ -48,12 +48,12 @@ async def made(*run_ids: str) -> Dispatcher:
 async def begun(dispatcher: Dispatcher, lane: int = 0, node: str = "n") -> Workers:
     """Let a lane take a run."""
     workers = Workers(dispatcher, lane, node)
-    assert isinstance(await workers.take(), Order)
+    assert isinstance(await workers.take(), Lease)
     return workers
 
 
-def order(run_id: str, turn: int = 1, losses: int = 0, alone: bool = False) -> Order:
-    return Order(claim=run_id, turn=turn, run_id=run_id, payload=run_id.encode(), losses=losses, alone=alone)
+def lease(run_id: str, token: int = 1, losses: int = 0, alone: bool = False) -> Lease:
+    return Lease(id=run_id, token=token, run_id=run_id, payload=run_id.encode(), losses=losses, alone=alone)
 
 
 def play(scene) -> None:
@@ -66,3 +66,11 @@ async def under_way(call) -> asyncio.Task:
     task = asyncio.create_task(call)
     await asyncio.sleep(SOON / 2)
     return task
+
+
+def epoch(number: int) -> RunUpdate:
+    return RunUpdate(state=RunState.RUNNING, epoch=number)
+
+
+def ended(state: RunState = RunState.COMPLETED) -> RunUpdate:
+    return RunUpdate(state=state)

@@ -3,19 +3,19 @@
 import asyncio
 
 import pytest
-from mailboxes import SOON, Workers, begun, made, order, play, under_way
+from mailboxes import SOON, Workers, begun, ended, epoch, lease, made, play, under_way
 
 from coablate_platform.lanes.dispatcher import Dispatcher, Idle
 
-RUNNING = {"state": "running", "epoch": 1}
-DONE = {"state": "completed"}
+RUNNING = epoch(1)
+DONE = ended()
 
 
 def test_runs_are_taken_in_the_order_in_which_they_were_offered():
     async def scene():
         dispatcher = await made("b", "a", "c")
         taken = [await Workers(dispatcher, lane).take() for lane in (0, 1, 2)]
-        assert taken == [order(run_id) for run_id in ("b", "a", "c")]
+        assert taken == [lease(run_id) for run_id in ("b", "a", "c")]
 
     play(scene())
 
@@ -53,9 +53,9 @@ def test_a_stopped_run_leaves_its_lane_which_takes_the_next():
         assert await workers.command() == "stop"
         await workers.release()
         await workers.release()
-        assert await workers.take() == order("b")
+        assert await workers.take() == lease("b")
         await dispatcher.release(0, "a", 1)  # late, of a run it no longer holds
-        assert await Workers(dispatcher).take() == order("b", turn=2, losses=1)
+        assert await Workers(dispatcher).take() == lease("b", token=2, losses=1)
 
     play(scene())
 
@@ -66,7 +66,7 @@ def test_before_it_is_closed_more_may_come():
         workers = Workers(dispatcher)
         assert isinstance(await workers.take(), Idle)
         await dispatcher.offer("a", "a", b"a")
-        assert await workers.take() == order("a")
+        assert await workers.take() == lease("a")
         await workers.release()
         assert isinstance(await workers.take(), Idle)
         await dispatcher.close()
@@ -96,7 +96,7 @@ def test_a_restarted_lane_gets_its_run_and_the_owed_step_once(heard):
             await workers.command()
         for losses in (1, 2):  # it dies twice
             workers = Workers(dispatcher)
-            assert await workers.take() == order("a", turn=1 + losses, losses=losses)
+            assert await workers.take() == lease("a", token=1 + losses, losses=losses)
             assert await workers.command() == "step"
             assert isinstance(await workers.command(), Idle)
         await workers.answer(RUNNING)
@@ -138,7 +138,7 @@ def test_workers_whose_successors_have_come_hear_stop_and_are_not_heard():
         assert await successor.command() == "step"
         await successor.answer(RUNNING)
         assert await step == RUNNING
-        assert await Workers(dispatcher, lane=1).take() == order("b")
+        assert await Workers(dispatcher, lane=1).take() == lease("b")
 
     play(scene())
 
@@ -161,7 +161,7 @@ def test_a_run_is_not_given_to_a_dead_lane():
         dead = await under_way(Workers(dispatcher, patience=60).take())
         alive = await under_way(Workers(dispatcher, patience=60).take())
         await dispatcher.offer("a", "a", b"a")
-        assert await alive == order("a")
+        assert await alive == lease("a")
         assert isinstance(await dead, Idle)
 
     play(scene())
@@ -237,7 +237,7 @@ def test_another_lane_takes_over_from_one_that_does_not_come_back():
         assert await other.take() is None  # a lane that ends sooner frees what the lost one waits for
         await waits
         another = Workers(dispatcher, lane=2, node="m")
-        assert await another.take() == order("a", turn=2, losses=1)
+        assert await another.take() == lease("a", token=2, losses=1)
         assert await another.command() == "step"  # the one that is still owed
         assert await Workers(dispatcher, node="m").take() is None  # it comes back after all
         await another.answer(DONE)
@@ -253,7 +253,7 @@ def test_a_lane_that_was_lost_while_it_waited_for_a_run_gets_none():
         await dispatcher.lost(0, SOON)
         await dispatcher.offer("a", "a", b"a")
         assert isinstance(await dead, Idle)
-        assert await Workers(dispatcher, lane=1).take() == order("a")
+        assert await Workers(dispatcher, lane=1).take() == lease("a")
 
     play(scene())
 
@@ -263,7 +263,7 @@ def test_a_lane_that_comes_back_in_time_keeps_its_run():
         dispatcher = await made("a")
         await begun(dispatcher)
         waits = await under_way(dispatcher.lost(0, SOON))
-        assert await Workers(dispatcher).take() == order("a", turn=2, losses=1)
+        assert await Workers(dispatcher).take() == lease("a", token=2, losses=1)
         await waits
         other = Workers(dispatcher, lane=1)
         assert await other.take() is None

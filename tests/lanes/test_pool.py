@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from coablate_platform.lanes.cluster import Cluster, LaneSize
-from coablate_platform.lanes.pool import Keeper
+from coablate_platform.lanes.pool import WorkerPool
 from coablate_platform.study.errors import InputError, LaneLostError
 from coablate_platform.study.study import Resources
 from coablate_platform.train.failures import MAX_LOSSES
@@ -34,60 +34,60 @@ LOST = RuntimeError("the controller died")
 
 def test_as_many_lanes_as_fit_and_never_more_than_runs():
     lanes = Lanes()
-    Keeper(lanes, lambda: 3, most=8).tend()
+    WorkerPool(lanes, lambda: 3, most=8).reconcile()
     assert lanes.started == [0, 1, 2]
     lanes = Lanes()
-    Keeper(lanes, lambda: 3, most=2).tend()
+    WorkerPool(lanes, lambda: 3, most=2).reconcile()
     assert lanes.started == [0, 1]
 
 
 def test_nodes_that_join_bring_lanes_and_nodes_that_leave_take_none():
     lanes, capacity = Lanes(), iter([1, 3, 2, 4])
-    keeper = Keeper(lanes, lambda: next(capacity), most=8, every=0)
+    pool = WorkerPool(lanes, lambda: next(capacity), most=8, every=0)
     for expected in ([0], [0, 1, 2], [0, 1, 2], [0, 1, 2, 3]):
-        keeper.tend()
+        pool.reconcile()
         assert lanes.started == expected
-        assert keeper.started == len(expected)
+        assert pool.started == len(expected)
 
 
 def test_the_capacity_is_not_asked_for_at_every_step():
     asked = []
-    keeper = Keeper(Lanes(), lambda: asked.append(1) or 1, most=8)
-    keeper.tend()
-    keeper.tend()
+    pool = WorkerPool(Lanes(), lambda: asked.append(1) or 1, most=8)
+    pool.reconcile()
+    pool.reconcile()
     assert len(asked) == 1
 
 
 def test_no_lane_is_added_when_one_found_nothing_left_to_take():
     lanes, capacity = Lanes(), iter([1, 3])
-    keeper = Keeper(lanes, lambda: next(capacity), most=8, every=0)
-    keeper.tend()
+    pool = WorkerPool(lanes, lambda: next(capacity), most=8, every=0)
+    pool.reconcile()
     lanes.over = [(0, None)]
-    keeper.tend()
+    pool.reconcile()
     assert lanes.started == [0]
 
 
 def test_a_lost_lane_is_started_again():
     lanes = Lanes()
-    keeper = Keeper(lanes, lambda: 2, most=8, every=0)
-    keeper.tend()
+    pool = WorkerPool(lanes, lambda: 2, most=8, every=0)
+    pool.reconcile()
     lanes.over = [(1, LOST)]
-    keeper.tend()
+    pool.reconcile()
     assert lanes.started == [0, 1, 1]
 
 
 def test_a_lane_that_is_lost_too_often_stops_the_study():
     lanes = Lanes()
-    keeper = Keeper(lanes, lambda: 1, most=8)
-    keeper.tend()
+    pool = WorkerPool(lanes, lambda: 1, most=8)
+    pool.reconcile()
     for _ in range(MAX_LOSSES - 1):
         lanes.over = [(0, LOST)]
-        keeper.tend()
+        pool.reconcile()
     lanes.over = [(0, LOST)]
     with pytest.raises(
         LaneLostError, match=f"lane 0 was lost {MAX_LOSSES} times, last with RuntimeError: the controller died"
     ):
-        keeper.tend()
+        pool.reconcile()
     assert lanes.started == [0] * MAX_LOSSES
 
 

@@ -2,6 +2,8 @@
 
 import asyncio
 
+from mailboxes import ended
+
 from coablate_platform.lanes import proxy
 from coablate_platform.lanes.dispatcher import Dispatcher, Idle
 
@@ -14,13 +16,13 @@ def test_a_process_that_tune_started_for_a_trial_and_gave_up_leaves_its_run_alon
     async def scene():
         await dispatcher.offer("a", "a", b"a")
         step = asyncio.create_task(dispatcher.step("a"))
-        order = await dispatcher.take(0, "n", "first", 1.0)
-        assert await dispatcher.command("a", order.turn, 1.0) == "step"
-        given_up = proxy.Trial.__new__(proxy.Trial)
-        given_up.setup({"cell": {"claim": "a"}})
+        lease = await dispatcher.take(0, "n", "first", 1.0)
+        assert await dispatcher.command("a", lease.token, 1.0) == "step"
+        given_up = proxy.RunProxy.__new__(proxy.RunProxy)
+        given_up.setup({"dispatcher": "d", "lease": "a"})
         given_up.cleanup()
-        assert isinstance(await dispatcher.command("a", order.turn, 0.01), Idle)
-        await dispatcher.answer("a", order.turn, {"state": "completed"})
-        assert (await asyncio.wait_for(step, 1.0))["state"] == "completed"
+        assert isinstance(await dispatcher.command("a", lease.token, 0.01), Idle)
+        await dispatcher.answer("a", lease.token, ended())
+        assert await asyncio.wait_for(step, 1.0) == ended()
 
     asyncio.run(scene())

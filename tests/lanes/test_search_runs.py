@@ -10,7 +10,6 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import mlflow
 import optuna
@@ -19,14 +18,15 @@ import ray
 
 from coablate_platform.data.store import Store
 from coablate_platform.journal.journal import Journal
-from coablate_platform.journal.trials import TrialBook, TrialOutcome, TrialRecord
+from coablate_platform.journal.trials import JournalTrialLog, TrialOutcome, TrialRecord
 from coablate_platform.lanes.cluster import joined
-from coablate_platform.lanes.tuner import Places, Work, run_all
+from coablate_platform.lanes.tuner import Locations, run_all
 from coablate_platform.planning.resolve import resolve, task_of
 from coablate_platform.results.table import build_table
-from coablate_platform.study.errors import InputError
 from coablate_platform.study.load import load_study
-from coablate_platform.train.events import RunState
+from coablate_platform.study.plan import SearchPlan
+from coablate_platform.train.events import RunState, RunUpdate
+from coablate_platform.train.loop import Task
 
 pytestmark = [
     pytest.mark.ray,
@@ -49,12 +49,12 @@ def finished(process: subprocess.Popen) -> str:
     return said
 
 
-def check_everything_agrees(out: Path, number: int = 12) -> TrialBook:
+def check_everything_agrees(out: Path, number: int = 12) -> JournalTrialLog:
     """Journal, Optuna and MLflow say the same of every trial, nothing is open, and nothing is there twice."""
     journal = Journal(str(out))
     plan = journal.plan()
-    book = TrialBook(journal, plan.key)
-    trials = book.trials()
+    log = JournalTrialLog(journal, plan.key)
+    trials = log.trials()
     assert [trial.number for trial in trials] == list(range(number))
     assert all(trial.outcome is not None for trial in trials)
     study = optuna.load_study(study_name=plan.key, storage=f"sqlite:///{out}/optuna.db")
@@ -77,13 +77,13 @@ def check_everything_agrees(out: Path, number: int = 12) -> TrialBook:
         "report/trials.csv",
         "report/curves.png",
     }
-    return book
+    return log
 
 
 def test_a_search_ends_with_a_confirmed_table(store, tmp_path):
     said = finished(started("run", STUDY, "--data", store.uri, "--out", tmp_path))
-    book = check_everything_agrees(tmp_path)
-    trials = book.trials()
+    log = check_everything_agrees(tmp_path)
+    trials = log.trials()
     outcomes = Counter(trial.outcome for trial in trials)
     assert outcomes[TrialOutcome.COMPLETE] >= 1
     assert outcomes[TrialOutcome.PRUNED] >= 1
@@ -91,7 +91,7 @@ def test_a_search_ends_with_a_confirmed_table(store, tmp_path):
         assert (trial.outcome is TrialOutcome.FAILED) == (trial.params["model.hidden"] % 5 == 0)
     journal = Journal(str(tmp_path))
     table = build_table(journal.conclusion(), journal)
-    assert table.plan.concludes == journal.plan().key
+    assert table.plan.confirms == journal.plan().key
     assert table.rows[0].arm == "reference"
     assert {run.seed for run in table.plan.runs} == {1, 2}
     assert all(row.summary.n == 2 for row in table.rows)
@@ -100,13 +100,11 @@ def test_a_search_ends_with_a_confirmed_table(store, tmp_path):
     assert [row.arm for row in table.rows][1:] == names
     assert "confirmed" in said
     assert f"│ {chosen[0].number}" in finished(started("best", tmp_path))
-    html = (tmp_path / "studies" / book.key / "report" / "report.html").read_text()
+    html = (tmp_path / "studies" / log.key / "report" / "report.html").read_text()
     assert "http://" not in html.replace("http://www.w3.org", "")
     assert "https://" not in html
-    with (tmp_path / "studies" / book.key / "report" / "trials.csv").open() as file:
+    with (tmp_path / "studies" / log.key / "report" / "trials.csv").open() as file:
         assert [row["outcome"] for row in csv.DictReader(file)] == [trial.outcome.value for trial in trials]
-    with pytest.raises(InputError, match="is a search"):
-        build_table(journal.plan(), journal)
 
 
 @pytest.mark.slow
@@ -118,8 +116,8 @@ def test_a_population_s_members_go_on_from_each_other_and_the_best_are_confirmed
     killed.send_signal(signal.SIGKILL)
     killed.communicate()
     finished(started("run", STUDY, "--data", store.uri, "--out", tmp_path, faults="population"))
-    book = check_everything_agrees(tmp_path, number=8)  # five, and one for one after each of three turns
-    trials, journal = book.trials(), Journal(str(tmp_path))
+    log = check_everything_agrees(tmp_path, number=8)  # five, and one for one after each of three turns
+    trials, journal = log.trials(), Journal(str(tmp_path))
     assert Counter(t.outcome for t in trials) == {TrialOutcome.COMPLETE: 5, TrialOutcome.PRUNED: 3}
     for trial in trials[5:]:
         own = [report.epoch for report in journal.record(trial.run_id).epochs]
@@ -131,8 +129,8 @@ def test_a_population_s_members_go_on_from_each_other_and_the_best_are_confirmed
 
 def trials_of(out: Path) -> dict[int, TrialRecord]:
     journal = Journal(str(out))
-    roots = [plan.key for plan in journal.plans() if plan.search is not None]
-    return {trial.number: trial for key in roots for trial in TrialBook(journal, key).trials()}
+    roots = [plan.key for plan in journal.plans() if isinstance(plan, SearchPlan)]
+    return {trial.number: trial for key in roots for trial in JournalTrialLog(journal, key).trials()}
 
 
 @pytest.mark.slow
@@ -162,19 +160,19 @@ def test_killed_again_and_again_it_ends_as_if_it_had_not_been(store, tmp_path):
 class GivenUp:
     """A hundred runs, each stopped at its first report."""
 
-    work: list[Work]
+    tasks: list[Task]
     most: int = 100
     reports: Counter[str] = field(default_factory=Counter)
 
     @property
     def exhausted(self) -> bool:
-        return not self.work
+        return not self.tasks
 
-    def next(self) -> Work | None:
-        return self.work.pop(0) if self.work else None
+    def next(self) -> Task | None:
+        return self.tasks.pop(0) if self.tasks else None
 
-    def report(self, run_id: str, result: dict[str, Any]) -> bool:
-        assert result["epoch"] == 1
+    def report(self, run_id: str, update: RunUpdate) -> bool:
+        assert update.epoch == 1
         self.reports[run_id] += 1
         return True
 
@@ -189,16 +187,16 @@ def test_a_hundred_runs_that_are_given_up_free_their_lanes_at_once(store, tmp_pa
         task_of(replace(config, model=replace(config.model, hidden=2 + number)), opened.fingerprint, (0, 0))
         for number in range(100)
     ]
-    source = GivenUp([Work(task=task, arm="given up") for task in tasks])
+    scheduler = GivenUp(list(tasks))
     journal = Journal(str(tmp_path))
     with joined(None, []):
         before = ray.available_resources()
-        run_all(study, source, Places.below(tmp_path, opened, journal))
+        run_all(study, scheduler, Locations.below(tmp_path, opened, journal))
         deadline = time.monotonic() + 30
         while ray.available_resources().get("CPU") != before["CPU"] and time.monotonic() < deadline:
             time.sleep(0.2)
         assert ray.available_resources()["CPU"] == before["CPU"]
-    assert source.reports == Counter({task.run_id: 1 for task in tasks})
+    assert scheduler.reports == Counter({task.run_id: 1 for task in tasks})
     starts = sorted(journal.record(task.run_id).started or 0 for task in tasks)
     lanes = int(before["CPU"])
     gaps = [later - earlier for earlier, later in zip(starts, starts[lanes:], strict=False)]

@@ -2,12 +2,12 @@
 
 import asyncio
 
-from mailboxes import SOON, Workers, begun, made, order, play, under_way
+from mailboxes import SOON, Workers, begun, ended, epoch, lease, made, play, under_way
 
 from coablate_platform.lanes.dispatcher import Dispatcher, Idle
 
-RUNNING = {"state": "running", "epoch": 1}
-DONE = {"state": "completed"}
+RUNNING = epoch(1)
+DONE = ended()
 
 
 def test_a_run_that_had_its_node_alone_has_the_next_one_alone_too():
@@ -18,7 +18,7 @@ def test_a_run_that_had_its_node_alone_has_the_next_one_alone_too():
         await second.release()
         assert (await first.take()).alone
         await asyncio.gather(dispatcher.lost(0, SOON), dispatcher.lost(1, SOON))  # their node is gone
-        assert await Workers(dispatcher, lane=2, node="m").take() == order("a", turn=3, losses=1, alone=True)
+        assert await Workers(dispatcher, lane=2, node="m").take() == lease("a", token=3, losses=1, alone=True)
 
     play(scene())
 
@@ -34,9 +34,9 @@ def test_a_run_without_memory_gets_its_node_alone_when_the_others_are_through():
         assert await first.set_aside()  # another worker of the lane
         assert isinstance(await first.take(), Idle)  # b is at work there
         await elsewhere.release()
-        assert await elsewhere.take() == order("d")  # another node goes on
+        assert await elsewhere.take() == lease("d")  # another node goes on
         await second.release()
-        assert await second.take() == order("a", turn=2, alone=True)
+        assert await second.take() == lease("a", token=2, alone=True)
         assert isinstance(await first.take(), Idle)
         assert await second.command() == "step"  # the one that is still owed
         await second.answer(DONE)
@@ -70,7 +70,7 @@ def test_a_lane_that_waited_for_a_run_leaves_it_where_its_node_is_taken():
         assert await first.set_aside()
         await dispatcher.offer("b", "b", b"b")
         assert isinstance(await waits, Idle)
-        assert await second.take() == order("a", turn=2, alone=True)
+        assert await second.take() == lease("a", token=2, alone=True)
         await second.release()
         assert (await second.take()).run_id == "b"
 
@@ -117,7 +117,7 @@ def test_a_run_set_aside_on_a_node_that_is_gone_is_taken_elsewhere():
         assert isinstance(await Workers(dispatcher, lane=2, node="k").take(), Idle)  # n is still lane 0's
         await second.release()
         back = Workers(dispatcher, node="m")  # so does lane 0: nobody is on n any more
-        assert await back.take() == order("a", turn=2, alone=True)
+        assert await back.take() == lease("a", token=2, alone=True)
 
     play(scene())
 
@@ -132,7 +132,7 @@ def test_a_run_set_aside_waits_for_the_others_on_the_node_that_it_comes_to():
         await third.release()
         assert isinstance(await third.take(), Idle)  # d is at work there
         await fourth.release()
-        assert await third.take() == order("a", turn=2, alone=True)
+        assert await third.take() == lease("a", token=2, alone=True)
 
     play(scene())
 
@@ -149,6 +149,6 @@ def test_a_run_that_had_its_node_alone_comes_back_beside_nobody():
         assert isinstance(await back.take(), Idle)
         assert isinstance(await back.take(), Idle)
         await third.release()
-        assert await back.take() == order("a", turn=3, losses=1, alone=True)
+        assert await back.take() == lease("a", token=3, losses=1, alone=True)
 
     play(scene())

@@ -8,7 +8,7 @@ import pytest
 from coablate_platform.journal.journal import Journal
 from coablate_platform.results.figures import study_figures
 from coablate_platform.results.table import build_table
-from coablate_platform.study.plan import StudyPlan
+from coablate_platform.study.plan import StudyPlan, plan_from_json
 
 
 def drawn(plan: StudyPlan, journal: Journal) -> dict[str, bytes]:
@@ -56,4 +56,4 @@ def test_nothing_is_drawn_before_a_run_has_completed(plan, journal):
 
 def test_a_dollar_in_a_name_is_no_mathematics(played, journal):
     text = played.to_json().replace("fusion=mmtm|λ_0", "cost $1 or $2")
-    assert "cost $1 or $2" in texts(drawn(StudyPlan.from_json(text), journal)["effects.svg"])
+    assert "cost $1 or $2" in texts(drawn(plan_from_json(text), journal)["effects.svg"])

@@ -112,7 +112,7 @@ def test_a_mixture_to_come_is_told_before_it_is_trained(plan: StudyPlan, journal
 
 
 def test_a_confirmation_says_what_its_arms_drew_or_that_there_are_none(plan: StudyPlan, journal: Journal) -> None:
-    concluding = replace(plan, concludes="lambda_r-0a1676")
+    concluding = replace(plan, confirms="lambda_r-0a1676")
     assert "The arms are the best trials of lambda_r-0a1676" in render(build_table(concluding, journal), "md")
     reference = plan.reference
     alone = replace(

@@ -1,4 +1,4 @@
-"""Optuna's storage, embedded and on a real PostgreSQL server: it holds what the book says, and nothing of another."""
+"""Optuna's storage, embedded and on a real PostgreSQL server: it holds what the log says, and nothing of another."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ from curves import search, simulate
 from optuna.trial import TrialState
 
 from coablate_platform.search.optuna_storage import open_storage
-from coablate_platform.search.simulator import MemoryBook
+from coablate_platform.search.simulator import MemoryTrialLog
 from coablate_platform.study.errors import InputError
 
 
@@ -59,14 +59,14 @@ def storage(request, tmp_path):
 
 
 def test_it_holds_what_the_book_says_and_nothing_of_another_search(storage):
-    book, other = MemoryBook(), MemoryBook()
+    log, other = MemoryTrialLog(), MemoryTrialLog()
     declared = search(trials=8)
     for events in (9, None):
-        sweep, simulation = simulate(declared, book, storage=storage)
-        simulation.run(events)
-    second, simulation = simulate(replace(declared, name="second", seed=3), other, storage=storage)
-    simulation.run()
-    for name, has in (("curves", sweep), ("second", second)):
+        scheduler, simulator = simulate(declared, log, storage=storage)
+        simulator.run(events)
+    second, simulator = simulate(replace(declared, name="second", seed=3), other, storage=storage)
+    simulator.run()
+    for name, has in (("curves", scheduler), ("second", second)):
         study = optuna.load_study(study_name=name, storage=open_storage(storage))
         assert len(study.trials) == 8
         assert [trial.user_attrs["run_id"] for trial in study.trials] == [record.run_id for record in has.records]
@@ -76,39 +76,39 @@ def test_it_holds_what_the_book_says_and_nothing_of_another_search(storage):
 
 
 def test_it_keeps_what_another_folder_has_in_it(storage):
-    simulate(search(trials=2), MemoryBook(owner="mine"), storage=storage)
-    simulate(search(trials=2), MemoryBook(owner="mine"), storage=storage)
+    simulate(search(trials=2), MemoryTrialLog(owner="mine"), storage=storage)
+    simulate(search(trials=2), MemoryTrialLog(owner="mine"), storage=storage)
     with pytest.raises(InputError, match="belongs to mine"):
-        simulate(search(trials=2), MemoryBook(owner="theirs"), storage=storage)
+        simulate(search(trials=2), MemoryTrialLog(owner="theirs"), storage=storage)
 
 
 def test_a_folder_s_own_file_moves_with_it(tmp_path):
     (tmp_path / "old").mkdir()
-    book = MemoryBook(owner=str(tmp_path / "old"))
-    _, simulation = simulate(search(trials=4), book, storage=f"sqlite:///{tmp_path}/old/optuna.db")
-    simulation.run(5)
+    log = MemoryTrialLog(owner=str(tmp_path / "old"))
+    _, simulator = simulate(search(trials=4), log, storage=f"sqlite:///{tmp_path}/old/optuna.db")
+    simulator.run(5)
     (tmp_path / "old").rename(tmp_path / "new")
-    book.owner = str(tmp_path / "new")
-    sweep, simulation = simulate(search(trials=4), book, storage=f"sqlite:///{tmp_path}/new/optuna.db")
-    simulation.run()
-    assert len(sweep.study.trials) == 4
+    log.owner = str(tmp_path / "new")
+    scheduler, simulator = simulate(search(trials=4), log, storage=f"sqlite:///{tmp_path}/new/optuna.db")
+    simulator.run()
+    assert len(scheduler.study.trials) == 4
     with pytest.raises(InputError, match="belongs to"):
-        simulate(search(trials=4), MemoryBook(owner="else"), storage=f"sqlite:///{tmp_path}/new/optuna.db")
+        simulate(search(trials=4), MemoryTrialLog(owner="else"), storage=f"sqlite:///{tmp_path}/new/optuna.db")
 
 
 def test_what_was_only_begun_is_taken_over_and_what_is_nobody_s_is_not(storage):
     optuna.create_study(study_name="curves", storage=open_storage(storage))
-    simulate(search(trials=2), MemoryBook(), storage=storage)
+    simulate(search(trials=2), MemoryTrialLog(), storage=storage)
     optuna.delete_study(study_name="curves", storage=open_storage(storage))
     theirs = optuna.create_study(study_name="curves", storage=open_storage(storage))
     theirs.tell(theirs.ask(), 1.0)
     with pytest.raises(InputError, match="belongs to None"):
-        simulate(search(trials=2), MemoryBook(), storage=storage)
+        simulate(search(trials=2), MemoryTrialLog(), storage=storage)
 
 
 def test_one_that_cannot_be_opened_is_one_clear_line(tmp_path):
     nowhere = f"postgresql+psycopg://coablate@/postgres?host={tmp_path}"
     for url in (f"sqlite:///{tmp_path}/no/such/folder/optuna.db", "nonsense://x", nowhere):
         with pytest.raises(InputError, match="Optuna storage") as error:
-            simulate(search(), MemoryBook(), storage=url)
+            simulate(search(), MemoryTrialLog(), storage=url)
         assert "\n" not in str(error.value)

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,17 +12,17 @@ from curves import METRIC, NUMBERS, curve, said, search, simulate
 from coablate_model.hcn import LAYERS
 from coablate_model.placement import RGB_SITES, Site
 from coablate_platform.journal.trials import TrialOutcome
-from coablate_platform.planning.resolve import resolve, search_plan_of
+from coablate_platform.planning.resolve import prepare_search, resolve
 from coablate_platform.results.ranking import best
 from coablate_platform.search.population import Member, PerturbedTrial, Population
-from coablate_platform.search.simulator import Curve, MemoryBook
+from coablate_platform.search.simulator import Curve, MemoryTrialLog
 from coablate_platform.study.domains import Choice, Float, Int, Placement
 from coablate_platform.study.errors import InputError
 from coablate_platform.study.overrides import apply
 from coablate_platform.study.search import Stopping
 from coablate_platform.study.space import Space
 from coablate_platform.train.checkpoint import Checkpoints
-from coablate_platform.train.events import EpochReport, RunState
+from coablate_platform.train.events import EpochReport, RunState, RunUpdate
 from coablate_platform.train.loop import Task, train
 from coablate_search_spaces.smoke import STUDY
 
@@ -40,7 +39,7 @@ def member(number: int, value: float, born: int = 0, ended: bool = False, epoch:
 
 
 def test_the_worst_are_replaced_from_the_best():
-    turn = next(Population(population()).turns([member(n, n / 10) for n in range(8)]))
+    turn = next(Population(population()).generations([member(n, n / 10) for n in range(8)]))
     assert turn.epoch == 6
     assert set(turn.replaced) == {0, 1}
     assert len(turn.parents) == 2
@@ -49,21 +48,21 @@ def test_the_worst_are_replaced_from_the_best():
 
 def test_nothing_happens_before_all_have_come():
     members = [member(n, n / 10) for n in range(8)]
-    assert not list(Population(population()).turns(members[:-1]))
+    assert not list(Population(population()).generations(members[:-1]))
     late = replace(members[3], values={5: 0.1})
-    assert not list(Population(population()).turns([*members[:3], late, *members[4:]]))
+    assert not list(Population(population()).generations([*members[:3], late, *members[4:]]))
 
 
 def test_members_that_failed_are_replaced_too_and_the_last_one_is_kept():
     failed = [Member(number=n, born=0, values={}, ended=True) for n in range(7)]
-    turn = next(Population(population()).turns([*failed, member(7, 0.5)]))
+    turn = next(Population(population()).generations([*failed, member(7, 0.5)]))
     assert turn.replaced == ()
     assert turn.parents == (7,) * 7
 
 
 def test_where_all_failed_there_is_no_turn():
     failed = [Member(number=n, born=0, values={}, ended=True) for n in range(8)]
-    assert not list(Population(population()).turns(failed))
+    assert not list(Population(population()).generations(failed))
 
 
 def test_values_move_a_little_or_are_drawn_anew():
@@ -84,56 +83,56 @@ def test_values_move_a_little_or_are_drawn_anew():
 
 
 def test_a_population_keeps_its_size_and_ends_with_it():
-    declared, book = population(), MemoryBook()
-    sweep, simulation = simulate(declared, book, lanes=3)
-    assert simulation.run()
-    outcomes = Counter(record.outcome for record in sweep.records)
+    declared, log = population(), MemoryTrialLog()
+    scheduler, simulator = simulate(declared, log, lanes=3)
+    assert simulator.run()
+    outcomes = Counter(record.outcome for record in scheduler.records)
     assert outcomes == {TrialOutcome.COMPLETE: 8, TrialOutcome.PRUNED: 8}  # two at each of four turns
-    assert all(trial.state.is_finished() for trial in sweep.study.trials)
-    for record in sweep.records[8:]:
-        parent = sweep.records[record.origin["parent"]]
-        assert book.begun[record.run_id] == record.origin["epoch"]
+    assert all(trial.state.is_finished() for trial in scheduler.study.trials)
+    for record in scheduler.records[8:]:
+        parent = scheduler.records[record.origin["parent"]]
+        assert log.begun[record.run_id] == record.origin["epoch"]
         assert parent.number < record.number
         assert parent.run_id != record.run_id
-    last = {record.epoch for record in sweep.records if record.outcome is TrialOutcome.COMPLETE}
+    last = {record.epoch for record in scheduler.records if record.outcome is TrialOutcome.COMPLETE}
     assert last == {declared.base.training.epochs}
 
 
 class Hand:
-    """A sweep of two members, compared after each epoch, worked off by hand."""
+    """A scheduler of two members, compared after each epoch, worked off by hand."""
 
-    def __init__(self, book: MemoryBook) -> None:
-        self.initial_points = population(trials=2, stopping=Stopping(rule="pbt", grace=1, reduction=2))
-        self.book = book
-        self.sweep, _ = simulate(self.initial_points, book)
+    def __init__(self, log: MemoryTrialLog) -> None:
+        self.declared = population(trials=2, stopping=Stopping(rule="pbt", grace=1, reduction=2))
+        self.log = log
+        self.scheduler, _ = simulate(self.declared, log)
 
     def trains(self, run_id: str, value: float) -> None:
         """The lane writes an epoch down; nobody has heard of it yet."""
-        reports = self.book.reports.setdefault(run_id, [])
+        reports = self.log.reports.setdefault(run_id, [])
         reports.append(EpochReport(epoch=len(reports) + 1, metrics={METRIC: value}, seconds=1.0))
 
     def tells(self, run_id: str) -> bool:
-        said = self.book.epochs(run_id)[-1]
-        return self.sweep.report(run_id, {"state": "running", "epoch": said.epoch, METRIC: said.metrics[METRIC]})
+        said = self.log.epochs(run_id)[-1]
+        return self.scheduler.report(run_id, RunUpdate.of_epoch(said))
 
 
 @pytest.mark.parametrize("values", [(0.2, 0.4), (0.4, 0.2)], ids=["the late one stays", "the late one is replaced"])
 def test_a_member_has_come_when_it_says_so_not_when_it_is_written(values):
-    hand = Hand(MemoryBook())
-    first, second = hand.sweep.next(), hand.sweep.next()
-    for draw, value in zip((first, second), values, strict=True):
-        hand.trains(draw.run_id, value)
+    hand = Hand(MemoryTrialLog())
+    first, second = hand.scheduler.next(), hand.scheduler.next()
+    for task, value in zip((first, second), values, strict=True):
+        hand.trains(task.run_id, value)
     assert hand.tells(first.run_id)
-    assert len(hand.sweep.records) == 2
-    assert hand.sweep.next() is None
-    assert not hand.sweep.exhausted
+    assert len(hand.scheduler.records) == 2
+    assert hand.scheduler.next() is None
+    assert not hand.scheduler.exhausted
     assert hand.tells(second.run_id)
     worse = min((0, 1), key=lambda number: values[number])
-    assert hand.sweep.records[worse].outcome is TrialOutcome.PRUNED
-    assert hand.sweep.records[2].origin == {"epoch": 1, "slot": 0, "parent": 1 - worse}
+    assert hand.scheduler.records[worse].outcome is TrialOutcome.PRUNED
+    assert hand.scheduler.records[2].origin == {"epoch": 1, "slot": 0, "parent": 1 - worse}
 
 
-class Lagging(MemoryBook):
+class Lagging(MemoryTrialLog):
     """A run was killed between its report and its checkpoint."""
 
     lags: str = ""
@@ -143,56 +142,56 @@ class Lagging(MemoryBook):
 
 
 def test_a_member_whose_checkpoint_lags_behind_its_report_trains_that_epoch_again_first():
-    book = Lagging()
-    hand = Hand(book)
-    first, second = hand.sweep.next(), hand.sweep.next()
+    log = Lagging()
+    hand = Hand(log)
+    first, second = hand.scheduler.next(), hand.scheduler.next()
     hand.trains(first.run_id, 0.2)
     assert hand.tells(first.run_id)
     hand.trains(second.run_id, 0.4)
-    book.lags = second.run_id
-    again = Hand(book)  # after a kill
-    assert len(again.sweep.records) == 2
-    assert again.sweep.next().run_id == second.run_id
-    assert again.sweep.next() is None
-    book.lags = ""
+    log.lags = second.run_id
+    again = Hand(log)  # after a kill
+    assert len(again.scheduler.records) == 2
+    assert again.scheduler.next().run_id == second.run_id
+    assert again.scheduler.next() is None
+    log.lags = ""
     assert again.tells(second.run_id)  # the same epoch, the same value
-    assert again.sweep.records[0].outcome is TrialOutcome.PRUNED
-    assert {again.sweep.next().number for _ in range(2)} == {1, 2}
+    assert again.scheduler.records[0].outcome is TrialOutcome.PRUNED
+    assert {again.scheduler.next().run_id for _ in range(2)} == {r.run_id for r in again.scheduler.records[1:3]}
 
 
 def test_a_lost_member_is_missed():
-    book = MemoryBook()
-    simulate(population(), book)[1].run()
-    del book.records[3]
+    log = MemoryTrialLog()
+    simulate(population(), log)[1].run()
+    del log.records[3]
     with pytest.raises(InputError, match="trial 3 of the population is gone"):
-        simulate(population(), book)
+        simulate(population(), log)
 
 
 def test_of_equal_configurations_one_is_among_the_best():
     declared = population(space=Space({"model.fusion": Choice(options=("dsfm", "mmtm"))}))
-    sweep, simulation = simulate(declared, MemoryBook())
-    simulation.run()
-    chosen = best(SimpleNamespace(search=None), sweep.records, 5)
+    scheduler, simulator = simulate(declared, MemoryTrialLog())
+    simulator.run()
+    chosen = best((), scheduler.records, 5)
     assert len(chosen) == len({str(trial.config) for trial in chosen}) <= 2
-    found = {str(trial.number): sweep.config(trial) for trial in chosen}
+    found = {str(trial.number): scheduler.config(trial) for trial in chosen}
     declared.confirmation({name: config for name, config in found.items() if config != declared.base})
 
 
 @pytest.mark.parametrize("sampler", ["random", "qmc"])
 def test_neither_lanes_nor_being_cut_off_change_its_course(sampler):
     declared = population(sampler=sampler, **({"space": Space(NUMBERS)} if sampler == "qmc" else {}))
-    whole, simulation = simulate(declared, MemoryBook(), lanes=8)
-    simulation.run()
+    whole, simulator = simulate(declared, MemoryTrialLog(), lanes=8)
+    simulator.run()
     for lanes in (1, 3):
-        book = MemoryBook()
+        log = MemoryTrialLog()
         for events in (1, 7, 46, 2, 60, 11, 3, None):
-            sweep, simulation = simulate(declared, book, lanes=lanes)
-            simulation.run(events)
-        assert [(r.params, r.origin, r.outcome, r.values) for r in sweep.records] == [
+            scheduler, simulator = simulate(declared, log, lanes=lanes)
+            simulator.run(events)
+        assert [(r.params, r.origin, r.outcome, r.values) for r in scheduler.records] == [
             (r.params, r.origin, r.outcome, r.values) for r in whole.records
         ]
-        rebuilt, _ = simulate(declared, book, lanes=lanes)
-        assert said(rebuilt) == said(sweep)
+        rebuilt, _ = simulate(declared, log, lanes=lanes)
+        assert said(rebuilt) == said(scheduler)
 
 
 def test_diverged_members_make_room():
@@ -205,33 +204,33 @@ def test_diverged_members_make_room():
             values[3] = float("nan")
         return Curve(values=values)
 
-    sweep, simulation = simulate(population(trials=12), MemoryBook(), lanes=4, curves=sometimes)
-    assert simulation.run()
-    outcomes = Counter(record.outcome for record in sweep.records)
+    scheduler, simulator = simulate(population(trials=12), MemoryTrialLog(), lanes=4, curves=sometimes)
+    assert simulator.run()
+    outcomes = Counter(record.outcome for record in scheduler.records)
     assert outcomes[TrialOutcome.FAILED] > 0
     assert outcomes[TrialOutcome.COMPLETE] == 12
 
 
 def test_where_every_member_fails_the_search_ends():
-    sweep, simulation = simulate(
-        population(), MemoryBook(), curves=lambda config: Curve(values=[float("nan")] * 27), lanes=2
+    scheduler, simulator = simulate(
+        population(), MemoryTrialLog(), curves=lambda config: Curve(values=[float("nan")] * 27), lanes=2
     )
-    assert simulation.run()
-    assert {record.outcome for record in sweep.records} == {TrialOutcome.FAILED}
-    assert len(sweep.records) == 8
+    assert simulator.run()
+    assert {record.outcome for record in scheduler.records} == {TrialOutcome.FAILED}
+    assert len(scheduler.records) == 8
 
 
 def test_its_runs_are_nobody_else_s():
-    book = MemoryBook()
-    plain, simulation = simulate(search(trials=4, sampler="random", stopping=Stopping(rule="none")), book)
-    simulation.run()
-    renewed, simulation = simulate(population(trials=4), MemoryBook())
-    simulation.run(1)
+    log = MemoryTrialLog()
+    plain, simulator = simulate(search(trials=4, sampler="random", stopping=Stopping(rule="none")), log)
+    simulator.run()
+    renewed, simulator = simulate(population(trials=4), MemoryTrialLog())
+    simulator.run(1)
     assert {r.config["training"]["learning_rate"] for r in renewed.records} & {
         r.config["training"]["learning_rate"] for r in plain.records
     }
     assert not {r.run_id for r in renewed.records} & {r.run_id for r in plain.records}
-    assert all(book.state(r.run_id) is RunState.COMPLETED for r in plain.records)
+    assert all(log.state(r.run_id) is RunState.COMPLETED for r in plain.records)
 
 
 @pytest.mark.parametrize(
@@ -270,11 +269,11 @@ def test_what_changes_the_weights_cannot_vary(store, factor, domain, fits):
     base = apply(STUDY.base, {"training.epochs": 27, **sites})
     declared = resolve(population(base=base, space=Space({factor: domain})), store)
     if fits:
-        first, second = (search_plan_of(replace(declared, trials=trials), store, {}) for trials in (8, 9))
-        assert first.key != second.key  # another population
+        first, second = (prepare_search(replace(declared, trials=trials), store, {}) for trials in (8, 9))
+        assert first.plan.key != second.plan.key  # another population
         return
     with pytest.raises(InputError, match=f"factor {factor} changes the network's"):
-        search_plan_of(declared, store, {})
+        prepare_search(declared, store, {})
 
 
 def trained(checkpoints: Checkpoints, epochs: int, **changes) -> list:

@@ -6,7 +6,7 @@ from optuna.trial import TrialState
 
 from coablate_platform.journal.trials import TrialOutcome
 from coablate_platform.search.samplers import rungs_of
-from coablate_platform.search.simulator import MemoryBook
+from coablate_platform.search.simulator import MemoryTrialLog
 from coablate_platform.study.domains import Choice, Float
 from coablate_platform.study.search import Stopping
 from coablate_platform.study.space import Space
@@ -23,47 +23,47 @@ CUT_OFF = [
 @pytest.mark.parametrize(("sampler", "rule"), CUT_OFF)
 def test_cut_off_anywhere_it_comes_back_whole(sampler, rule):
     declared = search(sampler=sampler, stopping=Stopping(rule=rule), **({"trials": 24} | SAMPLERS[sampler]))
-    book = MemoryBook()
+    log = MemoryTrialLog()
     for events in (1, 7, 2, 40, 3, 11):  # killed after so many reports
-        sweep, simulation = simulate(declared, book, lanes=3)
-        before = said(sweep)
-        rebuilt, _ = simulate(declared, book, lanes=3)
+        scheduler, simulator = simulate(declared, log, lanes=3)
+        before = said(scheduler)
+        rebuilt, _ = simulate(declared, log, lanes=3)
         assert said(rebuilt) == before
-        simulation.run(events)
-        live = rungs_of(sweep.study)
-        rebuilt, _ = simulate(declared, book, lanes=3)
+        simulator.run(events)
+        live = rungs_of(scheduler.study)
+        rebuilt, _ = simulate(declared, log, lanes=3)
         assert rungs_of(rebuilt.study) == live
-        assert rebuilt.records == sweep.records
-    sweep, simulation = simulate(declared, book, lanes=3)
-    assert simulation.run()
-    assert len(sweep.records) == declared.size
-    assert all(record.outcome is not None for record in sweep.records)
-    assert all(trial.state.is_finished() for trial in sweep.study.trials)
-    assert [trial.number for trial in sweep.study.trials] == [record.number for record in sweep.records]
+        assert rebuilt.records == scheduler.records
+    scheduler, simulator = simulate(declared, log, lanes=3)
+    assert simulator.run()
+    assert len(scheduler.records) == declared.size
+    assert all(record.outcome is not None for record in scheduler.records)
+    assert all(trial.state.is_finished() for trial in scheduler.study.trials)
+    assert [trial.number for trial in scheduler.study.trials] == [record.number for record in scheduler.records]
 
 
 @pytest.mark.parametrize("sampler", ["random", "tpe", "qmc", "grid"])
 def test_on_one_lane_being_cut_off_changes_nothing(sampler):
     declared = search(sampler=sampler, **({"trials": 24} | SAMPLERS[sampler]))
-    whole, simulation = simulate(declared, MemoryBook(), lanes=1)
-    simulation.run()
-    book = MemoryBook()
+    whole, simulator = simulate(declared, MemoryTrialLog(), lanes=1)
+    simulator.run()
+    log = MemoryTrialLog()
     for events in (1, 5, 30, 2, 17, None):
-        sweep, simulation = simulate(declared, book, lanes=1)
-        simulation.run(events)
-    assert said(sweep) == said(whole)
+        scheduler, simulator = simulate(declared, log, lanes=1)
+        simulator.run(events)
+    assert said(scheduler) == said(whole)
 
 
 def test_another_sampler_goes_on_with_its_own_sequence():
     numbers = {"space": Space(NUMBERS), "stopping": Stopping(rule="none")}
-    alone, simulation = simulate(search(sampler="qmc", trials=6, **numbers), MemoryBook(), lanes=1)
-    simulation.run()
-    book = MemoryBook()
+    alone, simulator = simulate(search(sampler="qmc", trials=6, **numbers), MemoryTrialLog(), lanes=1)
+    simulator.run()
+    log = MemoryTrialLog()
     for sampler, trials in (("random", 8), ("qmc", 13), ("random", 15)):
-        sweep, simulation = simulate(search(sampler=sampler, trials=trials, **numbers), book, lanes=1)
-        simulation.run()
-    assert [record.sampler for record in sweep.records] == ["", *["random"] * 7, *["qmc"] * 5, *["random"] * 2]
-    assert [record.params for record in sweep.records[8:13]] == [record.params for record in alone.records[1:]]
+        scheduler, simulator = simulate(search(sampler=sampler, trials=trials, **numbers), log, lanes=1)
+        simulator.run()
+    assert [record.sampler for record in scheduler.records] == ["", *["random"] * 7, *["qmc"] * 5, *["random"] * 2]
+    assert [record.params for record in scheduler.records[8:13]] == [record.params for record in alone.records[1:]]
 
 
 class KilledError(Exception):
@@ -71,9 +71,9 @@ class KilledError(Exception):
 
 
 def _crashing(writes: int):
-    """A book whose process dies at one of its writes: the word is written, and nothing after it."""
+    """A log whose process dies at one of its writes: the word is written, and nothing after it."""
 
-    class Crashing(MemoryBook):
+    class Crashing(MemoryTrialLog):
         left = writes
 
         def _write(self) -> None:
@@ -99,60 +99,60 @@ def _crashing(writes: int):
 @pytest.mark.parametrize("writes", range(1, 40, 2))
 def test_killed_between_any_two_writes_a_population_takes_the_same_course(writes):
     declared = search(trials=5, sampler="random", stopping=Stopping(rule="pbt", grace=7, reduction=2))
-    whole, simulation = simulate(declared, MemoryBook(), lanes=2)
-    simulation.run()
-    book = _crashing(writes)()
+    whole, simulator = simulate(declared, MemoryTrialLog(), lanes=2)
+    simulator.run()
+    log = _crashing(writes)()
     with pytest.raises(KilledError):
-        simulate(declared, book, lanes=2)[1].run()
-    sweep, simulation = simulate(declared, book, lanes=2)
-    assert simulation.run()
-    assert sweep.records == whole.records
-    assert said(sweep) == said(whole)
+        simulate(declared, log, lanes=2)[1].run()
+    scheduler, simulator = simulate(declared, log, lanes=2)
+    assert simulator.run()
+    assert scheduler.records == whole.records
+    assert said(scheduler) == said(whole)
 
 
 @pytest.mark.parametrize("writes", range(1, 40, 3))
 def test_killed_between_any_two_writes_it_comes_back_whole(writes):
     declared = search(trials=14, stopping=Stopping(rule="asha", grace=1, reduction=2))
-    book = _crashing(writes)()
+    log = _crashing(writes)()
     with pytest.raises(KilledError):
-        simulate(declared, book, lanes=2)[1].run()
-    ended = {number: record for number, record in book.records.items() if record.outcome is not None}
-    sweep, simulation = simulate(declared, book, lanes=2)
-    assert simulation.run()
-    assert len(sweep.records) == 14
-    assert all(record.outcome is not None for record in sweep.records)
-    assert {number: book.records[number] for number in ended} == ended
-    assert all(trial.state.is_finished() for trial in sweep.study.trials)
-    assert [trial.user_attrs["run_id"] for trial in sweep.study.trials] == [r.run_id for r in sweep.records]
-    for record in sweep.records:
-        assert (record.outcome is TrialOutcome.PRUNED) == (book.state(record.run_id) is RunState.STOPPED)
+        simulate(declared, log, lanes=2)[1].run()
+    ended = {number: record for number, record in log.records.items() if record.outcome is not None}
+    scheduler, simulator = simulate(declared, log, lanes=2)
+    assert simulator.run()
+    assert len(scheduler.records) == 14
+    assert all(record.outcome is not None for record in scheduler.records)
+    assert {number: log.records[number] for number in ended} == ended
+    assert all(trial.state.is_finished() for trial in scheduler.study.trials)
+    assert [trial.user_attrs["run_id"] for trial in scheduler.study.trials] == [r.run_id for r in scheduler.records]
+    for record in scheduler.records:
+        assert (record.outcome is TrialOutcome.PRUNED) == (log.state(record.run_id) is RunState.STOPPED)
 
 
 def test_a_lost_trial_leaves_the_others_their_numbers():
-    book = MemoryBook()
-    sweep, simulation = simulate(search(trials=6), book)
-    simulation.run()
-    before = dict(book.records)
-    del book.records[2]
-    sweep, simulation = simulate(search(trials=6), book)
-    simulation.run()
-    assert sorted(book.records) == [0, 1, 3, 4, 5, 6]
-    assert all(book.records[number] == before[number] for number in (0, 1, 3, 4, 5))
-    assert [sweep.study.trials[n].params for n in (3, 5)] == [before[n].params for n in (3, 5)]
+    log = MemoryTrialLog()
+    scheduler, simulator = simulate(search(trials=6), log)
+    simulator.run()
+    before = dict(log.records)
+    del log.records[2]
+    scheduler, simulator = simulate(search(trials=6), log)
+    simulator.run()
+    assert sorted(log.records) == [0, 1, 3, 4, 5, 6]
+    assert all(log.records[number] == before[number] for number in (0, 1, 3, 4, 5))
+    assert [scheduler.study.trials[n].params for n in (3, 5)] == [before[n].params for n in (3, 5)]
 
 
 def test_a_space_may_grow_and_keeps_its_trials():
-    book = MemoryBook()
+    log = MemoryTrialLog()
     small = search(space=Space({"training.learning_rate": FACTORS["training.learning_rate"]}), trials=10)
-    before, simulation = simulate(small, book)
-    simulation.run()
-    grown, simulation = simulate(search(trials=20), book)
-    simulation.run()
+    before, simulator = simulate(small, log)
+    simulator.run()
+    grown, simulator = simulate(search(trials=20), log)
+    simulator.run()
     assert grown.records[:10] == before.records
     assert grown.study.trials[5].params["model.floor"] == 0.5  # the base's
     shrunk = search(space=Space({"training.learning_rate": Float(low=1e-3, high=1e-2, log=True)}), trials=22)
-    last, simulation = simulate(shrunk, book)
-    simulation.run()
+    last, simulator = simulate(shrunk, log)
+    simulator.run()
     assert len(last.study.trials) == 22
     outside = [r.number for r in before.records if not 1e-3 <= r.params["training.learning_rate"] <= 1e-2]
     assert outside
@@ -160,13 +160,13 @@ def test_a_space_may_grow_and_keeps_its_trials():
 
 
 def test_a_factor_added_under_a_condition_has_the_base_value_where_it_would_have_existed():
-    book = MemoryBook()
+    log = MemoryTrialLog()
     fusion = {"model.fusion": FACTORS["model.fusion"]}
     reduction = {"model.reduction": Choice(options=(2, 4, 8), when={"model.fusion": ("mmtm",)})}
-    before, simulation = simulate(search(space=Space(NUMBERS | fusion), trials=10), book)
-    simulation.run()
-    grown, simulation = simulate(search(space=Space(NUMBERS | fusion | reduction), trials=20), book)
-    simulation.run()
+    before, simulator = simulate(search(space=Space(NUMBERS | fusion), trials=10), log)
+    simulator.run()
+    grown, simulator = simulate(search(space=Space(NUMBERS | fusion | reduction), trials=20), log)
+    simulator.run()
     assert grown.records[:10] == before.records
     of_mmtm = [record.number for record in before.records if record.params["model.fusion"] == "mmtm"]
     assert of_mmtm
@@ -177,60 +177,62 @@ def test_a_factor_added_under_a_condition_has_the_base_value_where_it_would_have
 
 
 def test_a_grown_grid_tries_what_is_new():
-    book = MemoryBook()
+    log = MemoryTrialLog()
     for reductions in ((2, 4), (2, 4, 8)):
         space = Space({"model.floor": Choice(options=(0.1, 0.5)), "model.reduction": Choice(options=reductions)})
-        sweep, simulation = simulate(search(space=space, sampler="grid", stopping=Stopping(rule="none")), book)
-        simulation.run()
-    found = {(record.params["model.floor"], record.params["model.reduction"]) for record in sweep.records}
+        scheduler, simulator = simulate(search(space=space, sampler="grid", stopping=Stopping(rule="none")), log)
+        simulator.run()
+    found = {(record.params["model.floor"], record.params["model.reduction"]) for record in scheduler.records}
     assert found == {(floor, reduction) for floor in (0.1, 0.5) for reduction in (2, 4, 8)}
-    assert len(sweep.records) == 6
+    assert len(scheduler.records) == 6
 
 
 def test_a_grid_that_grows_by_a_factor_tries_what_is_new():
     """The earlier trials had the base's value of it; they are not tried again."""
-    book = MemoryBook()
+    log = MemoryTrialLog()
     small = {"model.floor": Choice(options=(0.1, 0.5)), "model.reduction": Choice(options=(2, 4))}
     for factors in (small, small | {"model.tiam": Choice(options=("st", "none", "channel"))}):
-        sweep, simulation = simulate(search(space=Space(factors), sampler="grid", stopping=Stopping(rule="none")), book)
-        simulation.run()
-    assert len(sweep.records) == len({record.run_id for record in sweep.records}) == 12
+        scheduler, simulator = simulate(
+            search(space=Space(factors), sampler="grid", stopping=Stopping(rule="none")), log
+        )
+        simulator.run()
+    assert len(scheduler.records) == len({record.run_id for record in scheduler.records}) == 12
 
 
 def test_a_grid_is_over_when_all_of_it_was_tried():
     """What another sampler drew, or another grid, is none of its budget."""
-    book = MemoryBook()
+    log = MemoryTrialLog()
     options = {"model.reduction": Choice(options=(2, 4, 8))}
     rule = {"stopping": Stopping(rule="none")}
-    simulate(search(space=Space(options), sampler="random", trials=4, **rule), book)[1].run()
+    simulate(search(space=Space(options), sampler="random", trials=4, **rule), log)[1].run()
     factors = options | {"model.floor": Choice(options=(0.5, 0.7))}
     for floors in ((0.5, 0.7), (0.5, 0.9)):
         factors["model.floor"] = Choice(options=floors)
-        sweep, simulation = simulate(search(space=Space(factors), sampler="grid", **rule), book)
-        assert not sweep.exhausted
-        simulation.run()
-        assert sweep.exhausted
-    tried = {(record.config["model"]["floor"], record.config["model"]["reduction"]) for record in sweep.records}
+        scheduler, simulator = simulate(search(space=Space(factors), sampler="grid", **rule), log)
+        assert not scheduler.exhausted
+        simulator.run()
+        assert scheduler.exhausted
+    tried = {(record.config["model"]["floor"], record.config["model"]["reduction"]) for record in scheduler.records}
     assert tried == {(floor, reduction) for floor in (0.5, 0.7, 0.9) for reduction in (2, 4, 8)}
 
 
 def test_a_sequence_goes_on_behind_a_trial_whose_file_is_gone():
-    book = MemoryBook()
+    log = MemoryTrialLog()
     declared = search(sampler="qmc", space=Space(NUMBERS), stopping=Stopping(rule="none"), trials=12)
-    simulate(declared, book, lanes=1)[1].run(7 * 28)
-    del book.records[4]
-    sweep, simulation = simulate(declared, book, lanes=1)
-    simulation.run()
-    assert len({str(record.params) for record in sweep.records}) == len(sweep.records)
+    simulate(declared, log, lanes=1)[1].run(7 * 28)
+    del log.records[4]
+    scheduler, simulator = simulate(declared, log, lanes=1)
+    simulator.run()
+    assert len({str(record.params) for record in scheduler.records}) == len(scheduler.records)
 
 
 def test_a_space_that_changed_confirms_nothing_else_under_the_same_name():
-    book = MemoryBook()
+    log = MemoryTrialLog()
     named = {"wide": 8, "narrow": 2, "four": 4}
-    before, simulation = simulate(search(space=Space({"model.reduction": Choice(options=named)}), trials=6), book)
-    simulation.run()
+    before, simulator = simulate(search(space=Space({"model.reduction": Choice(options=named)}), trials=6), log)
+    simulator.run()
     other = Space({"model.reduction": Choice(options=named | {"wide": 16})})
-    after, _ = simulate(search(space=other, trials=6), book)
+    after, _ = simulate(search(space=other, trials=6), log)
     for record in before.records:
         same = record.params["model.reduction"] != "wide"
         assert (after.config(record) is not None) == same

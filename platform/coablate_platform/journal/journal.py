@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from coablate_platform.journal.storage import Folder, arrow_table, to_arrow
 from coablate_platform.study.errors import InputError, did_you_mean
-from coablate_platform.study.plan import StudyPlan
+from coablate_platform.study.plan import AnyPlan, SearchPlan, StudyPlan, plan_from_json
 from coablate_platform.train.events import Conclusion, EpochReport, Failure, Predictions, RunState
 
 _METRICS = pa.map_(pa.string(), pa.float64())
@@ -61,7 +61,7 @@ class RunRecord:
 
 
 class Journal:
-    """Reads and writes one results folder. Implements :class:`coablate_platform.train.events.Recorder`.
+    """Reads and writes one results folder. Implements :class:`~coablate_platform.train.events.Recorder`.
 
     Picklable, and safe with many readers; of one attempt's files there is one writer at a time.
 
@@ -188,7 +188,7 @@ class Journal:
             scores=flat.reshape(len(scores), scores.type.list_size),
         )
 
-    def write_plan(self, plan: StudyPlan) -> None:
+    def write_plan(self, plan: AnyPlan) -> None:
         """Write ``studies/<key>/study.json``."""
         self.write_study_file(plan.key, "study.json", plan.to_json().encode())
 
@@ -196,13 +196,13 @@ class Journal:
         """Write a file into a study's folder, atomically."""
         self.folder.write(f"studies/{key}/{name}", content)
 
-    def plans(self) -> list[StudyPlan]:
+    def plans(self) -> list[AnyPlan]:
         """Return every study in the folder, by key."""
         names = sorted(name for name in self.folder.stamps("studies") if name.endswith("/study.json"))
         contents = {name: self.folder.read(f"studies/{name}") for name in names}
         return [self._plan(name, content) for name, content in contents.items() if content is not None]
 
-    def plan(self, name: str | None = None) -> StudyPlan:
+    def plan(self, name: str | None = None) -> AnyPlan:
         """Find a study by its key or its name; None where the folder holds just one, a search's confirmation aside.
 
         Raises:
@@ -211,7 +211,7 @@ class Journal:
         plans = self.plans()
         if not plans:
             raise InputError(f"results folder {self.folder.uri} holds no study")
-        asked = [plan for plan in plans if plan.concludes is None] if name is None else plans
+        asked = [plan for plan in plans if _confirmed(plan) is None] if name is None else plans
         found = [plan for plan in asked if name is None or name in (plan.key, plan.name)]
         if not found:
             known = {choice for plan in plans for choice in (plan.key, plan.name)}
@@ -230,20 +230,31 @@ class Journal:
             InputError: no such study, more than one, or a search that is not confirmed yet.
         """
         plan = self.plan(name)
-        if plan.search is None:
+        if isinstance(plan, StudyPlan):
             return plan
         stamps = self.folder.stamps("studies")
-        own = [other.key for other in self.plans() if other.concludes == plan.key]
-        if not own:
+        confirmations = [other for other in self.plans() if isinstance(other, StudyPlan) and other.confirms == plan.key]
+        if not confirmations:
             raise InputError(
                 f"search {plan.key} is not confirmed yet, and its trials are no conclusion; "
                 "see what it found so far with: coablate best, or go on with: coablate resume"
             )
-        return self.plan(max(own, key=lambda key: stamps[f"{key}/study.json"]))
+        return max(confirmations, key=lambda other: stamps[f"{other.key}/study.json"])
 
-    def _plan(self, name: str, content: bytes) -> StudyPlan:
+    def search_plan(self, name: str | None = None) -> SearchPlan:
+        """Find a search by its key or its name.
+
+        Raises:
+            InputError: no such search, or more than one; a study that is no search.
+        """
+        plan = self.plan(name)
+        if not isinstance(plan, SearchPlan):
+            raise InputError(f"study {plan.key} is not a search; its result is its table (coablate table)")
+        return plan
+
+    def _plan(self, name: str, content: bytes) -> AnyPlan:
         try:
-            return StudyPlan.from_json(content.decode())
+            return plan_from_json(content.decode())
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(
                 f"{self.folder.uri}/studies/{name} is damaged or of another version ({error}); "
@@ -305,3 +316,8 @@ def _state(*, concluded: bool, failed: dict[str, Any], last: set[str] | None) ->
     if last is None:
         return RunState.WAITING
     return RunState.STOPPED if "stopped" in last else RunState.RUNNING
+
+
+def _confirmed(plan: AnyPlan) -> str | None:
+    """Return the key of the search that a plan confirms."""
+    return plan.confirms if isinstance(plan, StudyPlan) else None

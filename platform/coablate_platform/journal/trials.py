@@ -88,7 +88,7 @@ def drawn_text(record: TrialRecord) -> str:
     return changes_text(record.changes or record.params)
 
 
-class Book(Protocol):
+class TrialLog(Protocol):
     """Where trials and runs are written down."""
 
     @property
@@ -122,8 +122,8 @@ class Book(Protocol):
 
 
 @dataclass(frozen=True)
-class TrialBook:
-    """One search's trials and their runs. Implements :class:`Book`.
+class JournalTrialLog:
+    """One search's trials and their runs. Implements :class:`TrialLog`.
 
     Args:
         journal: of the results folder.

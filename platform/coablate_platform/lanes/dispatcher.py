@@ -1,37 +1,44 @@
-"""The mailboxes between Tune's trials and the lanes. It holds nothing that the journal does not have.
+"""The mailboxes between Tune's proxies and the lanes: an asynchronous actor that holds nothing the journal lacks.
 
-Orders are opaque bytes here, so that this process and the trials' import neither torch nor a model. A process that dies
-may leave a call open here, and one that is about to be ended may go on for a while beside its successor: mailboxes are
-renewed when the successor comes, so that no word goes to its predecessor, and none of the predecessor's counts.
+Runs are opaque bytes here, so that neither this process nor the proxies import torch or a model.
+
+Each hand-out of a run gets a new command queue and a higher token (a fencing token). Messages with an older token are
+ignored, so a replaced worker can neither receive nor send anything. It may still be alive for a moment, beside the
+worker that replaced it.
+
+| a lease | is in |
+|---|---|
+| offered, no lane has taken it | ``_untaken``, and its id in the queue ``_waiting`` |
+| held by a lane | ``_held`` |
+| set aside until a node is free for it alone | ``_aside`` |
+| ended | ``_ended``, with its last update |
 """
 
 import asyncio
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
 
-from coablate_platform.train.events import RunState
+from coablate_platform.train.events import RunUpdate
 
-NAME = "coablate-dispatcher"
 REST_S = 0.5  # before a lane that has to wait for its node asks again
 BACK_S = 60.0  # within which a lane whose workers died is back, unless its node is gone; Ray takes some 5 s
 
 
 @dataclass(frozen=True, kw_only=True)
-class Order:
+class Lease:
     """A run handed to a lane.
 
     Args:
-        claim: the run, as given out this time: who had it before and was told to let it go hears nothing of this.
-        turn: how often it was handed to a lane under this claim, this time included.
+        id: names this hand-out of the run by the scheduler; an earlier one of the same run has another.
+        token: fencing token: how often a lane was given this lease, this time included.
         run_id: the run.
-        payload: what it is, for the lane alone to read.
-        losses: how often it has taken a lane down with it.
-        alone: no other lane of the node is at work meanwhile.
+        payload: the pickled task, for the lane alone to read.
+        losses: how often a lane was lost while it held the lease.
+        alone: no other lane of the node trains meanwhile.
     """
 
-    claim: str
-    turn: int
+    id: str
+    token: int
     run_id: str
     payload: bytes
     losses: int
@@ -43,207 +50,207 @@ class Idle:
 
 
 class Dispatcher:
-    """An asynchronous actor, one per study."""
+    """Carries commands from Tune's proxies to the lanes, and updates back. One a study, an asynchronous actor."""
 
     def __init__(self) -> None:
-        self._orders: dict[str, tuple[str, bytes]] = {}  # claim -> run, and what it is
-        self._turns: Counter[str] = Counter()
+        self._offers: dict[str, tuple[str, bytes]] = {}  # lease -> run and payload
+        self._tokens: Counter[str] = Counter()  # lease -> the newest token
         self._untaken: set[str] = set()
         self._closed = False
         self._waiting: asyncio.Queue[str] = asyncio.Queue()
         self._commands: dict[str, asyncio.Queue[str]] = {}
-        self._answers: dict[str, asyncio.Queue[dict[str, Any]]] = {}
+        self._answers: dict[str, asyncio.Queue[RunUpdate]] = {}
         self._held: dict[int, str] = {}
         self._nodes: dict[int, str] = {}  # lane -> where it last asked from
-        self._aside: dict[str, str] = {}  # claim -> the node that it will have alone
-        self._alone: set[str] = set()  # claims that have, or had, their node alone
-        self._owed: set[str] = set()
+        self._aside: dict[str, str] = {}  # lease -> the node that it will have alone
+        self._alone: set[str] = set()  # leases that have, or had, their node alone
+        self._owed: set[str] = set()  # leases with an unanswered step
         self._stopped: set[str] = set()
-        self._ended: dict[str, dict[str, Any]] = {}
-        self._incarnations: dict[int, str] = {}  # lane -> its workers, those who came last
-        self._gone: set[str] = set()  # workers who died, as far as is known here; some go on for a moment
+        self._ended: dict[str, RunUpdate] = {}
+        self._generations: dict[int, str] = {}  # lane -> its newest group of workers
+        self._gone: set[str] = set()  # generations that were replaced or died; some live on for a moment
         self._losses: Counter[str] = Counter()
 
     async def live(self) -> None:
-        """Never return: who waits for it learns when this process has died."""
+        """Never return. The driver waits for this call to learn when the process has died."""
         await asyncio.Event().wait()
 
     # the driver's side
 
-    async def offer(self, claim: str, run_id: str, payload: bytes) -> None:
-        """Queue a run. Tune will ask for its steps."""
-        self._orders[claim] = (run_id, payload)
-        self._commands[claim], self._answers[claim] = asyncio.Queue(), asyncio.Queue()
-        await self._enqueue(claim)
+    async def offer(self, lease: str, run_id: str, payload: bytes) -> None:
+        """Queue a run for the lanes. Tune's proxy will ask for its steps."""
+        self._offers[lease] = (run_id, payload)
+        self._commands[lease], self._answers[lease] = asyncio.Queue(), asyncio.Queue()
+        await self._enqueue(lease)
 
     async def close(self) -> None:
-        """Say that no more runs will be offered: lanes that find none may end."""
+        """Declare that no more runs will be offered, so that lanes which find none end."""
         self._closed = True
 
-    async def stop(self, claim: str) -> None:
-        """Let the run go; its lane takes the next."""
-        self._stopped.add(claim)
-        await self._commands[claim].put("stop")
+    async def stop(self, lease: str) -> None:
+        """Tell the lane to stop the run and to take the next."""
+        self._stopped.add(lease)
+        await self._commands[lease].put("stop")
 
-    # the side of Tune's trials
+    # the proxies' side
 
-    async def step(self, claim: str) -> dict[str, Any]:
-        """Ask the run for its next report and wait for it; asked again after its last, it gives the last again.
+    async def step(self, lease: str) -> RunUpdate:
+        """Ask the run for its next update and wait for it. After the last update, return the last again.
 
-        Who asks last is answered: a trial asks anew only where the process that asked before has died.
+        Only the newest call is answered: a proxy calls again only where the process that called before has died.
         """
-        former, answers = self._answers[claim], asyncio.Queue[dict[str, Any]]()
+        former, answers = self._answers[lease], asyncio.Queue[RunUpdate]()
         while not former.empty():
             answers.put_nowait(former.get_nowait())
-        self._answers[claim] = answers
-        if claim in self._ended and answers.empty():
-            return self._ended[claim]
-        if claim not in self._owed:
-            self._owed.add(claim)
-            await self._commands[claim].put("step")
+        self._answers[lease] = answers
+        if lease in self._ended and answers.empty():
+            return self._ended[lease]
+        if lease not in self._owed:
+            self._owed.add(lease)
+            await self._commands[lease].put("step")
         return await answers.get()
 
     # the lanes' side
 
-    async def take(self, lane: int, node: str, incarnation: str, patience: float) -> Order | Idle | None:
-        """Return the run this lane held when its workers died, or the next; None when none will come any more.
+    async def take(self, lane: int, node: str, generation: str, patience: float) -> Lease | Idle | None:
+        """Return the run that this lane held when its workers died, else the next; None when no more will come.
 
-        A run that was set aside on the lane's node comes first, once the node's other lanes are through with theirs.
-        Workers whose successors have come get none any more.
+        A run that was set aside on the lane's node comes first, once the node's other lanes have finished theirs.
+        A generation of workers that was replaced gets None.
 
         Args:
             lane: number of the lane.
-            node: where it is.
-            incarnation: what tells its workers from those that it had before they died.
-            patience: seconds after which it is told to ask again.
+            node: id of its node.
+            generation: id of this generation of its workers; restarted workers have another.
+            patience: seconds after which :class:`Idle` is returned.
         """
-        if not self._is_present(lane, incarnation):
+        if not self._is_present(lane, generation):
             return None
         self._nodes[lane] = node
-        self._bring_home(node)
+        self._move_to(node)
         if lane in self._held:
-            claim = self._held.pop(lane)
-            self._losses[claim] += 1
-            if claim in self._alone and self._at_work(node):  # it came back on a node where others work
-                self._aside[claim] = node
+            lease = self._held.pop(lane)
+            self._losses[lease] += 1
+            if lease in self._alone and self._training_on(node):  # it came back on a node where others train
+                self._aside[lease] = node
                 return Idle()
-        elif self._must_rest(node):
+        elif self._must_wait(node):
             await asyncio.sleep(min(patience, REST_S))
             return Idle()
-        elif (aside := next((claim for claim, at in self._aside.items() if at == node), None)) is not None:
-            claim = aside
-            del self._aside[claim]
-            self._alone.add(claim)
+        elif (aside := next((lease for lease, at in self._aside.items() if at == node), None)) is not None:
+            lease = aside
+            del self._aside[lease]
+            self._alone.add(lease)
         elif self._closed and not self._untaken and not self._aside:
             del self._nodes[lane]
             return None
         else:
             try:
-                claim = await asyncio.wait_for(self._waiting.get(), patience)
+                lease = await asyncio.wait_for(self._waiting.get(), patience)
             except TimeoutError:
                 return Idle()
-            if incarnation in self._gone or node in self._aside.values() or self._must_rest(node):
-                await self._waiting.put(claim)  # who asked is dead, or the node is another run's by now
+            if generation in self._gone or node in self._aside.values() or self._must_wait(node):
+                await self._waiting.put(lease)  # the worker is gone, or the node belongs to another run by now
                 return Idle()
-            self._untaken.discard(claim)
-        return self._hand_out(claim, lane)
+            self._untaken.discard(lease)
+        return self._hand_out(lease, lane)
 
     async def lost(self, lane: int, patience: float = BACK_S) -> None:
-        """Hear that a lane's workers died. Another takes over what it holds where it is not back in time."""
-        incarnation = self._incarnations.get(lane, "")
+        """Give a lane's run to another lane if its workers, which died, are not back in time."""
+        generation = self._generations.get(lane, "")
         await asyncio.sleep(patience)
-        if incarnation != self._incarnations.get(lane, ""):
+        if generation != self._generations.get(lane, ""):
             return
-        self._gone.add(incarnation)
-        node, claim = self._nodes.pop(lane, ""), self._held.pop(lane, None)
-        if claim is None:
+        self._gone.add(generation)
+        node, lease = self._nodes.pop(lane, ""), self._held.pop(lane, None)
+        if lease is None:
             return
-        self._losses[claim] += 1
-        if claim in self._alone:
-            self._aside[claim] = node
+        self._losses[lease] += 1
+        if lease in self._alone:
+            self._aside[lease] = node
         else:
-            await self._enqueue(claim)
+            await self._enqueue(lease)
 
-    async def set_aside(self, lane: int, claim: str, turn: int) -> bool:
-        """Keep a run for which there was no memory until it can have its node alone; False where it had it already."""
-        if not self._holds(lane, claim, turn):
-            return True  # it has been said already
+    async def set_aside(self, lane: int, lease: str, token: int) -> bool:
+        """Keep a run that found no memory until it can have its node alone; return False where it had it already."""
+        if not self._holds(lane, lease, token):
+            return True  # this call is a repetition
         node = self._nodes[lane]
         shared = any(at == node for other, at in self._nodes.items() if other != lane)
-        if claim in self._alone or not shared:
+        if lease in self._alone or not shared:
             return False
         del self._held[lane]
-        self._aside[claim] = node
+        self._aside[lease] = node
         return True
 
-    async def command(self, claim: str, turn: int, patience: float) -> str | Idle:
-        """Return ``step`` or ``stop``: the latter too where another has the run by now."""
-        if self._turns[claim] != turn:
+    async def command(self, lease: str, token: int, patience: float) -> str | Idle:
+        """Return the next command, ``step`` or ``stop``; ``stop`` too where the token is outdated."""
+        if self._tokens[lease] != token:
             return "stop"
         try:
-            return await asyncio.wait_for(self._commands[claim].get(), patience)
+            return await asyncio.wait_for(self._commands[lease].get(), patience)
         except TimeoutError:
             return Idle()
 
-    async def answer(self, claim: str, turn: int, result: dict[str, Any]) -> None:
-        """Hand Tune a report; the last one (its state has ended) is kept, and nothing comes after it."""
-        if claim in self._ended or self._turns[claim] != turn:
+    async def answer(self, lease: str, token: int, update: RunUpdate) -> None:
+        """Pass an update on to the proxy. The update that ends the run is kept, and none is taken after it."""
+        if lease in self._ended or self._tokens[lease] != token:
             return
-        self._owed.discard(claim)
-        if RunState(result["state"]).ended:
-            self._ended[claim] = result
-        await self._answers[claim].put(result)
+        self._owed.discard(lease)
+        if update.state.ended:
+            self._ended[lease] = update
+        await self._answers[lease].put(update)
 
-    async def release(self, lane: int, claim: str, turn: int) -> None:
-        """Say that the lane is through with the run, well or badly; saying it twice does no harm."""
-        if self._holds(lane, claim, turn):
+    async def release(self, lane: int, lease: str, token: int) -> None:
+        """Take the run from the lane, which has finished with it. A repetition does nothing."""
+        if self._holds(lane, lease, token):
             del self._held[lane]
 
-    def _is_present(self, lane: int, incarnation: str) -> bool:
-        """Return whether these are the lane's workers still; others than so far are their successors."""
-        if incarnation in self._gone:
+    def _is_present(self, lane: int, generation: str) -> bool:
+        """Return whether this generation is the lane's newest; an unknown one replaces the former."""
+        if generation in self._gone:
             return False
-        former = self._incarnations.get(lane, incarnation)
-        if former != incarnation:
+        former = self._generations.get(lane, generation)
+        if former != generation:
             self._gone.add(former)
-        self._incarnations[lane] = incarnation
+        self._generations[lane] = generation
         return True
 
-    def _holds(self, lane: int, claim: str, turn: int) -> bool:
-        return self._held.get(lane) == claim and self._turns[claim] == turn
+    def _holds(self, lane: int, lease: str, token: int) -> bool:
+        return self._held.get(lane) == lease and self._tokens[lease] == token
 
-    async def _enqueue(self, claim: str) -> None:
-        self._untaken.add(claim)
-        await self._waiting.put(claim)
+    async def _enqueue(self, lease: str) -> None:
+        self._untaken.add(lease)
+        await self._waiting.put(lease)
 
-    def _hand_out(self, claim: str, lane: int) -> Order:
-        """Give a run to a lane, with a new mailbox that holds what Tune asked for and has no answer to."""
-        self._held[lane] = claim
-        self._turns[claim] += 1
-        self._commands[claim] = asyncio.Queue()
-        if claim in self._owed:
-            self._commands[claim].put_nowait("step")
-        if claim in self._stopped:
-            self._commands[claim].put_nowait("stop")
-        run_id, payload = self._orders[claim]
-        return Order(
-            claim=claim,
-            turn=self._turns[claim],
+    def _hand_out(self, lease: str, lane: int) -> Lease:
+        """Give a run to a lane, with a new command queue that holds the commands still unanswered."""
+        self._held[lane] = lease
+        self._tokens[lease] += 1
+        self._commands[lease] = asyncio.Queue()
+        if lease in self._owed:
+            self._commands[lease].put_nowait("step")
+        if lease in self._stopped:
+            self._commands[lease].put_nowait("stop")
+        run_id, payload = self._offers[lease]
+        return Lease(
+            id=lease,
+            token=self._tokens[lease],
             run_id=run_id,
             payload=payload,
-            losses=self._losses[claim],
-            alone=claim in self._alone,
+            losses=self._losses[lease],
+            alone=lease in self._alone,
         )
 
-    def _bring_home(self, node: str) -> None:
-        """Let what was set aside on nodes where no lane is any more wait for this one."""
+    def _move_to(self, node: str) -> None:
+        """Move runs that were set aside on nodes without lanes to this node."""
         gone = set(self._aside.values()) - set(self._nodes.values())
-        self._aside |= {claim: node for claim, at in self._aside.items() if at in gone}
+        self._aside |= {lease: node for lease, at in self._aside.items() if at in gone}
 
-    def _at_work(self, node: str) -> list[str]:
-        return [claim for lane, claim in self._held.items() if self._nodes[lane] == node]
+    def _training_on(self, node: str) -> list[str]:
+        return [lease for lane, lease in self._held.items() if self._nodes[lane] == node]
 
-    def _must_rest(self, node: str) -> bool:
-        """Say whether a node's free lanes have to wait: one has the node alone, or soon will and others still work."""
-        at_work = self._at_work(node)
-        return any(claim in self._alone for claim in at_work) or (bool(at_work) and node in self._aside.values())
+    def _must_wait(self, node: str) -> bool:
+        """Return whether a node's free lanes must wait: a run has the node alone, or will when the others end."""
+        training = self._training_on(node)
+        return any(lease in self._alone for lease in training) or (bool(training) and node in self._aside.values())

@@ -17,13 +17,14 @@ import ray
 import ray.cloudpickle
 import ray.train.torch
 import torch
+from ray.actor import ActorHandle
 
 from coablate_platform.data.clips import clips_of
 from coablate_platform.data.store import Store
-from coablate_platform.lanes.dispatcher import Idle, Order
+from coablate_platform.lanes.dispatcher import Idle, Lease
 from coablate_platform.train import distributed
 from coablate_platform.train.checkpoint import Checkpoints
-from coablate_platform.train.events import Conclusion, EpochReport, Failure, Recorder, RunState
+from coablate_platform.train.events import Conclusion, EpochReport, Failure, Recorder, RunState, RunUpdate
 from coablate_platform.train.failures import MAX_LOSSES, failure_of, lost_peer, must_restart_lane
 from coablate_platform.train.loop import Task, train
 from coablate_platform.train.provenance import computing_code, context
@@ -47,7 +48,7 @@ class LaneConfig:
     """
 
     lane: int
-    dispatcher: Any
+    dispatcher: ActorHandle
     recorder: Recorder
     checkpoints: str
     store: str
@@ -62,11 +63,11 @@ def serve(config: LaneConfig) -> None:
     device = ray.train.torch.get_device()
     node = ray.get_runtime_context().get_node_id()
     take = functools.partial(config.dispatcher.take.remote, config.lane, node, uuid.uuid4().hex, PATIENCE_S)
-    while (order := _hear(take)) is not None:
+    while (lease := _poll(take)) is not None:
         if device.type == "cuda":
-            torch.cuda.set_per_process_memory_fraction(1.0 if order.alone else config.gpu_share, device)
-        with _held(order, config):
-            _run(order, config, device)
+            torch.cuda.set_per_process_memory_fraction(1.0 if lease.alone else config.gpu_share, device)
+        with _held(lease, config):
+            _run(lease, config, device)
         gc.collect()
         if device.type == "cuda":
             torch.cuda.empty_cache()
@@ -74,15 +75,15 @@ def serve(config: LaneConfig) -> None:
 
 
 @contextlib.contextmanager
-def _held(order: Order, config: LaneConfig) -> Iterator[None]:
+def _held(lease: Lease, config: LaneConfig) -> Iterator[None]:
     """Let a run go at the end; but where a worker died, this one or another, the restarted lane takes it again."""
     try:
         yield
     except Exception as error:
         if not _peer_is_lost(error):
-            _release(order, config)
+            _release(lease, config)
         raise
-    _release(order, config)
+    _release(lease, config)
 
 
 def _peer_is_lost(error: Exception) -> bool:
@@ -90,56 +91,56 @@ def _peer_is_lost(error: Exception) -> bool:
     return distributed.world() > 1 and lost_peer(error)
 
 
-def _release(order: Order, config: LaneConfig) -> None:
-    ray.get(config.dispatcher.release.remote(config.lane, order.claim, order.turn))
+def _release(lease: Lease, config: LaneConfig) -> None:
+    ray.get(config.dispatcher.release.remote(config.lane, lease.id, lease.token))
 
 
-def _run(order: Order, config: LaneConfig, device: torch.device) -> None:
+def _run(lease: Lease, config: LaneConfig, device: torch.device) -> None:
     recorder = config.recorder
     try:
-        attempt, state = distributed.share((recorder.attempts(order.run_id), recorder.state(order.run_id)))
+        attempt, state = distributed.share((recorder.attempts(lease.run_id), recorder.state(lease.run_id)))
         if state is RunState.COMPLETED:  # its lane died before it could say so
             if distributed.rank() == 0:
-                Checkpoints(f"{config.checkpoints}/{order.run_id}").clear()
-            _conclude(order, recorder.tested(order.run_id), config)
+                Checkpoints(f"{config.checkpoints}/{lease.run_id}").clear()
+            _conclude(lease, recorder.tested(lease.run_id), config)
             return
     except Exception as error:
         if not _peer_is_lost(error):
-            _say_failed(order, failure_of(error), config)
+            _send_failure(lease, failure_of(error), config)
         raise
-    _attempt(order, attempt, config, device)
+    _attempt(lease, attempt, config, device)
 
 
-def _attempt(order: Order, attempt: int, config: LaneConfig, device: torch.device) -> None:
+def _attempt(lease: Lease, attempt: int, config: LaneConfig, device: torch.device) -> None:
     """Train a run, and write down how it failed where it does."""
     try:
-        if order.losses >= MAX_LOSSES:
-            reason = f"its worker died {order.losses} times while training it"
-            _fail(order, attempt, Failure(state=RunState.LOST, reason=reason), config)
+        if lease.losses >= MAX_LOSSES:
+            reason = f"its worker died {lease.losses} times while training it"
+            _fail(lease, attempt, Failure(state=RunState.LOST, reason=reason), config)
             return
-        with contextlib.closing(_events(order, attempt, config, device)) as events:
-            _follow(order, attempt, events, config)
+        with contextlib.closing(_events(lease, attempt, config, device)) as events:
+            _follow(lease, attempt, events, config)
     except ray.exceptions.RayActorError:
         raise  # the dispatcher is gone: that is nothing about the run
     except Exception as error:
         if _peer_is_lost(error):
             raise
-        log.exception("run %s failed", order.run_id[:8])
+        log.exception("run %s failed", lease.run_id[:8])
         failure = failure_of(error)
-        if not (_found_no_room(error, failure, config) and _set_aside(order, config)):
-            _fail(order, attempt, failure, config)
+        if not (_found_no_room(error, failure, config) and _set_aside(lease, config)):
+            _fail(lease, attempt, failure, config)
         if must_restart_lane(error, distributed.world()):
             raise
 
 
 def _events(
-    order: Order, attempt: int, config: LaneConfig, device: torch.device
+    lease: Lease, attempt: int, config: LaneConfig, device: torch.device
 ) -> Generator[EpochReport | Conclusion, None, None]:
-    task: Task = ray.cloudpickle.loads(order.payload)
+    task: Task = ray.cloudpickle.loads(lease.payload)
     store = _open(config.store)
     if distributed.rank() == 0:
         assert task.origin is not None  # what is planned says where it comes from
-        config.recorder.begin(order.run_id, attempt, context(task.origin, store.fingerprint, task.seed, device))
+        config.recorder.begin(lease.run_id, attempt, context(task.origin, store.fingerprint, task.seed, device))
     data = clips_of(task.config, store, task.seed)
     checkpoints = Checkpoints(f"{config.checkpoints}/{task.run_id}")
     yield from train(
@@ -152,17 +153,17 @@ def _open(uri: str) -> Store:
     return Store.open(uri)  # read-only, and the same pages for every run of this lane
 
 
-def _follow(order: Order, attempt: int, events: Iterator[Any], config: LaneConfig) -> None:
+def _follow(lease: Lease, attempt: int, events: Iterator[EpochReport | Conclusion], config: LaneConfig) -> None:
     """Answer each ``step`` with the run's next event, until it has concluded or is told to stop."""
-    while _command(order, config) == "step":
+    while _command(lease, config) == "step":
         event = next(events)
         if isinstance(event, Conclusion):
             if distributed.rank() == 0:
-                config.recorder.conclude(order.run_id, attempt, event)
+                config.recorder.conclude(lease.run_id, attempt, event)
             next(events, None)  # past the recorded conclusion: the run tidies its checkpoints
-            _conclude(order, event.metrics, config)
+            _conclude(lease, event.metrics, config)
             return
-        _answer(order, RunState.RUNNING, {"epoch": event.epoch, "seconds": event.seconds, **event.metrics}, config)
+        _answer(lease, RunUpdate.of_epoch(event), config)
 
 
 def _found_no_room(error: Exception, failure: Failure, config: LaneConfig) -> bool:
@@ -174,59 +175,60 @@ def _found_no_room(error: Exception, failure: Failure, config: LaneConfig) -> bo
     return failure.state is RunState.OUT_OF_MEMORY and distributed.world() == 1 and not owns_device
 
 
-def _set_aside(order: Order, config: LaneConfig) -> bool:
+def _set_aside(lease: Lease, config: LaneConfig) -> bool:
     """Return whether the run will be tried again with its node to itself."""
-    return bool(ray.get(config.dispatcher.set_aside.remote(config.lane, order.claim, order.turn)))
+    return bool(ray.get(config.dispatcher.set_aside.remote(config.lane, lease.id, lease.token)))
 
 
-def _fail(order: Order, attempt: int, failure: Failure, config: LaneConfig) -> None:
+def _fail(lease: Lease, attempt: int, failure: Failure, config: LaneConfig) -> None:
     """Write a failure down and let Tune know. Any rank may meet it; the first to write is the one that knows why."""
     first = True
     try:
-        first = config.recorder.attempts(order.run_id) == attempt or not config.recorder.state(order.run_id).ended
+        first = config.recorder.attempts(lease.run_id) == attempt or not config.recorder.state(lease.run_id).ended
         if first:
-            config.recorder.fail(order.run_id, attempt, failure)
+            config.recorder.fail(lease.run_id, attempt, failure)
     finally:  # also where it could not be written, on a full disk
         if first:
-            _say_failed(order, failure, config)
+            _send_failure(lease, failure, config)
     if distributed.world() == 1:
-        _drain(order, config)
+        _wait_for_stop(lease, config)
 
 
-def _say_failed(order: Order, failure: Failure, config: LaneConfig) -> None:
-    said = {"state": failure.state.value, "reason": failure.reason}
-    ray.get(config.dispatcher.answer.remote(order.claim, order.turn, said))
+def _send_failure(lease: Lease, failure: Failure, config: LaneConfig) -> None:
+    update = RunUpdate(state=failure.state, reason=failure.reason)
+    ray.get(config.dispatcher.answer.remote(lease.id, lease.token, update))
 
 
-def _conclude(order: Order, metrics: Mapping[str, float], config: LaneConfig) -> None:
+def _conclude(lease: Lease, metrics: Mapping[str, float], config: LaneConfig) -> None:
     """Let Tune know that the run is completed, and wait until it has let it go."""
-    _answer(order, RunState.COMPLETED, {f"test/{name}": value for name, value in metrics.items()}, config)
-    _drain(order, config)
+    tested = {f"test/{name}": value for name, value in metrics.items()}
+    _answer(lease, RunUpdate(state=RunState.COMPLETED, metrics=tested), config)
+    _wait_for_stop(lease, config)
 
 
-def _answer(order: Order, state: RunState, metrics: dict[str, float], config: LaneConfig) -> None:
-    _tell(lambda: config.dispatcher.answer.remote(order.claim, order.turn, {"state": state.value, **metrics}))
+def _answer(lease: Lease, update: RunUpdate, config: LaneConfig) -> None:
+    _send(lambda: config.dispatcher.answer.remote(lease.id, lease.token, update))
 
 
-def _drain(order: Order, config: LaneConfig) -> None:
+def _wait_for_stop(lease: Lease, config: LaneConfig) -> None:
     """Wait until Tune has let the run go."""
-    while _command(order, config) != "stop":
+    while _command(lease, config) != "stop":
         pass
 
 
-def _command(order: Order, config: LaneConfig) -> str:
+def _command(lease: Lease, config: LaneConfig) -> str:
     """Return ``step`` or ``stop``, as soon as one is said."""
-    said: str = _hear(lambda: config.dispatcher.command.remote(order.claim, order.turn, PATIENCE_S))
+    said: str = _poll(lambda: config.dispatcher.command.remote(lease.id, lease.token, PATIENCE_S))
     return said
 
 
-def _hear(ask: Callable[[], Any]) -> Any:
+def _poll(ask: Callable[[], Any]) -> Any:
     """Ask the dispatcher on the leader, share what it says, and ask again while there is nothing to say."""
     while isinstance(said := distributed.share(ray.get(ask()) if distributed.rank() == 0 else None), Idle):
         pass
     return said
 
 
-def _tell(say: Callable[[], Any]) -> None:
+def _send(say: Callable[[], Any]) -> None:
     if distributed.rank() == 0:
         ray.get(say())

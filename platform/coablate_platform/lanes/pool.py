@@ -1,4 +1,4 @@
-"""Keeps lanes at work: as many as the cluster holds, more when nodes join, and a lost one started again."""
+"""Keeps a pool of lanes: as many as the cluster holds, more when nodes join, and a lost one started again."""
 
 import logging
 import time
@@ -23,23 +23,26 @@ log = logging.getLogger(__name__)
 
 
 class Lanes(Protocol):
-    """Starts lanes, and knows which have ended."""
+    """Starts lanes, and reports which have ended."""
 
     def start(self, lane: int) -> None: ...
 
     def ended(self) -> Iterable[tuple[int, Exception | None]]:
-        """Return the lanes that ended since last asked; without an error where no run was left to take."""
+        """Return the lanes that ended since the last call, with the error where they were lost."""
         ...
 
 
-class Keeper:
+class WorkerPool:
     """Decides which lanes to start, and when.
 
     Args:
-        lanes: where they are started.
-        capacity: how many the cluster holds now.
-        most: how many are of any use.
+        lanes: starts them.
+        capacity: returns how many lanes the cluster holds now.
+        most: how many can be of use.
         every: seconds between two looks at the capacity.
+
+    Attributes:
+        started: how many lanes were started, restarts not counted.
     """
 
     def __init__(self, lanes: Lanes, capacity: Callable[[], int], most: int, every: float = LOOK_S) -> None:
@@ -51,15 +54,15 @@ class Keeper:
         self._losses: Counter[int] = Counter()
         self.started = 0
 
-    def tend(self) -> None:
-        """Start what fits and what was lost; called often.
+    def reconcile(self) -> None:
+        """Start the lanes that fit and those that were lost. Called often.
 
         Raises:
             LaneLostError: a lane was lost too often.
         """
         for lane, error in self._lanes.ended():
             if error is None:
-                self._most = self.started  # nothing is left to take: no more lanes
+                self._most = self.started  # no run was left to take: more lanes would find none
             else:
                 self._start_again(lane, error)
         if self.started < self._most and time.monotonic() >= self._look_at:
@@ -95,13 +98,13 @@ class _Trainers:
                 storage_path=scratch,
                 name=f"lane-{config.lane}",
                 failure_config=ray.train.FailureConfig(max_failures=-1),
-                callbacks=[_Losses(config)],
+                callbacks=[_LossReporter(config)],
             ),
         ).fit()
 
 
-class _Losses(ray.train.UserCallback):  # type: ignore[misc]  # ray is untyped
-    """Lets the dispatcher know when a lane's workers died: Train waits, for ever where their node is gone."""
+class _LossReporter(ray.train.UserCallback):  # type: ignore[misc]  # ray is untyped
+    """Tells the dispatcher when a lane's workers died: Train waits for them, for ever where their node is gone."""
 
     def __init__(self, config: LaneConfig) -> None:
         self._dispatcher, self._lane = config.dispatcher, config.lane

@@ -1,35 +1,36 @@
-"""Tune's side of a run: a thin proxy that asks the dispatcher for steps and reports what comes back."""
+"""Tune's side of a run: a thin proxy that asks the dispatcher for steps and passes on what comes back."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import ray
 from ray import tune
 
-from coablate_platform.lanes.dispatcher import NAME
-from coablate_platform.train.events import RunState
+from coablate_platform.train.events import RunUpdate
 
 
-class Trial(tune.Trainable):  # type: ignore[misc]  # ray is untyped
-    """One run; a step is one epoch, the last the test. ``config["cell"]``: ``claim``, ``run_id``, ``arm``, ``seed``.
+class RunProxy(tune.Trainable):  # type: ignore[misc]  # ray is untyped
+    """Stands for one run inside Tune. A step is one epoch, the last step the test.
 
-    It does nothing before its first step, nor at its end: Tune may start a process for a trial and then give the trial
-    to another. What a run is to hear it hears from the searcher.
+    ``config`` holds ``dispatcher``, the actor's name, and ``lease``, the run's lease. The proxy does nothing before its
+    first step and nothing at its end: Tune may start a process for a trial and then give the trial to another process.
+    Whatever the run must be told, the searcher tells it.
     """
 
-    def setup(self, config: dict[str, Any]) -> None:
-        self._dispatcher = ray.get_actor(NAME)
-        self._claim = config["cell"]["claim"]
+    def setup(self, config: Mapping[str, str]) -> None:
+        self._dispatcher = ray.get_actor(config["dispatcher"])
+        self._lease = config["lease"]
 
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
+    def reset_config(self, new_config: Mapping[str, str]) -> bool:
         self.setup(new_config)
         return True
 
     def step(self) -> dict[str, Any]:
-        result: dict[str, Any] = ray.get(self._dispatcher.step.remote(self._claim))
-        return result | {"done": RunState(result["state"]).ended}
+        update: RunUpdate = ray.get(self._dispatcher.step.remote(self._lease))
+        return {"update": update, "done": update.state.ended}
 
     def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
         return {}  # a run's checkpoints are its lane's
 
-    def load_checkpoint(self, checkpoint: Any) -> None:
+    def load_checkpoint(self, checkpoint: object) -> None:
         pass

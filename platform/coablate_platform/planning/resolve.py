@@ -1,7 +1,8 @@
-"""Resolves a study against a store: protocol, identities, and the plan of its runs."""
+"""Resolves a study or a search against a store: protocol, runs with their identities, and the plan."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from coablate_platform.data.clips import clips_of
@@ -13,7 +14,7 @@ from coablate_platform.study.domains import Placement, Subset
 from coablate_platform.study.errors import InputError
 from coablate_platform.study.identity import canonical, digest, run_id
 from coablate_platform.study.overrides import apply
-from coablate_platform.study.plan import PlannedArm, PlannedRun, PlannedSearch, StudyPlan
+from coablate_platform.study.plan import PlannedArm, PlannedRun, SearchPlan, StudyPlan
 from coablate_platform.study.search import SEARCH_SEED, Search
 from coablate_platform.study.study import Arm, Study
 from coablate_platform.train.loop import Task
@@ -54,39 +55,75 @@ def _filled(changes: Mapping[str, Any], protocol: str) -> dict[str, Any]:
     return dict(changes)
 
 
-def plan_of(study: Study, store: Store, command: dict[str, Any]) -> StudyPlan:
-    """Return the plan of a resolved study.
+@dataclass(frozen=True, kw_only=True)
+class PreparedStudy:
+    """A study that is resolved against its store, before anything is started.
+
+    Args:
+        study: the resolved study.
+        store: what it runs on.
+        plan: its plan.
+        tasks: all its runs, in the order of ``plan.runs``.
+    """
+
+    study: Study
+    store: Store
+    plan: StudyPlan
+    tasks: tuple[Task, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedSearch:
+    """A search that is resolved against its store, before anything is started."""
+
+    search: Search
+    store: Store
+    plan: SearchPlan
+
+
+def prepare_study(study: Study, store: Store, command: dict[str, Any], confirms: str | None = None) -> PreparedStudy:
+    """Plan a resolved study.
+
+    Runs are ordered seed block by seed block, so that a table of a part of them is balanced.
 
     Args:
         study: a study that :func:`resolve` returned.
         store: what it runs on.
-        command: what ``resume`` repeats.
+        command: the options that ``resume`` repeats.
+        confirms: key of the search whose best trials are the study's arms.
 
     Raises:
         InputError: an arm cannot be built; it is named with the reason.
     """
     arms = tuple(_planned(study, arm, store) for arm in study.arms)
+    configs = {arm.name: study.config(arm) for arm in study.arms}
+    seeds = range(study.first_seed, study.first_seed + study.seeds)
+    cells = [(arm.name, seed) for seed in seeds for arm in study.arms]
+    tasks = tuple(task_of(configs[arm], store.fingerprint, (study.seed, seed)) for arm, seed in cells)
     declared = [[(arm.name, arm.config) for arm in arms], store.fingerprint, study.seed]
-    return StudyPlan(
+    plan = StudyPlan(
         **_common(study, store, command),
         key=f"{study.name}-{digest(declared)[:6]}",
         reference=study.reference,
         arms=arms,
         runs=tuple(
-            PlannedRun(run_id=task.run_id, arm=arm.name, seed=task.seed[1]) for arm, task in tasks(study, store)
+            PlannedRun(run_id=task.run_id, arm=arm, seed=seed) for task, (arm, seed) in zip(tasks, cells, strict=True)
         ),
+        confirms=confirms,
     )
+    return PreparedStudy(study=study, store=store, plan=plan, tasks=tasks)
 
 
-def search_plan_of(search: Search, store: Store, command: dict[str, Any]) -> StudyPlan:
-    """Return the plan of a resolved search. Its key stays the same where space, trials, sampler or stopping change.
+def prepare_search(search: Search, store: Store, command: dict[str, Any]) -> PreparedSearch:
+    """Plan a resolved search.
 
-    Not so with a population, which another size or another pace would make another one.
+    Its key stays the same where space, trials, sampler or stopping rule change, so that its trials are kept. Not so
+    with a population: another size or another pace would make another one.
 
     Args:
         search: a search that :func:`resolve` returned.
         store: what it runs on.
-        command: what ``resume`` repeats.
+        command: the options that ``resume`` repeats.
 
     Raises:
         InputError: the base or one of the points cannot be built; it is named with the reason.
@@ -100,14 +137,22 @@ def search_plan_of(search: Search, store: Store, command: dict[str, Any]) -> Stu
     if search.stopping.rule == "pbt":
         _check_shapes(search, store)
         declared += [search.trials, canonical(search.stopping)]
-    return StudyPlan(
+    plan = SearchPlan(
         **_common(search, store, command),
         key=f"{search.name}-{digest(declared)[:6]}",
-        reference="",
-        arms=(),
-        runs=(),
-        search=planned_search(search),
+        trials=search.size,
+        sampler=search.sampler,
+        stopping=search.stopping,
+        costs=tuple(search.costs),
+        factors={name: str(domain) for name, domain in search.space.factors.items()},
+        placements={
+            name: {stream: list(stages) for stream, stages in domain.streams.items()}
+            for name, domain in search.space.factors.items()
+            if isinstance(domain, Placement)
+        },
+        epochs=search.base.training.epochs,
     )
+    return PreparedSearch(search=search, store=store, plan=plan)
 
 
 def _check_shapes(search: Search, store: Store) -> None:
@@ -130,31 +175,16 @@ def _check_shapes(search: Search, store: Store) -> None:
                 )
 
 
-def planned_search(search: Search) -> PlannedSearch:
-    """Return what a plan says of a search."""
-    return PlannedSearch(
-        trials=search.size,
-        sampler=search.sampler,
-        stopping=canonical(search.stopping),
-        costs=tuple(search.costs),
-        factors={name: str(domain) for name, domain in search.space.factors.items()},
-        placements={
-            name: {stream: list(stages) for stream, stages in domain.streams.items()}
-            for name, domain in search.space.factors.items()
-            if isinstance(domain, Placement)
-        },
-        epochs=search.base.training.epochs,
-    )
+def trial_task(search: Search, config: RunConfig, store: Store, lineage: Sequence[str | int] = ()) -> Task:
+    """Return the run that trains a trial's configuration.
 
-
-def trial_run_id(search: Search, config: RunConfig, store: Store, lineage: Sequence[str | int]) -> str:
-    """Return the identity of the run that is a trial's training."""
-    return run_id(config, store.fingerprint, (search.seed, SEARCH_SEED), lineage)
-
-
-def trial_task(search: Search, config: RunConfig, identity: str) -> Task:
-    """Return the run that is a trial's training."""
-    return Task(run_id=identity, config=config, seed=(search.seed, SEARCH_SEED), origin=origin_of(config))
+    Args:
+        search: the trial's.
+        config: what was suggested.
+        store: what it runs on.
+        lineage: what identifies the run besides; see :func:`~coablate_platform.study.identity.run_id`.
+    """
+    return task_of(config, store.fingerprint, (search.seed, SEARCH_SEED), lineage)
 
 
 def _common(study: Study | Search, store: Store, command: dict[str, Any]) -> dict[str, Any]:
@@ -171,19 +201,9 @@ def _common(study: Study | Search, store: Store, command: dict[str, Any]) -> dic
     }
 
 
-def tasks(study: Study, store: Store) -> list[tuple[Arm, Task]]:
-    """Return every run in the order of work: seed block by seed block, so that a partial table is balanced."""
-    configs = {arm.name: study.config(arm) for arm in study.arms}
-    return [
-        (arm, task_of(configs[arm.name], store.fingerprint, (study.seed, seed)))
-        for seed in range(study.first_seed, study.first_seed + study.seeds)
-        for arm in study.arms
-    ]
-
-
-def task_of(config: RunConfig, fingerprint: str, seed: tuple[int, int]) -> Task:
+def task_of(config: RunConfig, fingerprint: str, seed: tuple[int, int], lineage: Sequence[str | int] = ()) -> Task:
     """Return the run of a configuration with (study seed, run seed) on the store with this fingerprint."""
-    identity = run_id(config, fingerprint, seed)
+    identity = run_id(config, fingerprint, seed, lineage)
     return Task(run_id=identity, config=config, seed=seed, origin=origin_of(config))
 
 

@@ -4,19 +4,18 @@ from collections.abc import Sequence
 
 from coablate_platform.journal.trials import TrialOutcome, TrialRecord
 from coablate_platform.study.identity import digest
-from coablate_platform.study.plan import StudyPlan
 
 
-def best(plan: StudyPlan, trials: Sequence[TrialRecord], most: int) -> list[TrialRecord]:
+def best(costs: Sequence[str], trials: Sequence[TrialRecord], most: int) -> list[TrialRecord]:
     """Return the best trials that came to their end, each configuration once.
 
     Args:
-        plan: the search's.
+        costs: what the metric is traded against.
         trials: all of them.
         most: how many to return; with costs, of the Pareto front, by the metric.
     """
     ended = [trial for trial in trials if trial.outcome is TrialOutcome.COMPLETE]
-    if plan.search is not None and plan.search.costs:
+    if costs:
         ended = [trial for trial in ended if not any(_beats(other, trial) for other in ended)]
     ranked = sorted(ended, key=lambda trial: (-trial.values[0], trial.number))
     best_of: dict[str, TrialRecord] = {}

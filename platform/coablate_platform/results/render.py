@@ -78,10 +78,10 @@ def caption(table: Table) -> list[str]:
         f"Data {data.get('uri', 'unnamed')}, fingerprint {str(data.get('fingerprint', 'unknown'))[:12]}; "
         f"study {plan.key}.",
     ]
-    if plan.concludes:
+    if plan.confirms:
         chosen = [f"{row.arm}: {changes_text(row.difference)}." for row in table.rows if row.difference]
-        told = f"The arms are the best trials of {plan.concludes} by validation, and its base:"
-        lines += [told, *chosen] if chosen else [f"No trial of {plan.concludes} came to its end but its base."]
+        told = f"The arms are the best trials of {plan.confirms} by validation, and its base:"
+        lines += [told, *chosen] if chosen else [f"No trial of {plan.confirms} came to its end but its base."]
     if table.protocols and not table.comparable:
         lines.append(f"Published values are of other data than {plan.protocol} and not comparable with the measured.")
     if table.mixture:

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from coablate_platform.journal.trials import TrialBook, TrialRecord, drawn_text
+from coablate_platform.journal.trials import JournalTrialLog, TrialRecord, drawn_text
 from coablate_platform.results.importance import Importance, importances, scores_of
 from coablate_platform.results.ranking import best, common_epoch
 from coablate_platform.results.search_figures import rung_epochs, search_figures_of
 from coablate_platform.results.statistics import rank_correlation
-from coablate_platform.study.plan import StudyPlan
+from coablate_platform.study.plan import SearchPlan
 from coablate_platform.train.events import EpochReport
 
 SHOWN = 10
@@ -51,7 +51,7 @@ class Findings:
         reports: run id -> what it reported.
     """
 
-    plan: StudyPlan
+    plan: SearchPlan
     trials: Sequence[TrialRecord]
     best: Sequence[TrialRecord]
     epoch: int
@@ -61,22 +61,20 @@ class Findings:
     reports: dict[str, Sequence[EpochReport]]
 
 
-def findings(plan: StudyPlan, book: TrialBook) -> Findings:
+def findings(plan: SearchPlan, log: JournalTrialLog) -> Findings:
     """Read what there is of a search, finished or not."""
-    trials = book.trials()
-    reports = {trial.run_id: book.epochs(trial.run_id) for trial in trials if trial.run_id}
+    trials = log.trials()
+    reports = {trial.run_id: log.epochs(trial.run_id) for trial in trials if trial.run_id}
     metric = f"validation/{plan.metric}"
     return Findings(
         plan=plan,
         trials=trials,
-        best=best(plan, trials, SHOWN),
+        best=best(plan.costs, trials, SHOWN),
         epoch=common_epoch(trials),
         early=importances(trials, reports, metric, common_epoch(trials)),
         late=importances(trials, reports, metric, None),
         foresight={
-            epoch: _foresight(trials, reports, metric, epoch)
-            for epoch in rung_epochs(plan.search)
-            if plan.search is not None and epoch < plan.search.epochs
+            epoch: _foresight(trials, reports, metric, epoch) for epoch in rung_epochs(plan) if epoch < plan.epochs
         },
         reports=reports,
     )
@@ -90,19 +88,18 @@ def _foresight(
     return rank_correlation([there[number] for number in both], [end[number] for number in both])
 
 
-def write_report(found: Findings, book: TrialBook) -> None:
+def write_report(found: Findings, log: JournalTrialLog) -> None:
     """Write ``studies/<key>/report/``: ``report.html``, ``trials.csv``, and every figure as PNG and SVG."""
     figures = search_figures_of(found.plan, found.trials, found.reports, found.late or found.early)
     files = figures | {"trials.csv": _csv(found).encode(), "report.html": _html(found, figures).encode()}
     for name, content in files.items():
-        book.journal.write_study_file(book.key, f"report/{name}", content)
+        log.journal.write_study_file(log.key, f"report/{name}", content)
 
 
 def _csv(found: Findings) -> str:
-    assert found.plan.search is not None
     sink = io.StringIO()
     parameters = list(dict.fromkeys(name for trial in found.trials for name in trial.params))
-    values = [found.plan.metric, *found.plan.search.costs]
+    values = [found.plan.metric, *found.plan.costs]
     writer = csv.writer(sink)
     writer.writerow(["trial", "outcome", "epoch", *values, *parameters, "sampler", "run_id", "parent", "reason"])
     for trial in found.trials:
@@ -127,15 +124,14 @@ _FORESIGHT = (
 
 def _html(found: Findings, figures: dict[str, bytes]) -> str:
     plan = found.plan
-    assert plan.search is not None
     counts = Counter(str(trial.outcome or "open") for trial in found.trials)
     told = ", ".join(f"{count} {outcome}" for outcome, count in counts.most_common())
-    rule, planned = plan.search.stopping["rule"], max(plan.search.trials, len(found.trials))
-    samplers = dict.fromkeys(trial.sampler for trial in found.trials if trial.sampler) or [plan.search.sampler]
+    rule, planned = plan.stopping.rule, max(plan.trials, len(found.trials))
+    samplers = dict.fromkeys(trial.sampler for trial in found.trials if trial.sampler) or [plan.sampler]
     parts = [
         f"<h1>{escape(plan.title)}</h1>",
         f"<p>{len(found.trials)} of {planned} trials: {told}. Sampler {', then '.join(samplers)}, stopping rule "
-        f"{rule}, full budget {plan.search.epochs} epochs, {escape(plan.protocol)}, data "
+        f"{rule}, full budget {plan.epochs} epochs, {escape(plan.protocol)}, data "
         f"{escape(str(plan.data.get('fingerprint', ''))[:12])}.</p>",
         '<p class="note">Values are of the validation split, one seed each: they say where to look, not what is '
         "better. The conclusion is the confirmation: the best trials and the base again over several seeds, tested "
@@ -144,7 +140,7 @@ def _html(found: Findings, figures: dict[str, bytes]) -> str:
         "<h2>Best trials</h2>",
         _table(*best_table(found)),
         "<h2>What may vary</h2>",
-        _table(("factor", "values"), list(plan.search.factors.items())),
+        _table(("factor", "values"), list(plan.factors.items())),
     ]
     for epoch, importance in ((found.epoch, found.early), (None, found.late)):
         when = "among completed trials" if epoch is None else f"after epoch {epoch}, among all trials"
@@ -165,12 +161,11 @@ def _html(found: Findings, figures: dict[str, bytes]) -> str:
 
 def best_table(found: Findings) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
     """Return heads and rows: the best trials, what they reached and cost, and what they drew."""
-    assert found.plan.search is not None
     rows = [
         (str(trial.number), f"{100 * trial.values[0]:.1f}", *(f"{v:,.0f}" for v in trial.values[1:]), drawn_text(trial))
         for trial in found.best
     ]
-    return ("trial", f"validation {found.plan.metric} %", *found.plan.search.costs, "draws"), rows
+    return ("trial", f"validation {found.plan.metric} %", *found.plan.costs, "draws"), rows
 
 
 def importance_table(importance: Sequence[Importance]) -> tuple[Sequence[str], Sequence[Sequence[str]]]:

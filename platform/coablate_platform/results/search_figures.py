@@ -19,7 +19,7 @@ from coablate_platform.journal.trials import TrialOutcome, TrialRecord
 from coablate_platform.results.figures import COLOURS, FORMATS, STYLE, written
 from coablate_platform.results.importance import LEAST_TRIALS, Importance, scores_of
 from coablate_platform.results.ranking import common_epoch
-from coablate_platform.study.plan import PlannedSearch, StudyPlan
+from coablate_platform.study.plan import SearchPlan
 from coablate_platform.study.search import COST_LABELS
 from coablate_platform.train.events import EpochReport
 
@@ -33,7 +33,7 @@ Reports = Mapping[str, Sequence[EpochReport]]
 
 
 def search_figures_of(
-    plan: StudyPlan, trials: Sequence[TrialRecord], reports: Reports, importance: Sequence[Importance]
+    plan: SearchPlan, trials: Sequence[TrialRecord], reports: Reports, importance: Sequence[Importance]
 ) -> dict[str, bytes]:
     """Return file name -> content of every figure that has something to show, in every format.
 
@@ -43,12 +43,11 @@ def search_figures_of(
         reports: run id -> what it reported.
         importance: of the parameters, most important first; decides their order.
     """
-    assert plan.search is not None
     judged = [trial for trial in trials if trial.values]
     epoch = common_epoch(trials)
     early, label = _early(plan, trials, reports, epoch), f"validation {plan.metric} % after epoch {epoch}"
     panels = {label: early}
-    if epoch < plan.search.epochs:
+    if epoch < plan.epochs:
         ended = [trial for trial in judged if trial.outcome is TrialOutcome.COMPLETE]
         panels[f"validation {plan.metric} % of completed trials"] = ended
     if not judged:
@@ -73,13 +72,13 @@ def search_figures_of(
     return files
 
 
-def _early(plan: StudyPlan, trials: Sequence[TrialRecord], reports: Reports, epoch: int) -> list[TrialRecord]:
+def _early(plan: SearchPlan, trials: Sequence[TrialRecord], reports: Reports, epoch: int) -> list[TrialRecord]:
     """Return the trials with the value they had after an epoch that all of them reached."""
     scores = scores_of(trials, reports, f"validation/{plan.metric}", epoch)
     return [replace(trial, values=(scores[trial.number],)) for trial in trials if trial.number in scores]
 
 
-def _history(plan: StudyPlan, trials: Sequence[TrialRecord]) -> Figure:
+def _history(plan: SearchPlan, trials: Sequence[TrialRecord]) -> Figure:
     figure, axes = _plain(7, 3)
     for outcome, look in _LOOKS.items():
         own = [trial for trial in trials if trial.outcome is outcome]
@@ -96,9 +95,9 @@ def _history(plan: StudyPlan, trials: Sequence[TrialRecord]) -> Figure:
     return figure
 
 
-def _curves(plan: StudyPlan, trials: Sequence[TrialRecord], reports: Reports) -> Figure:
+def _curves(plan: SearchPlan, trials: Sequence[TrialRecord], reports: Reports) -> Figure:
     figure, axes = _plain(7, 3.4)
-    for rung in rung_epochs(plan.search):
+    for rung in rung_epochs(plan):
         axes.axvline(rung, color="0.85", linewidth=0.8, zorder=0)
     best = max((trial.values[0] for trial in trials if trial.outcome is TrialOutcome.COMPLETE), default=None)
     for trial in trials:
@@ -121,16 +120,16 @@ def _curves(plan: StudyPlan, trials: Sequence[TrialRecord], reports: Reports) ->
     return figure
 
 
-def rung_epochs(search: PlannedSearch | None) -> list[int]:
+def rung_epochs(plan: SearchPlan) -> list[int]:
     """Return the epochs at which successive halving decides, or a population is renewed; none with other rules."""
-    if search is not None and search.stopping["rule"] == "pbt":
-        return list(range(search.stopping["grace"], search.epochs, search.stopping["grace"]))
-    if search is None or search.stopping["rule"] not in ("asha", "hyperband"):
+    if plan.stopping.rule == "pbt":
+        return list(range(plan.stopping.grace, plan.epochs, plan.stopping.grace))
+    if plan.stopping.rule not in ("asha", "hyperband"):
         return []
-    epoch, found = search.stopping["grace"], []
-    while epoch <= search.epochs:
+    epoch, found = plan.stopping.grace, []
+    while epoch <= plan.epochs:
         found.append(epoch)
-        epoch *= search.stopping["reduction"]
+        epoch *= plan.stopping.reduction
     return found
 
 
@@ -148,7 +147,7 @@ def _importance(importance: Sequence[Importance]) -> Figure | None:
     return figure
 
 
-def _effects(plan: StudyPlan, trials: Sequence[TrialRecord], names: Sequence[str]) -> Figure | None:
+def _effects(plan: SearchPlan, trials: Sequence[TrialRecord], names: Sequence[str]) -> Figure | None:
     """The value against each parameter alone."""
     if not names:
         return None
@@ -188,7 +187,7 @@ def _interaction(trials: Sequence[TrialRecord], names: Sequence[str], label: str
     return figure
 
 
-def _parallel(plan: StudyPlan, trials: Sequence[TrialRecord], names: Sequence[str]) -> Figure | None:
+def _parallel(plan: SearchPlan, trials: Sequence[TrialRecord], names: Sequence[str]) -> Figure | None:
     """Each completed trial a line through the parameters that all of them have, best on top."""
     ended = sorted((t for t in trials if t.outcome is TrialOutcome.COMPLETE), key=lambda t: t.values[0])
     shared = [name for name in names if all(name in t.params for t in ended)][:8]
@@ -215,12 +214,12 @@ def _parallel(plan: StudyPlan, trials: Sequence[TrialRecord], names: Sequence[st
 _POINTS: Any = {"textcoords": "offset points"}
 
 
-def _pareto(plan: StudyPlan, trials: Sequence[TrialRecord]) -> Figure | None:
-    if plan.search is None or not plan.search.costs:
+def _pareto(plan: SearchPlan, trials: Sequence[TrialRecord]) -> Figure | None:
+    if not plan.costs:
         return None
-    figure = Figure(figsize=(5 * len(plan.search.costs), 3.6), layout="constrained")
-    panels = figure.subplots(1, len(plan.search.costs), sharey=True, squeeze=False)[0]
-    for place, (cost, axes) in enumerate(zip(plan.search.costs, panels, strict=True), start=1):
+    figure = Figure(figsize=(5 * len(plan.costs), 3.6), layout="constrained")
+    panels = figure.subplots(1, len(plan.costs), sharey=True, squeeze=False)[0]
+    for place, (cost, axes) in enumerate(zip(plan.costs, panels, strict=True), start=1):
         axes.scatter([t.values[place] for t in trials], [100 * t.values[0] for t in trials], s=18, color="0.65")
         best, front = -math.inf, []
         for trial in sorted(trials, key=lambda t: (t.values[place], -t.values[0])):
@@ -234,18 +233,18 @@ def _pareto(plan: StudyPlan, trials: Sequence[TrialRecord]) -> Figure | None:
     return figure
 
 
-def _placement(plan: StudyPlan, compared: Mapping[str, Sequence[TrialRecord]]) -> Figure | None:
+def _placement(plan: SearchPlan, compared: Mapping[str, Sequence[TrialRecord]]) -> Figure | None:
     """For each pair of stages the mean value of the trials with a site there, over the diagram of the two streams.
 
     Args:
         plan: the search's.
         compared: label -> trials whose values can be compared; a panel each.
     """
-    field = next(iter(plan.search.placements), None) if plan.search else None
+    field = next(iter(plan.placements), None)
     panels = {label: trials for label, trials in compared.items() if trials}
-    if plan.search is None or field is None or not panels:
+    if field is None or not panels:
         return None
-    (first, ahead), (second, behind) = plan.search.placements[field].items()
+    (first, ahead), (second, behind) = plan.placements[field].items()
     size = (1.5 + 0.75 * len(ahead), (1.4 + 0.6 * len(behind)) * len(panels))
     figure = Figure(figsize=size, layout="constrained")
     rows = figure.subplots(len(panels), 1, squeeze=False)[:, 0]

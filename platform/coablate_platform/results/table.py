@@ -83,8 +83,6 @@ def build_table(plan: StudyPlan, journal: Journal, allow_mixed: bool = False) ->
 
 def tabulate(plan: StudyPlan, records: dict[str, RunRecord], allow_mixed: bool = False) -> Table:
     """Conclude a study from records that are already read, by run id. See :func:`build_table`."""
-    if plan.search is not None:
-        raise InputError(f"study {plan.key} is a search: its trials are no table, its confirmation is one")
     mixture = mixture_of(plan, records, planned={})
     if mixture and not allow_mixed:
         raise InputError(

@@ -3,7 +3,7 @@
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Self
 
 from rich.console import Console
 from rich.live import Live
@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from coablate_platform.study.plan import StudyPlan
-from coablate_platform.train.events import RunState
+from coablate_platform.train.events import RunState, RunUpdate
 
 PLAIN_LINES_A_RUN = 3
 
@@ -66,31 +66,27 @@ class Progress(OnScreen):
         self._names = {run.run_id: f"{run.arm}, seed {run.seed}" for run in plan.runs}
         self._started: float | None = None  # with the first epoch, so that starting up does not count
 
-    def update(self, run_id: str, result: dict[str, Any]) -> None:
-        """Take in one result of a run: an epoch's, a conclusion or a failure."""
+    def update(self, run_id: str, update: RunUpdate, stops: bool = False) -> None:
+        """Show what a run reports: an epoch, its conclusion or a failure. No run of a study stops early."""
         if self._started is None:
-            self._started = time.monotonic() - result.get("seconds", 0.0)
-        state, metric = RunState(result["state"]), self._plan.metric
-        line = None
-        if state is RunState.COMPLETED:
+            self._started = time.monotonic() - update.seconds
+        metric, line = self._plan.metric, None
+        if update.state is RunState.COMPLETED:
             self._epochs_left[run_id] = 0
-            self._cells[run_id] = Text(f"{result[f'test/{metric}']:.1%}", "green")
-            line = f"test {metric} {result[f'test/{metric}']:.1%}"
-        elif state.ended:
+            tested = f"{update.metrics[f'test/{metric}']:.1%}"
+            self._cells[run_id] = Text(tested, "green")
+            line = f"test {metric} {tested}"
+        elif update.state.ended:
             self._epochs_left[run_id] = 0
-            self._cells[run_id] = Text(state.value, "red")
-            line = f"{state.value}: {result.get('reason', '')}"
+            self._cells[run_id] = Text(update.state.value, "red")
+            line = f"{update.state.value}: {update.reason}"
         else:
-            epoch = int(result["epoch"])
-            self._epochs_left[run_id] = self._epochs - epoch
-            shown = next(
-                f"{split} {result[name]:.1%}"
-                for split in ("validation", "train")
-                if (name := f"{split}/{metric}") in result
-            )
-            self._cells[run_id] = Text(f"{epoch}/{self._epochs}  {shown}")
-            if epoch % max(self._epochs // PLAIN_LINES_A_RUN, 1) == 0:
-                line = f"epoch {epoch}/{self._epochs}  {shown}  {result['seconds']:.1f} s/epoch"
+            self._epochs_left[run_id] = self._epochs - update.epoch
+            split = next(name for name in ("validation", "train") if f"{name}/{metric}" in update.metrics)
+            shown = f"{split} {update.metrics[f'{split}/{metric}']:.1%}"
+            self._cells[run_id] = Text(f"{update.epoch}/{self._epochs}  {shown}")
+            if update.epoch % max(self._epochs // PLAIN_LINES_A_RUN, 1) == 0:
+                line = f"epoch {update.epoch}/{self._epochs}  {shown}  {update.seconds:.1f} s/epoch"
         if line:
             self._say(f"{self._names[run_id]}: {line}  [{self._pace()}]")
 

@@ -13,28 +13,25 @@ from rich.text import Text
 from coablate_platform.data.clips import clips_of
 from coablate_platform.data.info import StoreDescription
 from coablate_platform.data.prepare import PrepareReport
-from coablate_platform.data.store import Store
-from coablate_platform.driver import Prepared
 from coablate_platform.planning.costs import seconds_a_run
+from coablate_platform.planning.resolve import PreparedSearch, PreparedStudy
 from coablate_platform.results.report import Findings, best_table, importance_table
 from coablate_platform.study.load import load_study, shipped
 from coablate_platform.study.overrides import changes_text
-from coablate_platform.study.plan import StudyPlan
 from coablate_platform.study.search import Search
 from coablate_platform.study.study import Study
 
 LISTED = 20  # bad files shown; the report in the store has all
 
 
-def plan_view(prepared: Prepared) -> RenderableType:
-    """What would run, what it costs and how long it would take."""
-    if isinstance(prepared.study, Search):
-        return _search_view(prepared.plan, prepared.study, prepared.store)
-    return _arms_view(prepared.plan, prepared.study, prepared.store)
+def plan_view(prepared: PreparedStudy | PreparedSearch) -> RenderableType:
+    """Show what would run, what it costs and how long it would take."""
+    return _search_view(prepared) if isinstance(prepared, PreparedSearch) else _arms_view(prepared)
 
 
-def _search_view(plan: StudyPlan, search: Search, store: Store) -> RenderableType:
-    """The factors, what is given, and the time of as many whole runs."""
+def _search_view(prepared: PreparedSearch) -> RenderableType:
+    """Show the search space, the budget, the stopping rule and an upper bound of the compute time."""
+    plan, search, store = prepared.plan, prepared.search, prepared.store
     rows = [(name, str(domain)) for name, domain in search.space.factors.items()]
     threads = search.resources.threads
     seconds = seconds_a_run(search.base, clips_of(search.base, store, (search.seed, 0)), threads)
@@ -68,8 +65,9 @@ def importance_view(found: Findings) -> RenderableType:
     return Group(*parts)
 
 
-def _arms_view(plan: StudyPlan, study: Study, store: Store) -> RenderableType:
-    """Arms with their difference, size, cost and estimated time; then how many runs that makes."""
+def _arms_view(prepared: PreparedStudy) -> RenderableType:
+    """Show arms with their difference, size, cost and estimated time; then how many runs that makes."""
+    plan, study, store = prepared.plan, prepared.study, prepared.store
     rows, total = [], 0.0
     for planned in plan.arms:
         config = study.config(study.arm(planned.name))

@@ -1,6 +1,6 @@
 """Optuna's side of a search: what to draw, and whether a trial is worth going on with.
 
-Optuna's study follows from the book and is rebuilt from it at every start, so that neither a crash nor another search
+Optuna's study follows from the log and is rebuilt from it at every start, so that neither a crash nor another search
 can put anything else into it.
 """
 
@@ -10,7 +10,7 @@ import optuna
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
-from coablate_platform.journal.trials import Book, TrialOutcome, TrialRecord
+from coablate_platform.journal.trials import TrialLog, TrialOutcome, TrialRecord
 from coablate_platform.search.optuna_storage import put
 from coablate_platform.search.samplers import KEEPS_COUNT, pruner_of, quiet, sampler_of
 from coablate_platform.study.domains import Plain
@@ -21,13 +21,13 @@ from coablate_platform.study.search import Search
 _STATES = {TrialOutcome.PRUNED: TrialState.PRUNED, TrialOutcome.FAILED: TrialState.FAIL}
 
 
-class Adviser:
+class OptunaStudy:
     """Optuna's study of one search.
 
     Args:
         search: what is declared.
         name: of Optuna's study; no other search may have it.
-        book: what has happened so far.
+        log: what has happened so far.
         earlier: trials of other searches to learn from.
         storage: URL of Optuna's storage; None keeps the study in memory.
 
@@ -41,7 +41,7 @@ class Adviser:
     """
 
     def __init__(
-        self, search: Search, name: str, book: Book, earlier: Sequence[TrialRecord], storage: str | None
+        self, search: Search, name: str, log: TrialLog, earlier: Sequence[TrialRecord], storage: str | None
     ) -> None:
         quiet()
         self._search = search
@@ -55,9 +55,9 @@ class Adviser:
         self.study = optuna.create_study(storage=memory, study_name=name, directions=directions, pruner=pruner)
         for other in earlier:
             self._learn(other)
-        self._replay_all(book)
+        self._replay_all(log)
         if storage is not None:
-            self.study = put(name, memory, storage, book.owner, pruner)
+            self.study = put(name, memory, storage, log.owner, pruner)
             for trial in self.study.get_trials(deepcopy=False):
                 if not trial.state.is_finished():
                     self._trials[trial.number - self.learnt] = optuna.Trial(self.study, trial._trial_id)
@@ -116,12 +116,12 @@ class Adviser:
         self.study.tell(trial, list(record.values))
         self.learnt += 1
 
-    def _replay_all(self, book: Book) -> None:
-        records = {record.number: record for record in book.trials()}
+    def _replay_all(self, log: TrialLog) -> None:
+        records = {record.number: record for record in log.trials()}
         for number in range(max(records, default=-1) + 1):
             known = self._search.fixed_trial(records[number].params) if number in records else None
-            if known is not None and self._search.space.can_decode(known):
-                self._replay(records[number], known.asked, book)
+            if known is not None and self._search.space.can_suggest(known):
+                self._replay(records[number], known.asked, log)
             else:
                 self._lose(number)
 
@@ -132,8 +132,8 @@ class Adviser:
             trial.relative_params  # noqa: B018  # the sequence goes on behind it
         self.study.tell(trial, state=TrialState.FAIL)
 
-    def _replay(self, record: TrialRecord, drawn: Mapping[str, Plain], book: Book) -> None:
-        """Let a trial of the book happen again: draw, reports, end."""
+    def _replay(self, record: TrialRecord, drawn: Mapping[str, Plain], log: TrialLog) -> None:
+        """Let a trial of the log happen again: draw, reports, end."""
         by_number = self._search.sampler in KEEPS_COUNT
         sampler = sampler_of(self._search, record.number) if by_number else optuna.samplers.RandomSampler()
         trial = self._trials[record.number] = self._new(drawn, sampler)
@@ -141,7 +141,7 @@ class Adviser:
         if record.sampler == self._search.sampler and by_number:
             trial.relative_params  # noqa: B018  # where the sampler notes that it has drawn
         trial.set_user_attr("run_id", record.run_id)
-        for report in book.epochs(record.run_id) if record.run_id and not self._search.costs else ():
+        for report in log.epochs(record.run_id) if record.run_id and not self._search.costs else ():
             if record.outcome is None or report.epoch <= record.epoch:
                 self.judge(record.number, report.epoch, report.metrics[self._metric])
         if record.outcome is not None:

@@ -1,100 +1,90 @@
-"""A search's course: what to try next, when a trial is given up, and what came of each.
+"""Schedulers of a search: which trial trains next, and which running trial stops.
 
-It knows neither Ray nor a clock: it is asked for draws and told what runs report, in whatever order they do. What it
-decides is written into a book (the journal) before anybody acts on it; Optuna's study follows from the book and is
-rebuilt from it at every start, so that neither a crash nor another search can put anything else into it.
+A scheduler knows neither Ray nor a clock: it is asked for runs, and told what each run reports, in any order. Every
+decision is written to the trial log (the journal) before anybody acts on it. Optuna's study is rebuilt from that log at
+every start, so a crash cannot leave anything else in it.
+
+What a run reported is read from the log once, when the run is handed out or a study is resumed. From then on the
+scheduler keeps what it is told.
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import optuna
 from optuna.distributions import distribution_to_json
 
-from coablate_platform.journal.trials import Book, TrialOutcome, TrialRecord
-from coablate_platform.search.optuna_study import Adviser
-from coablate_platform.search.population import Member, Population
+from coablate_platform.journal.trials import TrialLog, TrialOutcome, TrialRecord
+from coablate_platform.search.optuna_study import OptunaStudy
 from coablate_platform.study.config import RunConfig
 from coablate_platform.study.domains import Plain
 from coablate_platform.study.errors import InputError
 from coablate_platform.study.identity import canonical
 from coablate_platform.study.search import Search
-from coablate_platform.train.events import EpochReport, RunState
+from coablate_platform.train.events import RunState, RunUpdate
 from coablate_platform.train.failures import to_run
+from coablate_platform.train.loop import Task
 
 Lineage = Sequence[str | int]
+"""What identifies a run besides its configuration: the checkpoint that it starts from. Empty for a run of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Draw:
-    """A trial to work on: its number, the run that is its training, and that run's configuration."""
-
-    number: int
-    run_id: str
-    config: RunConfig
-
-
-class Sweep:
-    """One search from its first trial to its last.
+class SearchSetup:
+    """What every scheduler of a search needs.
 
     Args:
-        search: what is declared.
-        name: of Optuna's study; no other search may have it.
-        book: where trials are written down.
-        identify: returns the run id of a configuration, and of the lineage that a population's run has besides.
-        cost: returns what a configuration costs, by the names in ``search.costs`` (and more).
-        storage: URL of Optuna's storage; None keeps it in memory.
-        earlier: trials of other searches on the same data, to learn from; those count that came to their end and whose
-            configuration this search could draw.
-
-    Raises:
-        InputError: the storage cannot be opened.
+        search: the declared search.
+        name: name of Optuna's study; no other search may have it.
+        log: where trials are written.
+        task_of: makes the run of a configuration and a lineage.
+        cost: returns the cost of a configuration, by the names in ``search.costs`` (and more).
+        storage: URL of Optuna's storage; None keeps the study in memory.
+        earlier: trials of other searches on the same data to learn from.
     """
 
-    def __init__(
-        self,
-        search: Search,
-        name: str,
-        book: Book,
-        identify: Callable[[RunConfig, Lineage], str],
-        cost: Callable[[RunConfig], Mapping[str, int]],
-        storage: str | None = None,
-        earlier: Sequence[TrialRecord] = (),
-    ) -> None:
-        self._search = search
-        self._book = book
-        self._identify = identify
-        self._cost = cost
-        self._metric = f"validation/{search.base.training.metric}"
-        self._name = name
-        self._population = Population(search) if search.stopping.rule == "pbt" else None
-        self._turned = 0  # the last epoch after which the population was renewed
-        self._values: dict[int, dict[int, float]] = {}  # member -> what it reported, as far as it was looked at
-        self._arrived: dict[int, int] = {}  # member -> the last turn that it has come to
-        self._records = {record.number: record for record in book.trials()}
-        self._waiting: dict[str, list[int]] = {}
-        self._handed: set[str] = set()  # run ids given out since the start: none is again, but for members that pause
-        self._fail_what_is_gone()
-        self._untried = self._given_but_not_tried()
-        self._adviser = Adviser(search, name, book, earlier, storage)
-        self._again = [record for record in self._records.values() if record.outcome is None]
-        self._paused: list[TrialRecord] = []
-        if self._population is not None:
-            for record in self._again:
-                self._arrived[record.number] = self._population.turn_before(book.reached(record.run_id))
-        self._turn()
+    search: Search
+    name: str
+    log: TrialLog
+    task_of: Callable[[RunConfig, Lineage], Task]
+    cost: Callable[[RunConfig], Mapping[str, int]]
+    storage: str | None = None
+    earlier: Sequence[TrialRecord] = ()
+
+
+class SearchScheduler(ABC):
+    """What all schedulers of a search share: trials, their runs, and how both end.
+
+    A configuration that was tried before takes its outcome from the log and trains nothing. Two open trials of one
+    configuration share one run.
+
+    Raises:
+        InputError: Optuna's storage cannot be opened.
+    """
+
+    def __init__(self, setup: SearchSetup) -> None:
+        self._setup, self._search, self._log = setup, setup.search, setup.log
+        self._metric = f"validation/{setup.search.base.training.metric}"
+        self._records = {record.number: record for record in setup.log.trials()}
+        self._values: dict[str, dict[int, float]] = {}  # run id -> epoch -> metric
+        self._waiting: dict[str, list[int]] = {}  # run id -> the trials that wait for its reports
+        self._handed_out: set[str] = set()  # run ids handed out since the start
+        self._fail_what_cannot_be_suggested()
+        self._untried = self._enqueued_but_untried()
+        self._optuna = OptunaStudy(setup.search, setup.name, setup.log, setup.earlier, setup.storage)
+        self._open_records = [record for record in self._records.values() if record.outcome is None]
 
     @property
     def study(self) -> optuna.Study:
         """Optuna's study of this search."""
-        return self._adviser.study
+        return self._optuna.study
 
     @property
     def learnt(self) -> int:
-        """How many of the earlier trials counted."""
-        return self._adviser.learnt
+        """How many earlier trials Optuna learnt from."""
+        return self._optuna.learnt
 
     @property
     def records(self) -> list[TrialRecord]:
@@ -102,233 +92,226 @@ class Sweep:
         return [self._records[number] for number in sorted(self._records)]
 
     @property
-    def exhausted(self) -> bool:
-        """Whether there is nothing left to draw; runs may still be at work."""
-        if self._again or self._left:
-            return False
-        ended = all(record.outcome is not None for record in self._records.values())
-        return self._population is None or ended or self._turned == self._population.last_turn
-
-    def config(self, record: TrialRecord) -> RunConfig | None:
-        """Return a trial's configuration; None where the space has changed so that it draws another one, or none."""
-        try:
-            config = self._search.config(self._search.space.suggest(self._search.fixed_trial(record.params)))
-        except InputError:
-            return None
-        return config if self._identify(config, self._lineage(record.origin)) == record.run_id else None
-
-    def next(self) -> Draw | None:
-        """Return a trial to work on, or None where none is left, or none before others have reported.
-
-        A configuration that was tried before takes its outcome from the book and costs nothing; one that is being
-        tried shares its outcome.
-        """
-        while self._again or self._left:
-            record = self._again.pop(0) if self._again else self._begin()
-            if record.outcome is None and (draw := self._open(record)) is not None:
-                self._handed.add(record.run_id)
-                return draw
-            self._turn()  # what ended without being run may have been what the others waited for
-        return None
-
-    def report(self, run_id: str, result: Mapping[str, Any]) -> bool:
-        """Take in what a run says, and return whether it is to be stopped.
-
-        Args:
-            run_id: the run.
-            result: its ``state`` and, while it is running, ``epoch`` and its metrics; ``reason`` where it failed.
-        """
-        state, numbers = RunState(result["state"]), self._waiting[run_id]
-        if state.ended:
-            for number in numbers:
-                self._end(number, state, str(result.get("reason", "")))
-        else:
-            stops = [self._judge(number, int(result["epoch"]), float(result[self._metric])) for number in numbers]
-            if not all(stops):
-                return False
-            self._book.stop(run_id)
-            for number in numbers:
-                if self._population is None:
-                    self._end(number, RunState.STOPPED)
-                else:
-                    self._arrived[number] = int(result["epoch"])
-                    self._paused.append(self._records[number])
-        del self._waiting[run_id]
-        self._turn()
-        return not state.ended
+    def most(self) -> int:
+        """How many runs can train at a time."""
+        return self._search.size
 
     @property
-    def _drawn(self) -> int:
-        """How many trials there are, but for those that went on from others."""
-        return sum("parent" not in record.origin for record in self._records.values())
+    def exhausted(self) -> bool:
+        """Whether no trial is left to start. Runs may still train."""
+        return not self._open_records and not self._left
 
-    def _begin(self) -> TrialRecord:
-        """Draw a new trial and write it down."""
-        number, given = self._next_number, self._untried.pop(0) if self._untried else None
-        origin = {} if self._population is None else {"epoch": 0, "slot": self._drawn}
-        return self._write_begun(number, given, origin, self._search.sampler if given is None else "")
+    def config(self, record: TrialRecord) -> RunConfig | None:
+        """Return a trial's configuration, or None where the space has changed and its parameters mean another one."""
+        task = self._task(record)
+        return None if task is None else task.config
+
+    def next(self) -> Task | None:
+        """Return a run to train, or None where none is left, or none before others have reported."""
+        while self._open_records or self._left:
+            record = self._open_records.pop(0) if self._open_records else self._new_trial()
+            if record.outcome is None and (task := self._start(record)) is not None:
+                self._handed_out.add(task.run_id)
+                return task
+            self._settle()
+        return None
+
+    def report(self, run_id: str, update: RunUpdate) -> bool:
+        """Take in what a run reports, and return whether it must stop."""
+        numbers = self._waiting[run_id]
+        if not update.state.ended:
+            value = update.metrics[self._metric]
+            self._values_of(run_id)[update.epoch] = value
+            stops = [self._stops(number, update.epoch, value) for number in numbers]
+            if not all(stops):
+                return False
+            self._log.stop(run_id)
+        del self._waiting[run_id]
+        for number in numbers:
+            if update.state.ended:
+                self._end(number, update.state, update.reason)
+            else:
+                self._on_stop(number, update.epoch)
+        self._settle()
+        return not update.state.ended
+
+    @abstractmethod
+    def _new_trial(self) -> TrialRecord:
+        """Start the next trial, which the sampler suggests or which is enqueued."""
+
+    @abstractmethod
+    def _stops(self, number: int, epoch: int, value: float) -> bool:
+        """Return whether a trial stops or pauses after a report."""
+
+    @abstractmethod
+    def _on_stop(self, number: int, epoch: int) -> None:
+        """Carry out that a trial has stopped after an epoch."""
+
+    @abstractmethod
+    def _may_continue(self, stopped: bool) -> bool:
+        """Return whether the run of a reopened trial may train on, ``stopped`` being whether it stopped before."""
+
+    @abstractmethod
+    def _settle(self) -> None:
+        """Do what becomes due when a trial has ended or stopped."""
+
+    @property
+    def _sampled(self) -> int:
+        """How many trials were suggested or enqueued; those that continue another's weights do not count."""
+        return sum("parent" not in record.origin for record in self._records.values())
 
     @property
     def _left(self) -> bool:
-        """Whether a trial is left to draw: of a grid, one of its configurations."""
-        return bool(self._untried) if self._search.sampler == "grid" else self._drawn < self._search.trials
-
-    def _given_but_not_tried(self) -> list[dict[str, Plain]]:
-        """Return what is given and no trial has drawn, as the space has them now, with what was added since."""
-        tried = []
-        for record in self._records.values():
-            known = self._search.fixed_trial(record.params)
-            if self._search.space.can_decode(known):
-                tried.append(known.asked)
-        return [point for point in self._search.enqueued if point not in tried]
-
-    def _bear(self, parent: TrialRecord, epoch: int, slot: int) -> None:
-        """Begin a trial that goes on from where ``parent`` stands, and write it down."""
-        assert self._population is not None
-        varied = self._population.vary(parent.params, epoch, slot)
-        try:
-            self._search.space.suggest(varied)
-            drawn: Mapping[str, Plain] = varied.asked
-        except InputError:  # values that do not go together; its parent's do
-            drawn = parent.params
-        origin = {"epoch": epoch, "slot": slot, "parent": parent.number}
-        record = self._write_begun(self._next_number, drawn, origin, sampler="")
-        if record.outcome is None:
-            self._again.append(record)
+        """Whether a trial is left to start; of a grid, one of its configurations."""
+        return bool(self._untried) if self._search.sampler == "grid" else self._sampled < self._search.trials
 
     @property
     def _next_number(self) -> int:
         return max(self._records, default=-1) + 1
 
-    def _write_begun(
-        self, number: int, given: Mapping[str, Plain] | None, origin: dict[str, int], sampler: str
-    ) -> TrialRecord:
-        trial, found = self._adviser.ask(number, given), dict[str, Any]()
+    def _enqueued_but_untried(self) -> list[dict[str, Plain]]:
+        """Return the enqueued parameters that no trial has, as the space has them now."""
+        tried = []
+        for record in self._records.values():
+            known = self._search.fixed_trial(record.params)
+            if self._search.space.can_suggest(known):
+                tried.append(known.asked)
+        return [point for point in self._search.enqueued if point not in tried]
+
+    def _suggest(self, origin: dict[str, int]) -> TrialRecord:
+        """Write a new trial: the next enqueued parameters, else what the sampler suggests."""
+        enqueued = self._untried.pop(0) if self._untried else None
+        return self._write_new(enqueued, origin, self._search.sampler if enqueued is None else "")
+
+    def _write_new(self, parameters: Mapping[str, Plain] | None, origin: dict[str, int], sampler: str) -> TrialRecord:
+        """Write a new trial, with these parameters where they are given.
+
+        A trial that the model refuses has failed at once. A checkpoint that it starts from is forked before it is
+        written: whoever reads the trial may start its run.
+        """
+        number = self._next_number
+        trial = self._optuna.ask(number, parameters)
+        record = TrialRecord(number=number, params={}, ranges={}, sampler=sampler, origin=origin)
         try:
             changes = self._search.space.suggest(trial)
             config = self._search.config(changes)
-            found = {"changes": canonical(changes), "config": canonical(config), "cost": dict(self._cost(config))}
-            found["run_id"] = self._identify(config, self._lineage(origin))
-        except InputError as error:  # the space allows what the model refuses
-            found = {"outcome": TrialOutcome.FAILED, "reason": str(error)}
-        if "parent" in origin and "run_id" in found:  # before the record: who reads that may begin the run
-            self._book.fork(self._records[origin["parent"]].run_id, found["run_id"])
-        ranges = {name: distribution_to_json(drawn) for name, drawn in trial.distributions.items()}
-        record = TrialRecord(
-            number=number, params=dict(trial.params), ranges=ranges, sampler=sampler, origin=origin, **found
-        )
+            cost = dict(self._setup.cost(config))
+            run_id = self._setup.task_of(config, self._lineage(origin)).run_id
+            record = replace(record, changes=canonical(changes), config=canonical(config), cost=cost, run_id=run_id)
+        except InputError as error:
+            record = replace(record, outcome=TrialOutcome.FAILED, reason=str(error))
+        if "parent" in origin and record.run_id:
+            self._log.fork(self._records[origin["parent"]].run_id, record.run_id)
+        ranges = {name: distribution_to_json(distribution) for name, distribution in trial.distributions.items()}
+        record = replace(record, params=dict(trial.params), ranges=ranges)
         self._write(record)
         return record
 
     def _lineage(self, origin: Mapping[str, int]) -> Lineage:
-        """Return what tells a population's run from others of its configuration; nothing outside a population."""
-        if not origin:
-            return ()
-        parent = self._records.get(origin.get("parent", -1))
-        return (self._name, parent.run_id if parent else "", origin["epoch"], origin["slot"])
+        """Return what identifies a trial's run besides its configuration."""
+        return ()
 
-    def _fail_what_is_gone(self) -> None:
-        """Close open trials whose values the space has lost since.
+    def _task(self, record: TrialRecord) -> Task | None:
+        """Return a trial's run, or None where its parameters mean another run today, or none."""
+        try:
+            config = self._search.config(self._search.space.suggest(self._search.fixed_trial(record.params)))
+        except InputError:
+            return None
+        task = self._setup.task_of(config, self._lineage(record.origin))
+        return task if task.run_id == record.run_id else None
 
-        Raises:
-            InputError: a population's member has no file any more.
-        """
+    def _start(self, record: TrialRecord) -> Task | None:
+        """Return what is left to train of a trial: nothing where its run is in training, or has an outcome already."""
+        number, run_id = record.number, record.run_id
+        state = self._log.state(run_id)
+        stops = [self._stops(number, epoch, value) for epoch, value in sorted(self._values_of(run_id).items())]
+        stopped = any(stops)
+        if run_id in self._waiting:
+            self._waiting[run_id].append(number)
+        elif state is RunState.COMPLETED or not to_run(state) or (run_id in self._handed_out and not stopped):
+            self._end(number, state, "so did a trial of the same configuration")
+        elif not self._may_continue(stopped):
+            self._log.stop(run_id)
+            self._end(number, RunState.STOPPED)
+        elif (task := self._task(record)) is None:
+            self._fail(record, "the search space has changed since this trial was suggested")
+        else:
+            self._waiting[run_id] = [number]
+            return task
+        return None
+
+    def _values_of(self, run_id: str) -> dict[int, float]:
+        """Return the metric of a run by epoch, as far as it has reported."""
+        if run_id not in self._values:
+            self._values[run_id] = {
+                report.epoch: report.metrics[self._metric] for report in (self._log.epochs(run_id) if run_id else ())
+            }
+        return self._values[run_id]
+
+    def _end(self, number: int, state: RunState, reason: str = "") -> None:
+        """Write how a trial ended, and tell Optuna."""
+        record, epoch = self._records[number], self._optuna.judged(number)
+        if state is RunState.COMPLETED:
+            self._complete(record)
+        elif state is RunState.STOPPED:
+            value = self._values_of(record.run_id)[epoch]
+            self._write(replace(record, outcome=TrialOutcome.PRUNED, values=(value,), epoch=epoch))
+        else:
+            self._fail(replace(record, epoch=epoch), f"{state.value}: {reason}")
+
+    def _complete(self, record: TrialRecord) -> None:
+        values = self._values_of(record.run_id)
+        value, ended = self._selected(values), replace(record, epoch=max(values))
+        if not math.isfinite(value):
+            self._fail(ended, f"{self._metric} is {value}")
+            return
+        costs = (float(record.cost[name]) for name in self._search.costs)
+        self._write(replace(ended, outcome=TrialOutcome.COMPLETE, values=(value, *costs)))
+
+    def _fail(self, record: TrialRecord, reason: str) -> None:
+        self._write(replace(record, outcome=TrialOutcome.FAILED, reason=reason))
+
+    def _selected(self, values: Mapping[int, float]) -> float:
+        """Return the metric of the epoch that the search's configurations select."""
+        selection = self._search.base.training.selection
+        if selection == "best":
+            return max(values.values())
+        return values[max(values) if selection == "last" else int(selection)]
+
+    def _fail_what_cannot_be_suggested(self) -> None:
+        """Close open trials with values that the space no longer has. Optuna's study is not there yet."""
         for record in self.records:
             try:
                 self._search.space.suggest(self._search.fixed_trial(record.params))
             except InputError as error:
                 if record.outcome is None:
                     self._records[record.number] = replace(record, outcome=TrialOutcome.FAILED, reason=str(error))
-                    self._book.write_trial(self._records[record.number])
-        if self._population is not None and (lost := set(range(self._next_number)) - self._records.keys()):
-            raise InputError(f"trial {min(lost)} of the population is gone from the journal: it cannot go on without")
-
-    def _turn(self) -> None:
-        """Renew the population wherever all its members have come to a turn, and let those go on that stay."""
-        if self._population is None:
-            return
-        for turn in self._population.turns([self._member(record) for record in self.records]):
-            there = {(record.origin["epoch"], record.origin["slot"]) for record in self.records}
-            for slot, parent in enumerate(turn.parents):
-                if (turn.epoch, slot) not in there:
-                    self._bear(self._records[parent], turn.epoch, slot)
-            for number in turn.replaced:
-                if self._records[number].outcome is None:
-                    self._end(number, RunState.STOPPED)
-            self._turned = turn.epoch
-        left = [r for r in self._again + self._paused if self._records[r.number].outcome is None]
-        self._paused = [record for record in left if self._arrived.get(record.number, 0) > self._turned]
-        self._again = [record for record in left if record not in self._paused]
-
-    def _member(self, record: TrialRecord) -> Member:
-        """Return a trial as a member that has come as far as its checkpoint, which its reports may be ahead of."""
-        ended = record.outcome is not None
-        until = record.epoch if ended else self._arrived.get(record.number, 0)
-        values = self._values.setdefault(record.number, {})
-        if until and until not in values and record.run_id:
-            values |= {report.epoch: report.metrics[self._metric] for report in self._book.epochs(record.run_id)}
-        own = {epoch: value for epoch, value in values.items() if epoch <= until}
-        return Member(number=record.number, born=record.origin["epoch"], values=own, ended=ended)
-
-    def _open(self, record: TrialRecord) -> Draw | None:
-        """Return what is left to do of a trial: nothing where its run is at work, or has an outcome already."""
-        number, run_id = record.number, record.run_id
-        state = self._book.state(run_id)
-        stops = [
-            self._judge(number, report.epoch, report.metrics[self._metric]) for report in self._book.epochs(run_id)
-        ]
-        if run_id in self._waiting:
-            self._waiting[run_id].append(number)
-        elif state is RunState.COMPLETED or not to_run(state) or (run_id in self._handed and not any(stops)):
-            self._end(number, state, "so did a trial of the same configuration")
-        elif any(stops) and self._population is None:
-            self._book.stop(run_id)
-            self._end(number, RunState.STOPPED)
-        elif (config := self.config(record)) is None:
-            self._write(replace(record, outcome=TrialOutcome.FAILED, reason="the space has changed since it was drawn"))
-        else:
-            self._waiting[run_id] = [number]
-            return Draw(number=number, run_id=run_id, config=config)
-        return None
-
-    def _judge(self, number: int, epoch: int, value: float) -> bool:
-        """Show the stopping rule a report, unless it has seen it, and return whether the trial is to be given up."""
-        if self._search.costs:
-            return False  # between several objectives there is no worse half
-        hopeless, judged = self._adviser.judge(number, epoch, value)
-        at_end = judged >= self._search.base.training.epochs  # then there is nothing left to save
-        return (self._population is not None and self._population.pauses(judged)) or (hopeless and not at_end)
-
-    def _end(self, number: int, state: RunState, reason: str = "") -> None:
-        """Write down how a trial ended, and let Optuna know."""
-        record = self._records[number]
-        reports = self._book.epochs(record.run_id)
-        if state is RunState.COMPLETED:
-            outcome, value = TrialOutcome.COMPLETE, self._selected(reports)
-            values = (value, *(float(record.cost[name]) for name in self._search.costs))
-            if not math.isfinite(value):
-                reason = f"{self._metric} is {value}"
-                self._write(replace(record, outcome=TrialOutcome.FAILED, epoch=reports[-1].epoch, reason=reason))
-                return
-            self._write(replace(record, outcome=outcome, values=values, epoch=reports[-1].epoch))
-        elif state is RunState.STOPPED:
-            epoch = self._adviser.judged(number)
-            value = next(report.metrics[self._metric] for report in reports if report.epoch == epoch)
-            self._write(replace(record, outcome=TrialOutcome.PRUNED, values=(value,), epoch=epoch))
-        else:
-            epoch = self._adviser.judged(number)
-            self._write(replace(record, outcome=TrialOutcome.FAILED, epoch=epoch, reason=f"{state.value}: {reason}"))
-
-    def _selected(self, reports: Sequence[EpochReport]) -> float:
-        """Return the metric at the epoch that the search's configurations select."""
-        selection = self._search.base.training.selection
-        values = {report.epoch: report.metrics[self._metric] for report in reports}
-        if selection == "best":
-            return max(values.values())
-        return values[max(values) if selection == "last" else int(selection)]
+                    self._log.write_trial(self._records[record.number])
 
     def _write(self, record: TrialRecord) -> None:
-        """Write a trial down in the book, and only then in Optuna's study."""
-        self._book.write_trial(record)
+        """Write a trial to the log, and only then to Optuna's study."""
+        self._log.write_trial(record)
         self._records[record.number] = record
-        self._adviser.tell(record)
+        self._optuna.tell(record)
+
+
+class EarlyStoppingScheduler(SearchScheduler):
+    """Runs each trial to its end, or until the stopping rule (ASHA, HyperBand, median or none) gives it up."""
+
+    def _new_trial(self) -> TrialRecord:
+        return self._suggest(origin={})
+
+    def _stops(self, number: int, epoch: int, value: float) -> bool:
+        if self._search.costs:
+            return False  # with several objectives no trial is simply worse
+        hopeless, judged = self._optuna.judge(number, epoch, value)
+        return hopeless and judged < self._search.base.training.epochs  # after the last epoch nothing can be saved
+
+    def _on_stop(self, number: int, epoch: int) -> None:
+        self._end(number, RunState.STOPPED)
+
+    def _may_continue(self, stopped: bool) -> bool:
+        return not stopped
+
+    def _settle(self) -> None:
+        """Do nothing: no trial waits for another."""

@@ -1,17 +1,19 @@
-"""A search on a simulated clock: known learning curves instead of training, so that hundreds of trials take seconds.
+"""A search on a simulated clock: learning curves instead of training, so that hundreds of trials take seconds.
 
-The same scheduler decides as on a cluster. A lane takes as long for an epoch as the curve says; of reports due at one
-moment, the one of the lower lane comes first, so a simulation is deterministic.
+The schedulers are those of a real search. A lane takes as long for an epoch as the curve says. Of reports that are due
+at one moment, that of the lower lane comes first, so a simulation is deterministic.
 """
 
 import heapq
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from coablate_platform.journal.trials import TrialRecord
-from coablate_platform.search.scheduler import Draw, Sweep
+from coablate_platform.search.scheduler import SearchScheduler
 from coablate_platform.study.config import RunConfig
-from coablate_platform.train.events import EpochReport, RunState
+from coablate_platform.train.events import EpochReport, RunState, RunUpdate
+from coablate_platform.train.loop import Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,8 +25,8 @@ class Curve:
 
 
 @dataclass(kw_only=True)
-class MemoryBook:
-    """A book for trials and runs that are not written to disk."""
+class MemoryTrialLog:
+    """Trials and runs in memory. Implements :class:`coablate_platform.journal.trials.TrialLog`."""
 
     owner: str = "memory"
     records: dict[int, TrialRecord] = field(default_factory=dict)
@@ -57,21 +59,23 @@ class MemoryBook:
 
 @dataclass(order=True)
 class _Due:
+    """A report that is due."""
+
     time: float
     lane: int
-    draw: Draw = field(compare=False)
+    task: Task = field(compare=False)
     curve: Curve = field(compare=False)
 
 
-class Simulation:
-    """Lanes that follow curves.
+class Simulator:
+    """Lanes that follow learning curves.
 
     Args:
-        sweep: what decides.
-        book: the sweep's own.
+        scheduler: the search's.
+        log: the scheduler's own.
         curve: returns what a configuration would report.
-        metric: name of the report's metric.
-        lanes: runs at a time.
+        metric: name of the reported metric.
+        lanes: how many runs train at a time.
 
     Attributes:
         time: seconds on the simulated clock.
@@ -79,50 +83,55 @@ class Simulation:
     """
 
     def __init__(
-        self, sweep: Sweep, book: MemoryBook, curve: Callable[[RunConfig], Curve], metric: str, lanes: int
+        self,
+        scheduler: SearchScheduler,
+        log: MemoryTrialLog,
+        curve: Callable[[RunConfig], Curve],
+        metric: str,
+        lanes: int,
     ) -> None:
-        self._sweep, self._book, self._curve, self._metric = sweep, book, curve, metric
+        self._scheduler, self._log, self._curve, self._metric = scheduler, log, curve, metric
         self._idle = list(range(lanes))
         self._due: list[_Due] = []
         self.time, self.epochs = 0.0, 0
 
     def run(self, events: int | None = None) -> bool:
-        """Go on for so many reports, or to the end; return whether the search has come to it."""
+        """Simulate so many reports, or all, and return whether the search has ended."""
         while events is None or events > 0:
             self._fill()
             if not self._due:
                 return True
-            self._happen(heapq.heappop(self._due))
+            self._report(heapq.heappop(self._due))
             events = None if events is None else events - 1
         return False
 
     def _fill(self) -> None:
-        while self._idle and (draw := self._sweep.next()) is not None:
-            self._book.states[draw.run_id] = RunState.RUNNING
-            curve, lane = self._curve(draw.config), heapq.heappop(self._idle)
-            heapq.heappush(self._due, _Due(self.time + curve.seconds, lane, draw, curve))
+        """Hand runs to the idle lanes."""
+        while self._idle and (task := self._scheduler.next()) is not None:
+            self._log.states[task.run_id] = RunState.RUNNING
+            curve, lane = self._curve(task.config), heapq.heappop(self._idle)
+            heapq.heappush(self._due, _Due(self.time + curve.seconds, lane, task, curve))
 
-    def _happen(self, due: _Due) -> None:
+    def _report(self, due: _Due) -> None:
         """Report an epoch, and after the last of them the end."""
         self.time, self.epochs = due.time, self.epochs + 1
-        run_id = due.draw.run_id
-        reports = self._book.reports.setdefault(run_id, [])
-        epoch = self._book.reached(run_id) + 1
+        run_id = due.task.run_id
+        epoch = self._log.reached(run_id) + 1
         value = due.curve.values[epoch - 1]
-        if value != value:
+        if math.isnan(value):
             stopped = self._end(run_id, RunState.DIVERGED)
         else:
-            reports.append(EpochReport(epoch=epoch, metrics={self._metric: value}, seconds=due.curve.seconds))
-            said = {"state": RunState.RUNNING.value, "epoch": epoch, self._metric: value}
-            stopped = self._sweep.report(run_id, said)
+            report = EpochReport(epoch=epoch, metrics={self._metric: value}, seconds=due.curve.seconds)
+            self._log.reports.setdefault(run_id, []).append(report)
+            stopped = self._scheduler.report(run_id, RunUpdate.of_epoch(report))
             if not stopped and epoch == len(due.curve.values):
                 stopped = self._end(run_id, RunState.COMPLETED)
         if stopped:
             heapq.heappush(self._idle, due.lane)
         else:
-            heapq.heappush(self._due, _Due(self.time + due.curve.seconds, due.lane, due.draw, due.curve))
+            heapq.heappush(self._due, _Due(self.time + due.curve.seconds, due.lane, due.task, due.curve))
 
     def _end(self, run_id: str, state: RunState) -> bool:
-        self._book.states[run_id] = state
-        self._sweep.report(run_id, {"state": state.value, "reason": "the loss became nan"})
+        self._log.states[run_id] = state
+        self._scheduler.report(run_id, RunUpdate(state=state, reason="the loss became nan"))
         return True

@@ -23,7 +23,7 @@ class Suggester(Protocol):
 
     def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int: ...
 
-    def suggest_categorical(self, name: str, choices: Sequence[Plain]) -> Any: ...
+    def suggest_categorical(self, name: str, choices: Sequence[Plain]) -> Plain: ...
 
 
 class Domain(Protocol):
@@ -309,7 +309,7 @@ class FixedTrial:
     def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
         return int(_within(name, self._known(name), low, high))
 
-    def suggest_categorical(self, name: str, choices: Sequence[Plain]) -> Any:
+    def suggest_categorical(self, name: str, choices: Sequence[Plain]) -> Plain:
         value = self._known(name)
         if not any(value == choice and type(value) is type(choice) for choice in choices):
             raise InputError(f"{name}: {value!r} is none of {', '.join(map(repr, choices))}")

@@ -1,8 +1,10 @@
-"""A study resolved against a data set: which runs there are, under which identity. Written as study.json."""
+"""Plans: a study or a search resolved against a data set, as ``study.json`` keeps them."""
 
 import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from coablate_platform.study.search import Stopping
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,70 +38,91 @@ class PlannedRun:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlannedSearch:
-    """What makes a study a search: its trials are its arms, and come one after the other.
+class Plan:
+    """What the plans of a study and of a search have in common.
+
+    Args:
+        key: folder name below ``studies/``: the name and six hex digits of what was declared.
+        name: the study's name.
+        title: one line for people.
+        metric: the metric in the table, as a fraction of 1.
+        selection: the epoch that is tested: ``last``, ``best`` or ``epoch N``.
+        protocol: which rows train and test.
+        data: ``uri``, ``fingerprint``, ``source``, ``train``, ``validation`` and ``test`` clip counts.
+        command: the options that ``resume`` repeats.
+    """
+
+    key: str
+    name: str
+    title: str
+    metric: str
+    selection: str
+    protocol: str
+    data: dict[str, Any]
+    command: dict[str, Any]
+
+    def to_json(self) -> str:
+        """Return the content of ``study.json``."""
+        return json.dumps({"kind": _KINDS[type(self)]} | asdict(self), indent=2, ensure_ascii=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyPlan(Plan):
+    """Everything that the table of a study needs, without the study's code.
+
+    Args:
+        reference: name of the arm that the others are compared with.
+        arms: in table order.
+        runs: in the order of work, seed block by seed block.
+        confirms: key of the search whose best trials are these arms; None for a study of its own.
+    """
+
+    reference: str
+    arms: tuple[PlannedArm, ...]
+    runs: tuple[PlannedRun, ...]
+    confirms: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchPlan(Plan):
+    """Everything that the report of a search needs, without the search's code.
 
     Args:
         trials: how many there will be.
-        sampler: who draws them.
-        stopping: when they are given up: ``rule``, ``grace`` and ``reduction``.
+        sampler: which one suggests them.
+        stopping: the stopping rule.
         costs: what the metric is traded against.
-        factors: dotted field -> what it can be, in words.
+        factors: dotted field -> its domain in words.
         placements: dotted field of a placement -> its streams -> their stages in order.
-        epochs: the full budget.
+        epochs: the full budget of a trial.
     """
 
     trials: int
     sampler: str
-    stopping: dict[str, Any]
+    stopping: Stopping
     costs: tuple[str, ...]
     factors: dict[str, str]
     placements: dict[str, dict[str, list[str]]]
     epochs: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class StudyPlan:
-    """Everything that concluding a study needs, without the study's code.
+AnyPlan = StudyPlan | SearchPlan
+_KINDS: dict[type[Plan], str] = {StudyPlan: "study", SearchPlan: "search"}
 
-    Args:
-        key: folder name below ``studies/``: the study's name and six hex digits of its declaration.
-        name: the study's name.
-        title: one line for people.
-        reference: name of the arm that the others are compared with.
-        metric: the test metric in the table, as a fraction of 1.
-        selection: ``last``, ``best`` or ``epoch N``.
-        protocol: which rows trained and tested.
-        data: ``uri``, ``fingerprint``, ``source``, ``train``, ``validation`` and ``test`` clip counts.
-        command: what ``resume`` repeats: study reference, data, protocol, seeds, overrides, address.
-        arms: in table order.
-        runs: in the order of work, seed block by seed block.
-        search: None where the arms are declared.
-        concludes: key of the search whose best arms these are; None for a study of its own.
+
+def plan_from_json(text: str) -> AnyPlan:
+    """Return the plan that :meth:`Plan.to_json` wrote.
+
+    Raises:
+        ValueError, KeyError, TypeError: the text is damaged or of another version.
     """
-
-    key: str
-    name: str
-    title: str
-    reference: str
-    metric: str
-    selection: str
-    protocol: str
-    data: dict[str, Any]
-    command: dict[str, Any]
-    arms: tuple[PlannedArm, ...]
-    runs: tuple[PlannedRun, ...]
-    search: PlannedSearch | None = None
-    concludes: str | None = None
-
-    def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=2, ensure_ascii=False)
-
-    @classmethod
-    def from_json(cls, text: str) -> "StudyPlan":
-        values = json.loads(text)
-        values["arms"] = tuple(PlannedArm(**arm) for arm in values["arms"])
-        values["runs"] = tuple(PlannedRun(**run) for run in values["runs"])
-        if (search := values.get("search")) is not None:
-            values["search"] = PlannedSearch(**(search | {"costs": tuple(search["costs"])}))
-        return cls(**values)
+    values = json.loads(text)
+    kind = values.pop("kind")
+    if kind == "search":
+        values["stopping"] = Stopping(**values["stopping"])
+        return SearchPlan(**values | {"costs": tuple(values["costs"])})
+    if kind != "study":
+        raise ValueError(f"kind is {kind!r}, expected 'study' or 'search'")
+    values["arms"] = tuple(PlannedArm(**arm) for arm in values["arms"])
+    values["runs"] = tuple(PlannedRun(**run) for run in values["runs"])
+    return StudyPlan(**values)

@@ -55,10 +55,10 @@ class Space:
         """
         return self.suggest(FixedTrial(parameters))
 
-    def can_decode(self, known: FixedTrial) -> bool:
-        """Say whether what is known draws something; ``known`` keeps what it was asked for."""
+    def can_suggest(self, trial: Suggester) -> bool:
+        """Return whether a trial's parameters make a configuration of this space."""
         try:
-            self.suggest(known)
+            self.suggest(trial)
         except InputError:
             return False
         return True
@@ -102,8 +102,12 @@ class Space:
         return found
 
 
-class _Counting:
-    """Suggests the value that a number stands for at each question, and keeps how many there were."""
+class _GridTrial:
+    """Suggests the value that a digit stands for at each question, and keeps how many values there were.
+
+    Args:
+        digits: the choice at each question so far; questions beyond them get a zero.
+    """
 
     def __init__(self, digits: list[int]) -> None:
         self._digits = digits
@@ -114,28 +118,31 @@ class _Counting:
         raise InputError(f"factor {name} is a range of real numbers: a grid cannot try them all, use a Choice")
 
     def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
-        return int(self._next(name, range(low, high + 1)))
+        value = low + self._digit(high - low + 1)
+        self.asked[name] = value
+        return value
 
-    def suggest_categorical(self, name: str, choices: Sequence[Plain]) -> Any:
-        return self._next(name, choices)
-
-    def _next(self, name: str, values: Sequence[Any]) -> Any:
-        place = len(self.sizes)
-        if place == len(self._digits):
-            self._digits.append(0)
-        self.sizes.append(len(values))
-        self.asked[name] = values[self._digits[place]]
+    def suggest_categorical(self, name: str, choices: Sequence[Plain]) -> Plain:
+        self.asked[name] = choices[self._digit(len(choices))]
         return self.asked[name]
+
+    def _digit(self, size: int) -> int:
+        """Return the choice at this question, which has so many values."""
+        question = len(self.sizes)
+        if question == len(self._digits):
+            self._digits.append(0)
+        self.sizes.append(size)
+        return self._digits[question]
 
 
 def _every(space: Space) -> Iterator[dict[str, Plain]]:
     """Walk through all draws, the last question's answer changing fastest."""
     digits: list[int] = []
     while True:
-        suggest = _Counting(digits)
-        space.suggest(suggest)
-        yield suggest.asked
-        while digits and digits[-1] + 1 == suggest.sizes[len(digits) - 1]:
+        trial = _GridTrial(digits)
+        space.suggest(trial)
+        yield trial.asked
+        while digits and digits[-1] + 1 == trial.sizes[len(digits) - 1]:
             digits.pop()
         if not digits:
             return

@@ -1,15 +1,34 @@
-"""Turns a search's trials into the arms of a study, so that MLflow shows both alike."""
+"""What MLflow shows: the arms and runs of a study, or those of a search so far, with its trials as arms."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 
 from coablate_platform.journal.trials import TrialRecord, trial_name
-from coablate_platform.study.plan import PlannedArm, PlannedRun, StudyPlan
+from coablate_platform.study.plan import AnyPlan, PlannedArm, PlannedRun, SearchPlan
 from coablate_platform.study.search import SEARCH_SEED
 
 
-def with_trials(plan: StudyPlan, trials: Sequence[TrialRecord]) -> StudyPlan:
-    """Return a search's plan with its trials as arms; those that the model refused have no run."""
+@dataclass(frozen=True, kw_only=True)
+class Tracked:
+    """A study or a search as MLflow shows it.
+
+    Args:
+        plan: its plan.
+        reference: the arm that the others are compared with; of a search its first trial, the base.
+        arms: declared arms, or trials.
+        runs: in the order of work; of a search, without trials that the model refused.
+    """
+
+    plan: AnyPlan
+    reference: str
+    arms: tuple[PlannedArm, ...]
+    runs: tuple[PlannedRun, ...]
+
+
+def tracked(plan: AnyPlan, trials: Sequence[TrialRecord] = ()) -> Tracked:
+    """Return what MLflow shows of a plan, with a search's trials so far."""
+    if not isinstance(plan, SearchPlan):
+        return Tracked(plan=plan, reference=plan.reference, arms=plan.arms, runs=plan.runs)
     arms = tuple(
         PlannedArm(
             name=trial_name(trial.number),
@@ -25,4 +44,4 @@ def with_trials(plan: StudyPlan, trials: Sequence[TrialRecord]) -> StudyPlan:
         for trial in trials
         if trial.run_id
     )
-    return replace(plan, arms=arms, runs=runs, reference=trial_name(0))
+    return Tracked(plan=plan, reference=trial_name(0), arms=arms, runs=runs)

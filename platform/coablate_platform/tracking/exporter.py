@@ -1,4 +1,4 @@
-"""A study's mirror in MLflow: parent run = study, child = arm, grandchild = seed.
+"""Exports a study to MLflow: parent run = study, child = arm, grandchild = seed.
 
 Only the follower's process imports this module, since it imports MLflow. What has been logged is asked once, at the
 start, and kept in memory; what is then sent is the difference to the journal. An ``epoch`` metric comes last among an
@@ -23,7 +23,8 @@ from coablate_platform.results.figures import study_figures
 from coablate_platform.results.render import FORMATS, render
 from coablate_platform.results.table import Table, tabulate
 from coablate_platform.study.errors import InputError
-from coablate_platform.study.plan import PlannedArm, PlannedRun, StudyPlan
+from coablate_platform.study.plan import PlannedArm, PlannedRun, SearchPlan, StudyPlan
+from coablate_platform.tracking.arms import Tracked
 from coablate_platform.train.events import RunState
 
 EXPERIMENT = "coablate"
@@ -45,11 +46,11 @@ class _Logged:
     tags: dict[str, str] = field(default_factory=dict)
 
 
-class Mirror:
+class Exporter:
     """Brings one study's runs in MLflow up to date with the journal.
 
     Args:
-        plan: the study; a search's may grow from one :meth:`sync` to the next.
+        tracked: the study or the search; a search's trials may grow from one :meth:`sync` to the next.
         uri: MLflow's tracking URI.
         artifacts: where the experiment keeps artifacts if it must be created; None leaves that to the server.
 
@@ -58,26 +59,26 @@ class Mirror:
         MlflowException: MLflow cannot be reached or refuses.
     """
 
-    def __init__(self, plan: StudyPlan, uri: str, artifacts: str | None) -> None:
-        self.plan = plan
+    def __init__(self, tracked: Tracked, uri: str, artifacts: str | None) -> None:
+        self.tracked = tracked
         self.client = MlflowClient(tracking_uri=uri)
         self.experiment = self._experiment(uri, artifacts)
         self.logged = self._search()
         self._concluded: object = None
         self._sent: dict[PlannedRun, RunRecord] = {}
 
-    def sync(self, plan: StudyPlan, records: dict[str, RunRecord], report: dict[str, bytes], closing: bool) -> None:
+    def sync(self, tracked: Tracked, records: dict[str, RunRecord], report: dict[str, bytes], closing: bool) -> None:
         """Send what MLflow lacks.
 
         Args:
-            plan: the study, as it is now.
+            tracked: the study or the search, as it is now.
             records: run id -> record, of all the study's runs.
             report: a search's finished files, by name; empty where there are none.
             closing: nobody works on the study any more: what has not ended is marked as killed.
         """
-        self.plan = plan
-        arms = {arm.name: arm for arm in self.plan.arms}
-        fresh = [run for run in self.plan.runs if closing or records[run.run_id] is not self._sent.get(run)]
+        self.tracked = tracked
+        arms = {arm.name: arm for arm in tracked.arms}
+        fresh = [run for run in self.tracked.runs if closing or records[run.run_id] is not self._sent.get(run)]
         begun = [run for run in fresh if records[run.run_id].state is not RunState.WAITING]
         if not begun:
             return
@@ -86,16 +87,19 @@ class Mirror:
             self._arm(arms[run.arm], records)
             self._run(run, arms[run.arm], records[run.run_id], closing)
             self._sent[run] = records[run.run_id]
-        if plan.search is None:
-            self._conclude(records, closing)
+        if isinstance(tracked.plan, StudyPlan):
+            self._conclude(tracked.plan, records, closing)
         else:
             self._send_files(self.logged[None, None], "report", report)
-        for arm in self.plan.arms:
+        for arm in self.tracked.arms:
             if (arm.name, None) in self.logged:
-                states = [records[run.run_id].state for run in self.plan.runs if run.arm == arm.name]
+                states = [records[run.run_id].state for run in self.tracked.runs if run.arm == arm.name]
                 self._status(self.logged[arm.name, None], _group_status(states, closing))
-        states = [records[run.run_id].state for run in self.plan.runs]
-        status = _group_status(states, closing) if plan.search is None else _search_status(plan, states, closing)
+        states = [records[run.run_id].state for run in self.tracked.runs]
+        if isinstance(tracked.plan, SearchPlan) and len(tracked.arms) < tracked.plan.trials:
+            status = "KILLED" if closing else "RUNNING"
+        else:
+            status = _group_status(states, closing, may_fail=isinstance(tracked.plan, SearchPlan))
         self._status(self.logged[None, None], status)
 
     def _experiment(self, uri: str, artifacts: str | None) -> str:
@@ -115,7 +119,7 @@ class Mirror:
         while True:
             page = self.client.search_runs(
                 [self.experiment],
-                filter_string=f"tags.`coablate.key` = '{self.plan.key}'",
+                filter_string=f"tags.`coablate.key` = '{self.tracked.plan.key}'",
                 order_by=["attributes.start_time DESC"],
                 page_token=token,
             )
@@ -134,23 +138,24 @@ class Mirror:
                 return logged
 
     def _study(self, records: dict[str, RunRecord]) -> None:
-        plan = self.plan
-        params = {name: getattr(plan, name) for name in ("title", "reference", "metric", "selection", "protocol")}
-        params |= _flatten(plan.data, "data")
+        plan = self.tracked.plan
+        params: dict[str, Any] = {name: getattr(plan, name) for name in ("title", "metric", "selection", "protocol")}
+        params |= {"reference": self.tracked.reference} | _flatten(plan.data, "data")
         study = self._open(
             None, None, plan.key, {"mlflow.note.content": plan.title}, params, _started(records.values())
         )
-        self._log(study, [], {}, {"coablate.seeds": _text(sorted({run.seed for run in plan.runs}))})  # they may grow
+        seeds = sorted({run.seed for run in self.tracked.runs})  # --seeds may grow
+        self._log(study, [], {}, {"coablate.seeds": _text(seeds)})
 
     def _arm(self, arm: PlannedArm, records: dict[str, RunRecord]) -> None:
-        varied = {name for other in self.plan.arms for name in other.difference}  # the reference's too: to be compared
+        varied = {name for other in self.tracked.arms for name in other.difference}  # of all arms, to compare them
         params = {
             name: value
             for name, value in _flatten(arm.config).items()
             if any(name == field or name.startswith(f"{field}.") for field in varied)
         }
         params |= {"parameters": arm.parameters, "flops": arm.flops}
-        own = [records[run.run_id] for run in self.plan.runs if run.arm == arm.name]
+        own = [records[run.run_id] for run in self.tracked.runs if run.arm == arm.name]
         tags = {"coablate.arm": arm.name, MLFLOW_PARENT_RUN_ID: self.logged[None, None].id}
         self._open(arm.name, None, arm.name, tags, params, _started(own))
 
@@ -180,17 +185,17 @@ class Mirror:
         logged.epoch = record.epochs[-1].epoch if record.epochs else 0
         self._status(logged, _run_status(record.state, closing), record.ended)
 
-    def _conclude(self, records: dict[str, RunRecord], closing: bool) -> None:
+    def _conclude(self, plan: StudyPlan, records: dict[str, RunRecord], closing: bool) -> None:
         """Compute table and summaries anew when a run ended, and send what has changed; the figures come last."""
         done = closing or all(record.state.ended for record in records.values())
-        ends = [(run.run_id, records[run.run_id].state, records[run.run_id].ended) for run in self.plan.runs]
+        ends = [(run.run_id, records[run.run_id].state, records[run.run_id].ended) for run in self.tracked.runs]
         signature = [done, *ends]
         if signature == self._concluded:
             return
         ended = [record.ended for record in records.values() if record.ended is not None]
         study, step, moment = self.logged[None, None], len(ended), _milliseconds(max(ended, default=None))
         try:
-            table = tabulate(self.plan, records, allow_mixed=True)
+            table = tabulate(plan, records, allow_mixed=True)
         except InputError as error:
             self._log(study, [], {}, {"coablate.table": f"none: {error}"[:_LONGEST_PARAM]})
         else:
@@ -202,7 +207,7 @@ class Mirror:
 
     def _send_table(self, study: _Logged, table: Table, step: int, moment: int) -> None:
         wanted: dict[str, float | None] = {}
-        names = _metric_names([arm.name for arm in self.plan.arms])
+        names = _metric_names([arm.name for arm in self.tracked.arms])
         for row in table.rows:
             if row.paired is not None:
                 values = (row.paired.effect, row.paired.low, row.paired.high, row.p_holm)
@@ -211,7 +216,7 @@ class Mirror:
                     for head, value in zip(("effect", "ci_low", "ci_high", "p_holm"), values, strict=True)
                 }
             if (row.arm, None) in self.logged:
-                metric, summary = self.plan.metric, row.summary
+                metric, summary = self.tracked.plan.metric, row.summary
                 own = {f"mean/{metric}": summary.mean, f"sd/{metric}": summary.sd, "n": float(summary.n)}
                 self._log(self.logged[row.arm, None], _changed(self.logged[row.arm, None], own, step, moment), {}, {})
         self._send_files(study, "table", {f"table.{ending}": render(table, ending).encode() for ending in FORMATS})
@@ -232,7 +237,7 @@ class Mirror:
         self, arm: str | None, seed: str | None, name: str, tags: dict[str, str], params: dict[str, Any], started: int
     ) -> _Logged:
         """Return the MLflow run of a place in the study, created where there is none."""
-        tags = {"coablate.study": self.plan.name, "coablate.key": self.plan.key} | tags
+        tags = {"coablate.study": self.tracked.plan.name, "coablate.key": self.tracked.plan.key} | tags
         if (arm, seed) not in self.logged:
             run = self.client.create_run(self.experiment, start_time=started, tags=tags, run_name=name)
             self.logged[arm, seed] = _Logged(id=run.info.run_id, status=run.info.status, tags=run.data.tags)
@@ -272,19 +277,15 @@ def _run_status(state: RunState, closing: bool) -> str:
     return "KILLED" if closing else "RUNNING"
 
 
-def _group_status(states: list[RunState], closing: bool) -> str:
+def _group_status(states: list[RunState], closing: bool, may_fail: bool = False) -> str:
+    """Return the status of a study or an arm. That some trials of a search failed is a finding, not a failure."""
     if not all(state.ended for state in states):
         return "KILLED" if closing else "RUNNING"
+    if may_fail:
+        return "FINISHED"
     if set(states) <= {RunState.COMPLETED, RunState.STOPPED}:
         return "FINISHED" if RunState.COMPLETED in states else "KILLED"
     return "FAILED"
-
-
-def _search_status(plan: StudyPlan, states: list[RunState], closing: bool) -> str:
-    """A search is through when all its trials are; that some of them failed is a finding."""
-    if plan.search and len(plan.arms) >= plan.search.trials and all(state.ended for state in states):
-        return "FINISHED"
-    return "KILLED" if closing else "RUNNING"
 
 
 def _changed(logged: _Logged, wanted: dict[str, float | None], step: int, moment: int) -> list[Metric]:

@@ -23,14 +23,14 @@ import typer
 
 from coablate_platform.files import locked
 from coablate_platform.journal.journal import Journal, RunRecord
-from coablate_platform.journal.trials import TrialBook, TrialRecord
+from coablate_platform.journal.trials import JournalTrialLog, TrialRecord
 from coablate_platform.study.errors import InputError
-from coablate_platform.study.plan import StudyPlan
-from coablate_platform.tracking.arms import with_trials
+from coablate_platform.study.plan import AnyPlan, SearchPlan
+from coablate_platform.tracking.arms import Tracked, tracked
 from coablate_platform.train.events import RunState
 
 if TYPE_CHECKING:
-    from coablate_platform.tracking.exporter import Mirror
+    from coablate_platform.tracking.exporter import Exporter
 
 GRACE = 60.0
 """Seconds for which a follower goes on trying to reach MLflow after the study has ended."""
@@ -146,20 +146,20 @@ class _Lifeline:
 
 
 class _Watch:
-    """A study's plan, which grows in a search, and its records, of which only what has changed is read again."""
+    """Reads a study or a search from the journal; of its runs, only those that have changed since the last look."""
 
-    def __init__(self, journal: Journal, plan: StudyPlan) -> None:
+    def __init__(self, journal: Journal, plan: AnyPlan) -> None:
         self.journal = journal
-        self.plan = plan
-        self.stamps: dict[str, object] = {run.run_id: None for run in plan.runs}
+        self.tracked = tracked(plan)
+        self.stamps: dict[str, object] = {run.run_id: None for run in self.tracked.runs}
         self.records: dict[str, RunRecord] = {}
         self._trials: dict[str, tuple[object, TrialRecord]] = {}
-        self._open: set[str] = set()  # runs of trials that have not ended, though they may pause
+        self._open: set[str] = set()  # runs of open trials: in a population they may pause
 
     def refresh(self, thorough: bool) -> None:
         """Look at every run that is not completed, at one listing a run; ``thorough`` reads it in any case."""
-        if self.plan.search is not None:
-            self._grow(TrialBook(self.journal, self.plan.key))
+        if isinstance(self.tracked.plan, SearchPlan):
+            self._add_trials(JournalTrialLog(self.journal, self.tracked.plan.key))
         for run_id, former in self.stamps.items():
             if not self._done(run_id) or (thorough and not self._completed(run_id)):
                 stamp = self.journal.stamp(run_id)
@@ -167,57 +167,59 @@ class _Watch:
                     self.records[run_id] = self.journal.record(run_id)
                     self.stamps[run_id] = stamp
 
-    def _grow(self, book: TrialBook) -> None:
-        """Take new and changed trials into a search's plan."""
-        stamps = book.stamps()
+    def _add_trials(self, log: JournalTrialLog) -> None:
+        """Take in a search's new and changed trials."""
+        stamps = log.stamps()
         changed = [name for name, stamp in stamps.items() if self._trials.get(name, (None,))[0] != stamp]
-        self._trials |= {name: (stamps[name], book.read(name)) for name in changed}
+        self._trials |= {name: (stamps[name], log.read(name)) for name in changed}
         if changed:
             trials = [self._trials[name][1] for name in sorted(self._trials)]
             self._open = {trial.run_id for trial in trials if trial.outcome is None}
-            self.plan = with_trials(self.plan, trials)
-            self.stamps = {run.run_id: self.stamps.get(run.run_id) for run in self.plan.runs}
+            self.tracked = tracked(self.tracked.plan, trials)
+            self.stamps = {run.run_id: self.stamps.get(run.run_id) for run in self.tracked.runs}
 
     def _done(self, run_id: str) -> bool:
-        """Whether nothing more will be written: a search does not try a failed run again, but lets members pause."""
-        if self.plan.search is None:
-            return self._completed(run_id)
-        return run_id in self.records and self.records[run_id].state.ended and run_id not in self._open
+        """Return whether nothing more will be written of a run. A search does not try a failed run again."""
+        if isinstance(self.tracked.plan, SearchPlan):
+            return run_id in self.records and self.records[run_id].state.ended and run_id not in self._open
+        return self._completed(run_id)
 
     def report(self, closing: bool) -> dict[str, bytes]:
-        """Return the files that conclude a search, once it has ended."""
-        folder = f"studies/{self.plan.key}/report"
-        names = self.journal.folder.stamps(folder) if closing and self.plan.search is not None else {}
+        """Return the files of a search's report, once it has ended."""
+        folder = f"studies/{self.tracked.plan.key}/report"
+        ended = closing and isinstance(self.tracked.plan, SearchPlan)
+        names = self.journal.folder.stamps(folder) if ended else {}
         contents = {name: self.journal.folder.read(f"{folder}/{name}") for name in names}
         return {name: content for name, content in contents.items() if content is not None}
 
     @property
     def completed(self) -> bool:
-        return self.plan.search is None and all(self._completed(run_id) for run_id in self.stamps)
+        """Whether all runs of a study are completed."""
+        return not isinstance(self.tracked.plan, SearchPlan) and all(self._completed(run_id) for run_id in self.stamps)
 
     def _completed(self, run_id: str) -> bool:
         return run_id in self.records and self.records[run_id].state is RunState.COMPLETED
 
 
-def follow(journal: Journal, plan: StudyPlan, uri: str, lifeline: _Lifeline, grace: float) -> int:
+def follow(journal: Journal, plan: AnyPlan, uri: str, lifeline: _Lifeline, grace: float) -> int:
     """Keep MLflow up to date until the study ends.
 
     Returns:
         0, or 1 where MLflow could not be reached within ``grace`` seconds of the end.
     """
-    watch, mirror, said, delay = _Watch(journal, plan), None, "", _POLL
+    watch, exporter, said, delay = _Watch(journal, plan), None, "", _POLL
     deadline: float | None = None
     while True:
         closing = lifeline.ended
         try:
             watch.refresh(thorough=closing)
             closing = closing or watch.completed
-            mirror = mirror or _connect(journal, plan, uri)
-            mirror.sync(watch.plan, watch.records, watch.report(closing), closing)
+            exporter = exporter or _connect(journal, watch.tracked, uri)
+            exporter.sync(watch.tracked, watch.records, watch.report(closing), closing)
         except InputError:
             raise
         except Exception as error:  # MLflow's layers (HTTP, SQLAlchemy, Alembic …) each throw their own
-            mirror = None  # what arrived of the last request is unknown: ask again
+            exporter = None  # what arrived of the last request is unknown: ask again
             if repr(error) != said:
                 said = repr(error)
                 print(f"{time.strftime('%F %T')} tracking waits for {uri}: {said}", file=sys.stderr, flush=True)
@@ -236,15 +238,15 @@ def follow(journal: Journal, plan: StudyPlan, uri: str, lifeline: _Lifeline, gra
             lifeline.wait(_POLL)
 
 
-def _connect(journal: Journal, plan: StudyPlan, uri: str) -> "Mirror":
-    from coablate_platform.tracking.exporter import Mirror
+def _connect(journal: Journal, shown: Tracked, uri: str) -> "Exporter":
+    from coablate_platform.tracking.exporter import Exporter
 
     local = journal.folder.local
     server = uri.startswith(("http://", "https://"))
-    return Mirror(plan, uri, None if server or local is None else (local / "mlartifacts").as_uri())
+    return Exporter(shown, uri, None if server or local is None else (local / "mlartifacts").as_uri())
 
 
-def _advice(journal: Journal, plan: StudyPlan, uri: str, grace: float) -> str:
+def _advice(journal: Journal, plan: AnyPlan, uri: str, grace: float) -> str:
     return (
         f"tracking gave up: {uri} was out of reach for {grace:.0f} s after the end. Nothing is lost; "
         f"run `coablate track {journal.folder.uri} --study {plan.key} --tracking {uri}` when it is back."
@@ -252,7 +254,7 @@ def _advice(journal: Journal, plan: StudyPlan, uri: str, grace: float) -> str:
 
 
 @contextlib.contextmanager
-def _alone(journal: Journal, plan: StudyPlan, wait: bool) -> Iterator[None]:
+def _alone(journal: Journal, plan: AnyPlan, wait: bool) -> Iterator[None]:
     """Hold the study's lock on this machine: two followers would each create what the other one lacks.
 
     Raises:

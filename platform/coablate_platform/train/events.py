@@ -1,6 +1,7 @@
 """What is said about a run: its states, an epoch's report, its conclusion, its failure; and who writes it down."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
@@ -32,6 +33,30 @@ class EpochReport:
     epoch: int  # from 1
     metrics: dict[str, float]
     seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunUpdate:
+    """What a lane says of its run after each step, to whoever scheduled it.
+
+    Args:
+        state: where the run stands now.
+        epoch: the epoch that was trained, from 1; 0 unless the run is still training.
+        seconds: wall time of that epoch.
+        metrics: of that epoch by name; of a completed run its test metrics, as ``test/accuracy``.
+        reason: why the run failed.
+    """
+
+    state: RunState
+    epoch: int = 0
+    seconds: float = 0.0
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    reason: str = ""
+
+    @classmethod
+    def of_epoch(cls, report: EpochReport) -> "RunUpdate":
+        """Return the update of a run that goes on after an epoch."""
+        return cls(state=RunState.RUNNING, epoch=report.epoch, seconds=report.seconds, metrics=report.metrics)
 
 
 @dataclass(frozen=True, kw_only=True)
