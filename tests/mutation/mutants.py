@@ -123,9 +123,10 @@ def _variants(place: _Place) -> Iterator[tuple[ast.AST, str]]:
         changed.op = _FLIPPED[type(node.op)]()
         yield changed, f"{before} → {ast.unparse(changed)}"
     if isinstance(node, ast.expr):
-        kinds = (_conditions, _operators, _values, _parts, _bounds)
-        for instead in itertools.chain.from_iterable(kind(place) for kind in kinds):
+        for instead in itertools.chain(_conditions(place), _operators(place), _values(place), _bounds(place)):
             yield instead, f"{before} → {ast.unparse(instead)}"
+        for instead, part in _shortened(place):
+            yield instead, f"{part} left out of {before}"
 
 
 def _is_removable(node: ast.AST) -> bool:
@@ -178,8 +179,8 @@ def _values(place: _Place) -> Iterator[ast.expr]:
             yield ast.Name(id=_SWAPPED[place.node.id], ctx=ast.Load())
 
 
-def _parts(place: _Place) -> Iterator[ast.expr]:
-    """Yield a call without one of its named arguments, or a tuple, list or set without one of its elements."""
+def _shortened(place: _Place) -> Iterator[tuple[ast.expr, str]]:
+    """Yield a call, tuple, list or set without one of its named arguments or elements, and that part."""
     match place.node:
         case ast.Call(keywords=parts):
             field = "keywords"
@@ -189,10 +190,10 @@ def _parts(place: _Place) -> Iterator[ast.expr]:
             return
     if place.field == "slice":
         return  # of a type
-    for index in range(len(parts)):
+    for index, part in enumerate(parts):
         changed = copy.deepcopy(place.node)
         del getattr(changed, field)[index]
-        yield changed
+        yield changed, ast.unparse(part)
 
 
 def _bounds(place: _Place) -> Iterator[ast.expr]:

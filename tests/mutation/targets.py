@@ -4,6 +4,18 @@ TARGETS = {
     "train/failures.py": ("tests/train/test_failures.py",),
     "results/statistics.py": ("tests/results/test_statistics.py",),
     "planning/checks.py": ("tests/planning/test_checks.py",),
+    "planning/resolve.py": (
+        "tests/cli/test_driver.py",
+        "tests/search/test_population.py",
+        "tests/cli/test_search_commands.py",
+    ),
+    "search/scheduler.py": (
+        "tests/search/test_scheduler.py",
+        "tests/search/test_scheduler_resumed.py",
+        "tests/search/test_population.py",
+    ),
+    "search/population.py": ("tests/search/test_population.py", "tests/search/test_scheduler_resumed.py"),
+    "lanes/pool.py": ("tests/lanes/test_pool.py",),
 }
 """File below ``platform/coablate_platform`` -> test files."""
 
