@@ -1,4 +1,7 @@
-"""Is everything in place? Two arms, one seed, two epochs at the smallest size; says nothing about the models."""
+"""Smoke test of an installation: two arms, one seed, two epochs, a small network and small clips.
+
+Its accuracies do not compare the models.
+"""
 
 from coablate_platform.study.overrides import apply
 from coablate_platform.study.study import Arm, Study
