@@ -81,6 +81,20 @@ def test_a_sample_does_not_depend_on_threads_or_batch_size(store):
             assert torch.equal(by_row[row], video)
 
 
+def test_every_clip_is_augmented_anew_in_every_epoch_and_run(store, monkeypatch):
+    """One clip stands in every row, so samples differ by nothing but their augmentation."""
+    clip = store.clip(0)
+    monkeypatch.setattr(type(store), "clip", lambda self, row: clip)
+
+    def samples(seed: tuple[int, int], epoch: int) -> list[bytes]:
+        batches = _data(store, seed=seed, modalities=("skeleton",)).train(epoch, 5)
+        return [sample.numpy().tobytes() for batch in batches for sample in batch["skeleton"]]
+
+    every = [samples(seed, epoch) for seed in ((1, 2), (1, 3)) for epoch in (0, 1)]
+    assert len(set(itertools.chain(*every))) == 4 * 15
+    assert samples((1, 2), 0) == every[0]
+
+
 def test_evaluation_is_not_augmented_and_in_the_order_of_rows(store):
     data = _data(store)
     batches = list(data.evaluate("test", 8))
