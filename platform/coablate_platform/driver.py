@@ -24,7 +24,7 @@ from coablate_platform.study.search import Search
 from coablate_platform.study.study import Resources
 from coablate_platform.tracking.follower import tracking_uri
 from coablate_platform.train.events import RunState
-from coablate_platform.train.failures import to_run
+from coablate_platform.train.failures import should_run
 from coablate_platform.train.provenance import versions
 
 
@@ -127,14 +127,14 @@ def conclude(plan: StudyPlan, journal: Journal, allow_mixed: bool) -> Table:
 def _train_open_runs(prepared: PreparedStudy, session: Session) -> None:
     journal, plan, training = session.journal, prepared.plan, prepared.study.base.training
     states = {task.run_id: journal.state(task.run_id) for task in prepared.tasks}
-    open_tasks = [task for task in prepared.tasks if to_run(states[task.run_id])]
+    open_tasks = [task for task in prepared.tasks if should_run(states[task.run_id])]
     if not open_tasks:
         session.console.print(f"All {len(prepared.tasks)} runs are in the journal already.")
         return
     from coablate_platform.lanes.tuner import InOrder, Locations, run_all  # Ray Tune, Train and torch: only now
 
     completed = [run_id for run_id, state in states.items() if state is RunState.COMPLETED]
-    done = {run_id: journal.tested(run_id)[plan.metric] for run_id in completed}
+    done = {run_id: journal.test_metrics(run_id)[plan.metric] for run_id in completed}
     session.join_cluster()
     with Progress(plan, training.epochs, done, session.console) as progress:
         locations = Locations.below(session.out, prepared.store, journal)
@@ -155,7 +155,7 @@ def _refuse_mixture(prepared: PreparedStudy, session: Session) -> None:
     plan, journal = prepared.plan, session.journal
     planned = {}
     for task in prepared.tasks:
-        if to_run(journal.state(task.run_id)):
+        if should_run(journal.state(task.run_id)):
             assert task.origin is not None  # what is prepared says where it comes from
             planned[task.run_id] = versions(task.origin) | ({"packages": {}} if session.command.address else {})
     if planned and (mixture := mixture_of(plan, journal.records(plan), planned)):

@@ -289,7 +289,7 @@ def trained(checkpoints: Checkpoints, epochs: int, **changes) -> list:
 def test_a_run_goes_on_from_another_s_weights_with_rates_of_its_own(tmp_path):
     parent, child = Checkpoints(str(tmp_path / "parent")), Checkpoints(str(tmp_path / "child"))
     trained(parent, 2)
-    child.copy(parent)
+    child.copy_from(parent)
     before = child.load()["model"]
     still = {"training.learning_rate": 1e-12, "training.weight_decay": 0.5, "training.schedule": "constant"}
     reports = trained(child, 3, **still)
@@ -306,5 +306,5 @@ def test_a_run_goes_on_from_another_s_weights_with_rates_of_its_own(tmp_path):
 
 
 def test_nobody_goes_on_from_what_is_not_there(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no checkpoint to go on from"):
-        Checkpoints(str(tmp_path / "child")).copy(Checkpoints(str(tmp_path / "nobody")))
+    with pytest.raises(FileNotFoundError, match="no checkpoint to continue from"):
+        Checkpoints(str(tmp_path / "child")).copy_from(Checkpoints(str(tmp_path / "nobody")))

@@ -13,7 +13,7 @@ from coablate_platform.data.store import Store
 from coablate_platform.planning.checks import check
 from coablate_platform.study.config import ClipShape, Description, RunConfig, TrainingConfig
 from coablate_platform.study.errors import InputError
-from coablate_platform.train.loop import new_network
+from coablate_platform.train.state import new_network
 
 TIMED_STEPS = 4
 TIMED_PASSES = 10

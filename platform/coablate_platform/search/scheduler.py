@@ -24,7 +24,7 @@ from coablate_platform.study.errors import InputError
 from coablate_platform.study.identity import canonical
 from coablate_platform.study.search import Search
 from coablate_platform.train.events import RunState, RunUpdate
-from coablate_platform.train.failures import to_run
+from coablate_platform.train.failures import should_run
 from coablate_platform.train.loop import Task
 
 Lineage = Sequence[str | int]
@@ -228,7 +228,7 @@ class SearchScheduler(ABC):
         stopped = any(stops)
         if run_id in self._waiting:
             self._waiting[run_id].append(number)
-        elif state is RunState.COMPLETED or not to_run(state) or (run_id in self._handed_out and not stopped):
+        elif state is RunState.COMPLETED or not should_run(state) or (run_id in self._handed_out and not stopped):
             self._end(number, state, "so did a trial of the same configuration")
         elif not self._may_continue(stopped):
             self._log.stop(run_id)
