@@ -18,7 +18,7 @@ from coablate_platform.screen.progress import Progress
 from coablate_platform.session import Command, Session
 from coablate_platform.study.errors import InputError
 from coablate_platform.study.load import load_study
-from coablate_platform.study.overrides import parse
+from coablate_platform.study.overrides import parse_change
 from coablate_platform.study.plan import StudyPlan
 from coablate_platform.study.search import Search
 from coablate_platform.study.study import Resources
@@ -34,7 +34,7 @@ def prepare(command: Command) -> PreparedStudy | PreparedSearch:
     Raises:
         InputError: something is; the message says what, where and what was expected.
     """
-    changes = dict(parse(text) for text in command.overrides)
+    changes = dict(parse_change(text) for text in command.overrides)
     if command.protocol is not None:
         changes["data.protocol"] = command.protocol
     if command.seeds is not None and command.seeds < 1:

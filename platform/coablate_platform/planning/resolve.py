@@ -13,9 +13,9 @@ from coablate_platform.study.config import DataConfig, RunConfig
 from coablate_platform.study.domains import Placement, Subset
 from coablate_platform.study.errors import InputError
 from coablate_platform.study.identity import canonical, digest, run_id
-from coablate_platform.study.overrides import apply
+from coablate_platform.study.overrides import apply_changes
 from coablate_platform.study.plan import PlannedArm, PlannedRun, SearchPlan, StudyPlan
-from coablate_platform.study.search import SEARCH_SEED, Search
+from coablate_platform.study.search import TRIAL_SEED, Search
 from coablate_platform.study.study import Arm, Study
 from coablate_platform.train.loop import Task
 from coablate_platform.train.provenance import origin_of
@@ -36,7 +36,7 @@ def resolve(study: Declared, store: Store) -> Declared:
         raise InputError(
             f"protocol {name} divides {protocol.source} data; {store.uri} holds {store.source} (its protocols: {known})"
         )
-    changes: dict[str, Any] = {"base": apply(study.base, {"data.protocol": name})}
+    changes: dict[str, Any] = {"base": apply_changes(study.base, {"data.protocol": name})}
     if isinstance(study, Study):
         changes["arms"] = tuple(dataclasses.replace(arm, changes=_filled(arm.changes, name)) for arm in study.arms)
     resolved = dataclasses.replace(study, **changes)
@@ -147,7 +147,7 @@ def prepare_search(search: Search, store: Store, command: dict[str, Any]) -> Pre
     plan = SearchPlan(
         **_common(search, store, command),
         key=f"{search.name}-{digest(declared)[:6]}",
-        trials=search.size,
+        trials=search.trial_count,
         sampler=search.sampler,
         stopping=search.stopping,
         costs=tuple(search.costs),
@@ -196,7 +196,7 @@ def trial_task(search: Search, config: RunConfig, store: Store, lineage: Sequenc
         store: the clips.
         lineage: what else identifies the run; see :func:`~coablate_platform.study.identity.run_id`.
     """
-    return task_of(config, store.fingerprint, (search.seed, SEARCH_SEED), lineage)
+    return task_of(config, store.fingerprint, (search.seed, TRIAL_SEED), lineage)
 
 
 def _common(study: Study | Search, store: Store, command: dict[str, Any]) -> dict[str, Any]:

@@ -39,10 +39,10 @@ def _search_view(prepared: PreparedSearch) -> RenderableType:
     grace, judged = search.stopping.grace, search.stopping.rule != "none" and search.stopping.grace < epochs
     rule = f"stopping rule {search.stopping.rule} from epoch {grace} on" if judged else "no trial given up"
     text = (
-        f"{search.size} trials by {search.sampler}, {rule}; then the best {search.confirm} and the base over "
+        f"{search.trial_count} trials by {search.sampler}, {rule}; then the best {search.confirm} and the base over "
         f"{search.seeds} seeds ({confirmed} runs of {epochs} epochs); a run of the base takes about "
         f"{_minutes(seconds)} of one worker's time on this machine, without data loading: up to about "
-        f"{_minutes(seconds * (search.size + confirmed))} in all"
+        f"{_minutes(seconds * (search.trial_count + confirmed))} in all"
     )
     return Group(_table(f"{plan.title} — {plan.protocol}", ("factor", "values"), rows), Text(text))
 
