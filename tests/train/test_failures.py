@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from coablate_platform.train.events import RunState
-from coablate_platform.train.failures import DivergedError, failure_of, lane_must_restart, should_run
+from coablate_platform.train.failures import DivergedError, failure_of, is_peer_loss, lane_must_restart, should_run
 
 
 def raised(error: Exception) -> Exception:
@@ -36,6 +36,20 @@ def test_an_error_is_classified(error, state, reason):
     assert failure.state is state
     assert reason in failure.reason
     assert ("in raised" in failure.traceback) == (state is not RunState.DIVERGED)
+
+
+@pytest.mark.parametrize(
+    ("error", "lost"),
+    [
+        (RuntimeError("[gloo/transport/tcp/pair.cc:538] Connection closed by peer [127.0.0.1]:2817"), True),
+        (RuntimeError("Read error [127.0.0.1]:41153: Connection reset by peer"), True),
+        (RuntimeError("NCCL error: remote process exited or there was a network error"), True),
+        (RuntimeError("shapes differ"), False),
+        (ConnectionResetError(104, "Connection reset by peer"), False),  # a server's, not a collective's
+    ],
+)
+def test_a_lost_peer_is_told_by_what_the_collective_says(error, lost):
+    assert is_peer_loss(error) is lost
 
 
 @pytest.mark.parametrize(

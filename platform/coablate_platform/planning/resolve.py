@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from coablate_platform.data.clips import clips_of
-from coablate_platform.data.protocols import for_source, get_protocol
+from coablate_platform.data.protocols import PROTOCOLS, find_protocol, for_source, get_protocol
 from coablate_platform.data.store import Store
 from coablate_platform.planning.costs import cost_of
 from coablate_platform.study.config import DataConfig, RunConfig
@@ -29,16 +29,20 @@ def resolve(study: Declared, store: Store) -> Declared:
     Raises:
         InputError: the protocol is unknown, divides another source, or leaves a split that is needed empty.
     """
-    name = study.base.data.protocol or store.default_protocol
-    protocol = get_protocol(name)
+    asked = study.base.data.protocol
+    found = find_protocol(asked or store.default_protocol, store.own_protocol)
+    protocol, name = found.value, found.reference
     if protocol.source != store.source:
-        known = ", ".join(other.name for other in for_source(store.source))
+        known = ", ".join(other.name for other in for_source(store.source, store.own_protocol))
         raise InputError(
-            f"protocol {name} divides {protocol.source} data; {store.uri} holds {store.source} (its protocols: {known})"
+            f"protocol {protocol.name} divides {protocol.source} data; {store.uri} holds {store.source} (its "
+            f"protocols: {known})"
         )
     changes: dict[str, Any] = {"base": apply_changes(study.base, {"data.protocol": name})}
     if isinstance(study, Study):
-        changes["arms"] = tuple(dataclasses.replace(arm, changes=_filled(arm.changes, name)) for arm in study.arms)
+        changes["arms"] = tuple(
+            dataclasses.replace(arm, changes=_filled(arm.changes, (None, asked), name)) for arm in study.arms
+        )
     resolved = dataclasses.replace(study, **changes)
     sizes = clips_of(resolved.base, store, (study.seed, 0)).sizes
     needed = ("train", "test") if study.base.data.validation == "none" else ("train", "validation", "test")
@@ -47,10 +51,10 @@ def resolve(study: Declared, store: Store) -> Declared:
     return resolved
 
 
-def _filled(changes: Mapping[str, Any], protocol: str) -> dict[str, Any]:
-    """Fill in the protocol where an arm brings a whole ``data`` that names none."""
+def _filled(changes: Mapping[str, Any], asked: Sequence[str | None], protocol: str) -> dict[str, Any]:
+    """Fill in the protocol where an arm brings a whole ``data`` that names none, or names the base's."""
     data = changes.get("data")
-    if isinstance(data, DataConfig) and data.protocol is None:
+    if isinstance(data, DataConfig) and data.protocol in asked:
         return {**changes, "data": dataclasses.replace(data, protocol=protocol)}
     return dict(changes)
 
@@ -103,10 +107,11 @@ def prepare_study(study: Study, store: Store, command: dict[str, Any], confirms:
     """
     arms = tuple(_planned(study, arm, store) for arm in study.arms)
     configs = {arm.name: study.config(arm) for arm in study.arms}
+    selected = {name: selection(config, store) for name, config in configs.items()}
     seeds = range(study.first_seed, study.first_seed + study.seeds)
     cells = [(arm.name, seed) for seed in seeds for arm in study.arms]
-    tasks = tuple(task_of(configs[arm], store.fingerprint, (study.seed, seed)) for arm, seed in cells)
-    declared = [[(arm.name, arm.config) for arm in arms], store.fingerprint, study.seed]
+    tasks = tuple(task_of(configs[arm], store.fingerprint, (study.seed, seed), selected[arm]) for arm, seed in cells)
+    declared = [[(arm.name, arm.config, *selected[arm.name]) for arm in arms], store.fingerprint, study.seed]
     plan = StudyPlan(
         **_common(study, store, command),
         key=f"{study.name}-{digest(declared)[:6]}",
@@ -141,6 +146,7 @@ def prepare_search(search: Search, store: Store, command: dict[str, Any]) -> Pre
         except InputError as error:
             raise InputError(f"{f'point {number}' if number else 'the base'}: {error}") from None
     declared = [canonical(search.base), list(search.costs), store.fingerprint, search.seed]
+    declared += selection(search.base, store)
     if search.stopping.rule == "pbt":
         _check_shapes(search, store)
         declared += [search.trials, canonical(search.stopping)]
@@ -196,19 +202,20 @@ def trial_task(search: Search, config: RunConfig, store: Store, lineage: Sequenc
         store: the clips.
         lineage: what else identifies the run; see :func:`~coablate_platform.study.identity.run_id`.
     """
-    return task_of(config, store.fingerprint, (search.seed, TRIAL_SEED), lineage)
+    return task_of(config, store.fingerprint, (search.seed, TRIAL_SEED), (*lineage, *selection(config, store)))
 
 
 def _common(study: Study | Search, store: Store, command: dict[str, Any]) -> dict[str, Any]:
     """Return what the plans of studies and searches have in common."""
     training, clips = study.base.training, clips_of(study.base, store, (study.seed, 0))
+    selected = dict(zip(("clips",), selection(study.base, store), strict=False))
     return {
         "name": study.name,
         "title": study.title,
         "metric": training.metric,
         "selection": training.selection if isinstance(training.selection, str) else f"epoch {training.selection}",
-        "protocol": str(study.base.data.protocol),
-        "data": {"uri": store.uri, "fingerprint": store.fingerprint, "source": store.source, **clips.sizes},
+        "protocol": get_protocol(str(study.base.data.protocol), store.own_protocol).name,
+        "data": {"uri": store.uri, "fingerprint": store.fingerprint, "source": store.source, **clips.sizes, **selected},
         "command": command,
     }
 
@@ -217,6 +224,15 @@ def task_of(config: RunConfig, fingerprint: str, seed: tuple[int, int], lineage:
     """Return the run of a configuration with (study seed, run seed) on the store with this fingerprint."""
     identity = run_id(config, fingerprint, seed, lineage)
     return Task(run_id=identity, config=config, seed=seed, origin=origin_of(config))
+
+
+def selection(config: RunConfig, store: Store) -> tuple[str, ...]:
+    """Return what identities need besides a protocol's name: a digest of the clips that it selects.
+
+    Nothing for Coablate's own protocols, whose names always mean the same. Any other name may stand for another
+    protocol in another file.
+    """
+    return () if config.data.protocol in PROTOCOLS else (clips_of(config, store, (0, 0)).selection,)
 
 
 def _planned(study: Study, arm: Arm, store: Store) -> PlannedArm:

@@ -48,7 +48,8 @@ class Plan:
         metric: name of the metric in the table; its values are fractions of 1.
         selection: the epoch whose weights are tested: ``last``, ``best`` or ``epoch N``.
         protocol: name of the protocol that divides the clips into splits.
-        data: ``uri``, ``fingerprint``, ``source``, ``train``, ``validation`` and ``test`` clip counts.
+        data: ``uri``, ``fingerprint``, ``source``, ``train``, ``validation`` and ``test`` clip counts; and for a
+            protocol that is not Coablate's ``clips``, a digest of the clips that it selects.
         command: the options that ``resume`` repeats.
     """
 

@@ -5,18 +5,25 @@ import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal
 
 from coablate_platform.study.config import RunConfig
 from coablate_platform.study.domains import Choice, Subset
-from coablate_platform.study.errors import InputError, did_you_mean
+from coablate_platform.study.errors import InputError
+from coablate_platform.study.extensions import Kind, load_object
 from coablate_platform.study.overrides import apply_changes, check_type, difference, field_value, fields_overlap
 from coablate_platform.study.space import Space
 from coablate_platform.study.study import SAME_FOR_ARMS, Arm, Resources, Study
 from coablate_platform.study.suggesters import FixedTrial, PlainValue
 
-Sampler = Literal["random", "qmc", "tpe", "gp", "cmaes", "nsga2", "grid"]
-SAMPLERS = get_args(Sampler)
+SAMPLERS = ("random", "qmc", "tpe", "gp", "cmaes", "nsga2", "grid")
+SAMPLER_KIND = Kind(
+    word="sampler",
+    unknown="no sampler",
+    group="coablate.samplers",
+    expected="factory (search, number) -> optuna.samplers.BaseSampler",
+    lacking=lambda value: "" if callable(value) else "it cannot be called",
+)
 Cost = Literal["flops", "parameters", "latency"]
 """What a search may minimise beside its metric. The model's description gives the first two; latency is measured."""
 COST_LABELS = {"flops": "FLOPs of a clip", "parameters": "parameters", "latency": "latency of a clip, µs"}
@@ -78,7 +85,10 @@ class Search:
         base: the configuration that trials change; also the first trial.
         space: the search space.
         trials: number of trials; with ``pbt``, the size of the population.
-        sampler: ``random``, ``qmc``, ``tpe``, ``gp``, ``cmaes``, ``nsga2`` or ``grid``.
+        sampler: ``random``, ``qmc``, ``tpe``, ``gp``, ``cmaes``, ``nsga2``, ``grid``, the name of a sampler that a
+            package has registered, or ``module:factory``. The factory is called with the search and the number of a
+            trial, and returns the sampler that suggests this trial. The sampler may learn only from the Optuna study,
+            and its random numbers must derive from the search's seed and the trial's number.
         stopping: the stopping rule.
         costs: what is minimised beside the metric: ``flops``, ``parameters`` or ``latency``. Latency is that of one
             clip's forward pass on the driver's machine, measured when a trial is suggested. With costs, the result is
@@ -90,8 +100,8 @@ class Search:
         resources: what each worker reserves.
 
     Raises:
-        InputError: a number is out of range, the base or a point is outside the space, or the sampler, the stopping
-            rule and the space cannot be combined.
+        InputError: a number is out of range, the base or a point is outside the space, there is no such sampler, or the
+            sampler, the stopping rule and the space cannot be combined.
     """
 
     name: str
@@ -99,7 +109,7 @@ class Search:
     base: RunConfig
     space: Space
     trials: int = 50
-    sampler: Sampler = "tpe"
+    sampler: str = "tpe"
     stopping: Stopping = Stopping()
     costs: Sequence[Cost] = ()
     points: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
@@ -208,13 +218,13 @@ class Search:
             InputError: no such sampler, it cannot search the space, or the stopping rule ``none`` has no grace period.
         """
         if sampler is not None and sampler not in SAMPLERS:
-            raise InputError(f"--sampler: no sampler {sampler!r}{did_you_mean(sampler, SAMPLERS)}")
+            sampler = load_object(sampler, SAMPLER_KIND, SAMPLERS).reference
         if grace is not None and self.stopping.rule == "none":
             raise InputError(f"--grace: search {self.name} has no grace period, since its stopping rule is 'none'")
         return dataclasses.replace(
             self,
             trials=self.trials if trials is None else trials,
-            sampler=cast(Sampler, sampler or self.sampler),
+            sampler=sampler or self.sampler,
             stopping=self.stopping if grace is None else dataclasses.replace(self.stopping, grace=grace),
         )
 
@@ -247,6 +257,8 @@ class Search:
                     raise InputError(f"search {self.name}: factor {name} does not fit its field: {error}") from None
 
     def _check_sampler(self) -> None:
+        if self.sampler not in SAMPLERS:
+            load_object(self.sampler, SAMPLER_KIND, SAMPLERS)
         domains = list(self.space.factors.values())
         if self.sampler in ("qmc", "gp", "cmaes") and not self.space.is_static:
             raise InputError(
