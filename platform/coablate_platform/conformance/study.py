@@ -89,14 +89,6 @@ def configurations_travel_by_reference(subject: StudySubject) -> None:
         expect(pickle.loads(pickle.dumps(config)) == config, f"{name}: it does not come back from pickle as it was")
 
 
-def only_the_reference_does_not_differ(subject: StudySubject) -> None:
-    """Check that every arm but the reference departs from it."""
-    study = subject.study
-    if isinstance(study, Study):
-        alike = [arm.name for arm in study.arms if not study.difference(arm)]
-        expect(alike == [study.reference], f"arms {alike} do not differ from the reference {study.reference!r}")
-
-
 def published_values_are_percentages(subject: StudySubject) -> None:
     """Check that published values are in percent, for protocols that exist."""
     for arm in subject.study.arms if isinstance(subject.study, Study) else ():
@@ -126,7 +118,6 @@ STUDY: Suite[StudySubject] = Suite(
         every_setting_means_something,
         configurations_can_be_written_down,
         configurations_travel_by_reference,
-        only_the_reference_does_not_differ,
         published_values_are_percentages,
         draws_come_back,
     ),
