@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from coablate_platform.data.clips import clips_of
+from coablate_platform.data.clips import ClipData, clips_of
 from coablate_platform.data.protocols import for_source, get_protocol
 from coablate_platform.data.store import Store
 from coablate_platform.planning.costs import cost_of
@@ -40,17 +40,21 @@ def resolve(study: Declared, store: Store) -> Declared:
     if isinstance(study, Study):
         changes["arms"] = tuple(dataclasses.replace(arm, changes=_filled(arm.changes, name)) for arm in study.arms)
     resolved = dataclasses.replace(study, **changes)
-    sizes = clips_of(resolved.base, store, (study.seed, 0)).sizes
-    needed = ("train", "test") if study.base.data.validation == "none" else ("train", "validation", "test")
-    if empty := [split for split in needed if not sizes[split]]:
-        raise InputError(f"protocol {name}: the store has no {empty[0]} clips ({sizes})")
+    sizes = _clips(resolved.base, store).sizes
+    if study.base.data.validation != "none" and not sizes["validation"]:
+        raise InputError(f"protocol {name}: the store has no validation clips ({sizes})")
     return resolved
 
 
+def _clips(config: RunConfig, store: Store) -> ClipData:
+    """Return the clips of a configuration for their sizes and shape, which no seed changes."""
+    return clips_of(config, store, (0, 0))
+
+
 def _filled(changes: Mapping[str, Any], protocol: str) -> dict[str, Any]:
-    """Fill in the protocol where an arm brings a whole ``data`` that names none."""
+    """Fill in the protocol, which all arms share, where an arm brings a whole ``data``."""
     data = changes.get("data")
-    if isinstance(data, DataConfig) and data.protocol is None:
+    if isinstance(data, DataConfig):
         return {**changes, "data": dataclasses.replace(data, protocol=protocol)}
     return dict(changes)
 
@@ -159,7 +163,7 @@ def _check_shapes(search: Search, store: Store) -> None:
     """Refuse factors that change what weights there are: a population hands them on."""
 
     def weights(config: RunConfig) -> dict[str, Sequence[int]]:
-        model = config.model.build(clips_of(config, store, (search.seed, 0)).shape)
+        model = config.model.build(_clips(config, store).shape)
         return {name: tensor.shape for name, tensor in model.state_dict().items()}
 
     base = weights(search.base)
@@ -189,7 +193,7 @@ def trial_task(search: Search, config: RunConfig, store: Store, lineage: Sequenc
 
 def _common(study: Study | Search, store: Store, command: dict[str, Any]) -> dict[str, Any]:
     """Return what the plans of studies and searches have in common."""
-    training, clips = study.base.training, clips_of(study.base, store, (study.seed, 0))
+    training, clips = study.base.training, _clips(study.base, store)
     return {
         "name": study.name,
         "title": study.title,
