@@ -37,8 +37,8 @@ def begun(command, tmp_path):
 
 
 def test_a_mixture_is_refused_before_anything_is_written(command, begun, tmp_path):
-    journal = begun({"code": "another"})
-    with pytest.raises(InputError, match="would mix versions: code another"):
+    journal = begun({"code": {"platform": "another"}})
+    with pytest.raises(InputError, match="would mix versions: code of platform another"):
         driver.run(command, tmp_path / "out", Console(quiet=True))
     assert journal.plans() == []
 

@@ -27,6 +27,7 @@ from coablate_platform.planning.resolve import resolve, task_of
 from coablate_platform.results.table import build_table
 from coablate_platform.study.load import load_study
 from coablate_platform.study.plan import SearchPlan
+from coablate_platform.study.source import Sources
 from coablate_platform.train.events import RunState, RunUpdate
 from coablate_platform.train.loop import Task
 
@@ -203,9 +204,11 @@ def test_a_hundred_runs_that_are_given_up_free_their_lanes_at_once(store, tmp_pa
     ]
     scheduler = GivenUp(list(tasks))
     journal = Journal(str(tmp_path))
+    for name, content in Sources.imported().files.items():
+        journal.folder.write(f"source/{name}", content)
     with joined(None, []):
         before = ray.available_resources()
-        run_all(study, scheduler, Locations.below(tmp_path, opened, journal))
+        run_all(study, scheduler, Locations.below(tmp_path, opened, journal, str(tmp_path / "source")))
         deadline = time.monotonic() + 30
         while ray.available_resources().get("CPU") != before["CPU"] and time.monotonic() < deadline:
             time.sleep(0.2)

@@ -14,6 +14,7 @@ from coablate_platform.planning.costs import random_batch
 from coablate_platform.study.config import ClipShape, RunConfig
 from coablate_platform.study.errors import InputError, first_line
 from coablate_platform.study.search import Search
+from coablate_platform.study.source import attach
 from coablate_platform.study.study import Study
 from coablate_platform.train.checkpoint import Checkpoints
 from coablate_platform.train.loop import Batch, Task, train
@@ -42,7 +43,7 @@ class Footprint:
         return max(int(self.total / (self.reserved * (1 + SPARE) + self.besides)), 1)
 
 
-def fit_together(study: Study | Search, store: str) -> int:
+def fit_together(study: Study | Search, store: str, source: str) -> int:
     """Return how many of a study's runs a GPU of the joined cluster holds, measured with the most demanding known one.
 
     Of a search only the base and its points are known. A trial that needs more memory runs alone in the end.
@@ -50,6 +51,7 @@ def fit_together(study: Study | Search, store: str) -> int:
     Args:
         study: the resolved study or search.
         store: URI of its data.
+        source: folder of the user's own files as modules; empty where there are none.
 
     Raises:
         InputError: not even one fits.
@@ -64,7 +66,7 @@ def fit_together(study: Study | Search, store: str) -> int:
     largest = max(zip(configs, shapes, strict=True), key=lambda pair: _activations(*pair))
     measured = ray.remote(num_gpus=1, max_calls=1, max_retries=0)(_measured)
     try:
-        return int(ray.get(measured.remote(ray.cloudpickle.dumps(largest))))
+        return int(ray.get(measured.remote(ray.cloudpickle.dumps(largest), source)))
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, InputError):
             raise InputError(str(error.cause)) from None
@@ -77,7 +79,8 @@ def _activations(config: RunConfig, shape: ClipShape) -> int:
     return config.model.describe(shape).activation_bytes * clips
 
 
-def _measured(payload: bytes) -> int:
+def _measured(payload: bytes, source: str) -> int:
+    attach(source)
     return footprint(*ray.cloudpickle.loads(payload)).fit
 
 

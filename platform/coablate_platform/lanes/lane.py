@@ -21,6 +21,7 @@ from ray.actor import ActorHandle
 from coablate_platform.data.clips import clips_of
 from coablate_platform.data.store import Store
 from coablate_platform.lanes.dispatcher import Idle, Lease
+from coablate_platform.study.source import attach
 from coablate_platform.train import distributed
 from coablate_platform.train.checkpoint import Checkpoints
 from coablate_platform.train.events import Conclusion, EpochReport, Failure, Recorder, RunState, RunUpdate
@@ -42,6 +43,7 @@ class LaneConfig:
         recorder: writes runs to the journal.
         checkpoints: folder or URI; each run has its own folder below it.
         store: URI of the prepared data.
+        source: folder of the user's own files as modules; empty where there are none.
         threads: torch threads a worker.
         gpu_share: share of a GPU's memory that a worker may use while others use the same GPU.
     """
@@ -52,11 +54,13 @@ class LaneConfig:
     checkpoints: str
     store: str
     threads: int
+    source: str = ""
     gpu_share: float = 1.0
 
 
 def serve(config: LaneConfig) -> None:
     """Train runs until the dispatcher has none left."""
+    attach(config.source)
     torch.set_num_threads(config.threads)
     computing_code()  # cached now, before anybody edits a file
     device = ray.train.torch.get_device()

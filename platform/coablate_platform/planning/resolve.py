@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from coablate_platform.data.clips import ClipData, clips_of
-from coablate_platform.data.protocols import for_source, get_protocol
+from coablate_platform.data.protocols import PROTOCOLS, find_protocol, for_source, get_protocol
 from coablate_platform.data.store import Store
 from coablate_platform.planning.costs import cost_of
 from coablate_platform.study.config import DataConfig, RunConfig
@@ -29,12 +29,13 @@ def resolve(study: Declared, store: Store) -> Declared:
     Raises:
         InputError: the protocol is unknown, divides another source, or leaves a split that is needed empty.
     """
-    name = study.base.data.protocol or store.default_protocol
-    protocol = get_protocol(name)
+    found = find_protocol(study.base.data.protocol or store.default_protocol, store.own_protocol)
+    protocol, name = found.value, found.reference
     if protocol.source != store.source:
-        known = ", ".join(other.name for other in for_source(store.source))
+        known = ", ".join(other.name for other in for_source(store.source, store.own_protocol))
         raise InputError(
-            f"protocol {name} divides {protocol.source} data; {store.uri} holds {store.source} (its protocols: {known})"
+            f"protocol {protocol.name} divides {protocol.source} data; {store.uri} holds {store.source} (its "
+            f"protocols: {known})"
         )
     changes: dict[str, Any] = {"base": apply(study.base, {"data.protocol": name})}
     if isinstance(study, Study):
@@ -47,7 +48,7 @@ def resolve(study: Declared, store: Store) -> Declared:
 
 
 def _clips(config: RunConfig, store: Store) -> ClipData:
-    """Return the clips of a configuration for their sizes and shape, which no seed changes."""
+    """Return the clips of a configuration for what no seed changes: how many and which they are, and their shape."""
     return clips_of(config, store, (0, 0))
 
 
@@ -101,10 +102,11 @@ def prepare_study(study: Study, store: Store, command: dict[str, Any], confirms:
     """
     arms = tuple(_planned(study, arm, store) for arm in study.arms)
     configs = {arm.name: study.config(arm) for arm in study.arms}
+    selected = {name: selection(config, store) for name, config in configs.items()}
     seeds = range(study.first_seed, study.first_seed + study.seeds)
     cells = [(arm.name, seed) for seed in seeds for arm in study.arms]
-    tasks = tuple(task_of(configs[arm], store.fingerprint, (study.seed, seed)) for arm, seed in cells)
-    declared = [[(arm.name, arm.config) for arm in arms], store.fingerprint, study.seed]
+    tasks = tuple(task_of(configs[arm], store.fingerprint, (study.seed, seed), selected[arm]) for arm, seed in cells)
+    declared = [[(arm.name, arm.config, *selected[arm.name]) for arm in arms], store.fingerprint, study.seed]
     plan = StudyPlan(
         **_common(study, store, command),
         key=f"{study.name}-{digest(declared)[:6]}",
@@ -138,6 +140,7 @@ def prepare_search(search: Search, store: Store, command: dict[str, Any]) -> Pre
         except InputError as error:
             raise InputError(f"{f'point {number}' if number else 'the base'}: {error}") from None
     declared = [canonical(search.base), list(search.costs), store.fingerprint, search.seed]
+    declared += selection(search.base, store)
     if search.stopping.rule == "pbt":
         _check_shapes(search, store)
         declared += [search.trials, canonical(search.stopping)]
@@ -188,19 +191,20 @@ def trial_task(search: Search, config: RunConfig, store: Store, lineage: Sequenc
         store: what it runs on.
         lineage: what identifies the run besides; see :func:`~coablate_platform.study.identity.run_id`.
     """
-    return task_of(config, store.fingerprint, (search.seed, SEARCH_SEED), lineage)
+    return task_of(config, store.fingerprint, (search.seed, SEARCH_SEED), (*lineage, *selection(config, store)))
 
 
 def _common(study: Study | Search, store: Store, command: dict[str, Any]) -> dict[str, Any]:
     """Return what the plans of studies and searches have in common."""
     training, clips = study.base.training, _clips(study.base, store)
+    selected = dict(zip(("clips",), selection(study.base, store), strict=False))
     return {
         "name": study.name,
         "title": study.title,
         "metric": training.metric,
         "selection": training.selection if isinstance(training.selection, str) else f"epoch {training.selection}",
-        "protocol": str(study.base.data.protocol),
-        "data": {"uri": store.uri, "fingerprint": store.fingerprint, "source": store.source, **clips.sizes},
+        "protocol": get_protocol(str(study.base.data.protocol), store.own_protocol).name,
+        "data": {"uri": store.uri, "fingerprint": store.fingerprint, "source": store.source, **clips.sizes, **selected},
         "command": command,
     }
 
@@ -209,6 +213,15 @@ def task_of(config: RunConfig, fingerprint: str, seed: tuple[int, int], lineage:
     """Return the run of a configuration with (study seed, run seed) on the store with this fingerprint."""
     identity = run_id(config, fingerprint, seed, lineage)
     return Task(run_id=identity, config=config, seed=seed, origin=origin_of(config))
+
+
+def selection(config: RunConfig, store: Store) -> tuple[str, ...]:
+    """Return what identities need besides a protocol's name: a digest of the clips that it selects.
+
+    Nothing for Coablate's own protocols, whose names always mean the same. Any other name may stand for another
+    protocol in another file.
+    """
+    return () if config.data.protocol in PROTOCOLS else (_clips(config, store).selection,)
 
 
 def _planned(study: Study, arm: Arm, store: Store) -> PlannedArm:

@@ -10,6 +10,7 @@ from coablate_platform.results.statistics import PairedDifference, Summary, holm
 from coablate_platform.study.errors import InputError
 from coablate_platform.study.plan import PlannedArm, StudyPlan
 from coablate_platform.train.events import RunState
+from coablate_platform.train.provenance import PLATFORM
 
 OTHER_PROTOCOLS = ("ntu60/cs", "ntu60/cv")
 """Whose published values stand beside a study that ran on data nobody published on."""
@@ -139,6 +140,8 @@ def _minus_published(arm: PlannedArm, protocol: str, summary: Summary) -> float 
 def mixture_of(plan: StudyPlan, records: dict[str, RunRecord], planned: Mapping[str, Mapping[str, Any]]) -> str:
     """Name every version that differs between completed runs, or within one of them, with the cells that have it.
 
+    Code is compared part by part: runs of different models have only the platform's in common.
+
     Args:
         plan: the study.
         records: run id -> record.
@@ -150,9 +153,8 @@ def mixture_of(plan: StudyPlan, records: dict[str, RunRecord], planned: Mapping[
         last = record.context if record.state is RunState.COMPLETED else planned.get(run.run_id)
         counted = [] if last is None else [*record.trained, last]
         for context in counted:
-            versions = {"code": context.get("code")} | dict(context.get("packages") or {})
-            for what, version in versions.items():
-                where = cells.setdefault(what, {}).setdefault(str(version), [])
+            for what, version in _versions(context).items():
+                where = cells.setdefault(what, {}).setdefault(version, [])
                 if (cell := f"{run.arm}/seed {run.seed}") not in where:
                     where.append(cell)
     return "; ".join(
@@ -160,3 +162,10 @@ def mixture_of(plan: StudyPlan, records: dict[str, RunRecord], planned: Mapping[
         for what, found in cells.items()
         if len(found) > 1
     )
+
+
+def _versions(context: Mapping[str, Any]) -> dict[str, str]:
+    """Return what a run's context says of code and packages: part of the code, or package -> version."""
+    code = context.get("code") or {}
+    parts = code if isinstance(code, Mapping) else {PLATFORM: code}  # an earlier version wrote one digest of it all
+    return {f"code of {part}": digest for part, digest in parts.items()} | dict(context.get("packages") or {})

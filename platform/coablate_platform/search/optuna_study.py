@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 
 from coablate_platform.journal.trials import TrialLog, TrialOutcome, TrialRecord
 from coablate_platform.search.optuna_storage import put
-from coablate_platform.search.samplers import KEEPS_COUNT, pruner_of, quiet, sampler_of
+from coablate_platform.search.samplers import keeps_count, pruner_of, quiet, sampler_of
 from coablate_platform.study.domains import Plain
 from coablate_platform.study.errors import InputError
 from coablate_platform.study.identity import canonical
@@ -134,7 +134,7 @@ class OptunaStudy:
 
     def _replay(self, record: TrialRecord, parameters: Mapping[str, Plain], log: TrialLog) -> None:
         """Replay a trial of the log: its parameters, its reports, its end."""
-        by_number = self._search.sampler in KEEPS_COUNT
+        by_number = keeps_count(self._search)
         sampler = sampler_of(self._search, record.number) if by_number else optuna.samplers.RandomSampler()
         trial = self._trials[record.number] = self._new(parameters, sampler)
         self._search.space.suggest(trial)

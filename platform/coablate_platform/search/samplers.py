@@ -12,13 +12,16 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, NSGAIISampler, QMCSampler, RandomSampler, TPESampler
 
-from coablate_platform.study.search import Search
+from coablate_platform.study.errors import InputError
+from coablate_platform.study.extensions import in_one_line, load_object
+from coablate_platform.study.search import SAMPLER_KIND, SAMPLERS, Search
 from coablate_platform.study.streams import stream_seed
 
 STARTUP = 10
 """Random trials before TPE, GP, CMA-ES and the median rule use what they have seen."""
-KEEPS_COUNT = ("qmc", "cmaes", "nsga2")
-"""Samplers that store their position in the study at each suggestion: in a sequence, or in a generation."""
+_KEEP_NO_COUNT = ("tpe", "gp", "random", "grid")
+"""Samplers that store nothing in Optuna's study when they suggest. Others store their position, in a sequence or in a
+generation; a user's own sampler may do so too."""
 _MAX_SEED = 2**32
 
 
@@ -27,8 +30,19 @@ def quiet() -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
+def keeps_count(search: Search) -> bool:
+    """Return whether the search's sampler may store its position in Optuna's study."""
+    return search.sampler not in _KEEP_NO_COUNT
+
+
 def sampler_of(search: Search, number: int) -> BaseSampler:
-    """Return the sampler that suggests the parameters of trial ``number``."""
+    """Return the sampler that suggests the parameters of trial ``number``.
+
+    Raises:
+        InputError: a user's own factory fails, or returns no sampler.
+    """
+    if search.sampler not in SAMPLERS:
+        return _own_sampler(search, number)
     seed = stream_seed(search.seed, "sampler", number) % _MAX_SEED
     constant = stream_seed(search.seed, "sampler") % _MAX_SEED  # one for all trials: they share a sequence
     with warnings.catch_warnings():
@@ -44,6 +58,15 @@ def sampler_of(search: Search, number: int) -> BaseSampler:
         if search.sampler == "nsga2":
             return NSGAIISampler(seed=seed, population_size=min(50, max(search.trials // 4, 4)))
         return RandomSampler(seed=seed)
+
+
+def _own_sampler(search: Search, number: int) -> BaseSampler:
+    factory = load_object(search.sampler, SAMPLER_KIND).value
+    with in_one_line(f"sampler {search.sampler}"):
+        sampler = factory(search, number)
+    if not isinstance(sampler, BaseSampler):
+        raise InputError(f"sampler {search.sampler}: returned a {type(sampler).__name__}, expected an Optuna sampler")
+    return sampler
 
 
 def pruner_of(search: Search) -> BasePruner:

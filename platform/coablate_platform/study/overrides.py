@@ -10,10 +10,37 @@ from typing import Any, TypeVar, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from coablate_platform.study.config import TRAINING_PRESETS
+from coablate_platform.study.config import TRAINING_PRESETS, TrainingConfig
 from coablate_platform.study.errors import InputError, did_you_mean
+from coablate_platform.study.extensions import Kind, lacking, load_object
 
 Config = TypeVar("Config")
+
+
+def _no_model(value: object) -> str:
+    members = ("modalities", "build", "objective", "describe")
+    return lacking(value, members) or ("" if dataclasses.is_dataclass(value) else "it is no dataclass")
+
+
+def _no_preset(value: object) -> str:
+    return "" if isinstance(value, TrainingConfig) else f"it is of type {type(value).__name__}"
+
+
+MODELS = Kind(
+    word="model",
+    unknown="model: no model",
+    group="coablate.models",
+    expected="model configuration",
+    lacking=_no_model,
+    classes=True,
+)
+PRESETS = Kind(
+    word="training preset",
+    unknown="training: no training preset",
+    group="coablate.presets",
+    expected="TrainingConfig",
+    lacking=_no_preset,
+)
 
 
 def apply(config: Config, changes: Mapping[str, Any]) -> Config:
@@ -140,9 +167,9 @@ def _refuses(config: Any, name: str, value: Any) -> bool:
 def _typed(config: Any, name: str, value: Any, path: str) -> Any:
     """Return ``value`` as the field ``name`` of ``config`` holds it."""
     if path == "training" and isinstance(value, str):
-        if value not in TRAINING_PRESETS:
-            raise InputError(f"{path}: no training preset {value!r}{did_you_mean(value, TRAINING_PRESETS)}")
-        return TRAINING_PRESETS[value]
+        return TRAINING_PRESETS.get(value) or load_object(value, PRESETS, TRAINING_PRESETS).value
+    if path == "model" and isinstance(value, str):
+        return load_object(value, MODELS).value
     if dataclasses.is_dataclass(value):  # a whole part (a model, a preset) stands in as it is
         return value
     if dataclasses.is_dataclass(part := getattr(config, name)):

@@ -48,7 +48,8 @@ class Plan:
         metric: the metric in the table, as a fraction of 1.
         selection: the epoch that is tested: ``last``, ``best`` or ``epoch N``.
         protocol: which rows train and test.
-        data: ``uri``, ``fingerprint``, ``source``, ``train``, ``validation`` and ``test`` clip counts.
+        data: ``uri``, ``fingerprint``, ``source``, ``train``, ``validation`` and ``test`` clip counts; and ``clips``, a
+            digest of what the protocol selects, where it is none of Coablate's.
         command: the options that ``resume`` repeats.
     """
 

@@ -5,17 +5,24 @@ import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal
 
 from coablate_platform.study.config import RunConfig
 from coablate_platform.study.domains import Choice, FixedTrial, Plain, Subset
-from coablate_platform.study.errors import InputError, did_you_mean
+from coablate_platform.study.errors import InputError
+from coablate_platform.study.extensions import Kind, load_object
 from coablate_platform.study.overrides import apply, check_type, difference, overlap, part
 from coablate_platform.study.space import Space
 from coablate_platform.study.study import SHARED, Arm, Resources, Study
 
-Sampler = Literal["random", "qmc", "tpe", "gp", "cmaes", "nsga2", "grid"]
-SAMPLERS = get_args(Sampler)
+SAMPLERS = ("random", "qmc", "tpe", "gp", "cmaes", "nsga2", "grid")
+SAMPLER_KIND = Kind(
+    word="sampler",
+    unknown="no sampler",
+    group="coablate.samplers",
+    expected="factory (search, number) -> optuna.samplers.BaseSampler",
+    lacking=lambda value: "" if callable(value) else "it cannot be called",
+)
 Cost = Literal["flops", "parameters", "latency"]
 """What a search may trade accuracy against: the first two come from a model's description, the last is measured."""
 COST_LABELS = {"flops": "FLOPs of a clip", "parameters": "parameters", "latency": "latency of a clip, µs"}
@@ -73,7 +80,10 @@ class Search:
         base: the configuration that trials depart from, and the first of them.
         space: what may vary.
         trials: how many configurations are tried; with ``pbt``, the size of the population.
-        sampler: ``random``, ``qmc``, ``tpe``, ``gp``, ``cmaes``, ``nsga2`` or ``grid``.
+        sampler: ``random``, ``qmc``, ``tpe``, ``gp``, ``cmaes``, ``nsga2``, ``grid``, one that a package has
+            registered, or ``module:factory``: called with the search and a trial's number, it returns the sampler that
+            suggests this trial. What a sampler learns from is Optuna's study alone, and what it draws follows from the
+            search's seed and the number.
         stopping: when a trial is given up.
         costs: what the metric is traded against, ``flops``, ``parameters`` or ``latency`` (of one clip's forward pass
             where the search is driven from, measured when a trial is drawn); with any, the result is a Pareto front.
@@ -84,7 +94,8 @@ class Search:
         resources: what each worker holds.
 
     Raises:
-        InputError: the base or a point is outside the space, or sampler, stopping rule and space do not go together.
+        InputError: the base or a point is outside the space, there is no such sampler, or sampler, stopping rule and
+            space do not go together.
     """
 
     name: str
@@ -92,7 +103,7 @@ class Search:
     base: RunConfig
     space: Space
     trials: int = 50
-    sampler: Sampler = "tpe"
+    sampler: str = "tpe"
     stopping: Stopping = Stopping()
     costs: Sequence[Cost] = ()
     points: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
@@ -189,13 +200,13 @@ class Search:
             InputError: no such sampler, it does not go together with the space, or no trial is ever given up.
         """
         if sampler is not None and sampler not in SAMPLERS:
-            raise InputError(f"--sampler: no sampler {sampler!r}{did_you_mean(sampler, SAMPLERS)}")
+            sampler = load_object(sampler, SAMPLER_KIND, SAMPLERS).reference
         if grace is not None and self.stopping.rule == "none":
             raise InputError(f"--grace: search {self.name} gives no trial up, its stopping rule is 'none'")
         return dataclasses.replace(
             self,
             trials=self.trials if trials is None else trials,
-            sampler=cast(Any, sampler or self.sampler),
+            sampler=sampler or self.sampler,
             stopping=self.stopping if grace is None else dataclasses.replace(self.stopping, grace=grace),
         )
 
@@ -228,6 +239,8 @@ class Search:
                     raise InputError(f"search {self.name}: factor {name} does not fit its field: {error}") from None
 
     def _check_sampler(self) -> None:
+        if self.sampler not in SAMPLERS:
+            load_object(self.sampler, SAMPLER_KIND, SAMPLERS)
         domains = list(self.space.factors.values())
         if self.sampler in ("qmc", "gp", "cmaes") and not self.space.is_fixed:
             raise InputError(
