@@ -1,7 +1,10 @@
 """What a plan says of a study or a search, and what must change for its key and its runs' ids to change."""
 
 import re
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -10,6 +13,8 @@ from torch import nn
 
 from coablate_model.hcn import LAYERS
 from coablate_model.placement import RGB_SITES, Site
+from coablate_platform.data.clips import clips_of
+from coablate_platform.data.protocols import PROTOCOLS, Rule
 from coablate_platform.planning.resolve import prepare_search, prepare_study, resolve, task_of, trial_task
 from coablate_platform.study.config import ClipShape, DataConfig
 from coablate_platform.study.domains import Choice, Float, Int, Placement, Subset
@@ -236,7 +241,43 @@ def test_a_population_varies_nothing_that_changes_the_weights(store, factor, dom
 
 
 def test_a_trial_s_run_has_the_search_s_seed_and_seed_0(store):
-    assert trial_task(search(), BASE, store) == task_of(BASE, store.fingerprint, (5, 0))
-    assert trial_task(search(), BASE, store, ("s", "", 0, 1)) == task_of(
-        BASE, store.fingerprint, (5, 0), ("s", "", 0, 1)
-    )
+    base = changed(data__protocol="utd/cs")
+    for lineage in ((), ("s", "", 0, 1)):
+        task = trial_task(search(), base, store, lineage)
+        assert task == task_of(base, store.fingerprint, (5, 0), lineage)
+
+
+# a user's own protocol
+
+
+@pytest.fixture
+def halves(monkeypatch) -> Callable[..., None]:
+    """Define the protocol ``own_protocols:HALVES``, again and again."""
+    module = ModuleType("own_protocols")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+
+    def define(**changes: Any) -> None:
+        module.HALVES = replace(PROTOCOLS["utd/cs"], **{"name": "halves", **changes})
+
+    return define
+
+
+OWN = {"base": changed(data__protocol="own_protocols:HALVES")}
+
+
+def test_of_an_own_protocol_the_selected_clips_count_and_not_its_name(store, halves):
+    halves()
+    plan, search_plan = planned(study(**OWN), store), searched(search(**OWN), store)
+    trial = trial_task(search(**OWN), OWN["base"], store)
+    selection = clips_of(OWN["base"], store, (0, 0)).selection
+    assert plan.protocol == search_plan.protocol == "halves"
+    assert plan.data["clips"] == search_plan.data["clips"] == selection
+    assert trial == task_of(OWN["base"], store.fingerprint, (5, 0), (selection,))
+    assert plan.runs[0].run_id == task_of(OWN["base"], store.fingerprint, (5, 0), (selection,)).run_id
+    halves(name="renamed", description="the same clips")
+    assert [planned(study(**OWN), store).key, searched(search(**OWN), store).key] == [plan.key, search_plan.key]
+    halves(validation=Rule(subjects=frozenset({1})))
+    assert planned(study(**OWN), store).key != plan.key
+    assert searched(search(**OWN), store).key != search_plan.key
+    assert trial_task(search(**OWN), OWN["base"], store, ("x",)).run_id != trial.run_id
+    assert "clips" not in planned(study(), store).data

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from clips import MemoryClips
-from curves import METRIC, NUMBERS, curve, said, search, simulate
+from curves import METRIC, NUMBERS, curve, said, search, simulate, task_of
 
 from coablate_model.hcn import LAYERS
 from coablate_model.placement import RGB_SITES, Site
@@ -190,11 +190,22 @@ def test_a_population_keeps_its_size_and_ends_with_it():
     assert last == {declared.base.training.epochs}
 
 
-class Hand:
-    """A scheduler of two members, compared after each epoch, worked off by hand."""
+def test_a_member_s_run_is_known_by_its_configuration_its_place_and_whose_weights_it_continues():
+    declared = population()
+    scheduler, simulator = simulate(declared, MemoryTrialLog())
+    simulator.run()
+    for record in scheduler.records:
+        parent = scheduler.records[record.origin["parent"]].run_id if "parent" in record.origin else ""
+        lineage = (declared.name, parent, record.origin["epoch"], record.origin["slot"])
+        assert record.run_id == task_of(scheduler.config(record), lineage).run_id
+    assert [record.origin for record in scheduler.records[:8]] == [{"epoch": 0, "slot": slot} for slot in range(8)]
 
-    def __init__(self, log: MemoryTrialLog) -> None:
-        self.declared = population(trials=2, stopping=Stopping(rule="pbt", grace=1, reduction=2))
+
+class Hand:
+    """A scheduler of two members, compared after each ``grace`` epochs, worked off by hand."""
+
+    def __init__(self, log: MemoryTrialLog, grace: int = 1) -> None:
+        self.declared = population(trials=2, stopping=Stopping(rule="pbt", grace=grace, reduction=2))
         self.log = log
         self.scheduler, _ = simulate(self.declared, log)
 
@@ -206,6 +217,32 @@ class Hand:
     def tells(self, run_id: str) -> bool:
         said = self.log.epochs(run_id)[-1]
         return self.scheduler.report(run_id, RunUpdate.of_epoch(said))
+
+    def fails(self, run_id: str) -> None:
+        self.log.states[run_id] = RunState.DIVERGED
+        self.scheduler.report(run_id, RunUpdate(state=RunState.DIVERGED, reason="nan"))
+
+
+def test_a_population_is_exhausted_when_no_member_can_come_any_more():
+    hand = Hand(MemoryTrialLog(), grace=14)  # one pause in 27 epochs
+    first, second = hand.scheduler.next(), hand.scheduler.next()
+    assert not hand.scheduler.exhausted
+    hand.fails(first.run_id)
+    assert not hand.scheduler.exhausted  # the other one's copy replaces it
+    for epoch in range(14):
+        hand.trains(second.run_id, epoch / 14)
+    assert hand.tells(second.run_id)
+    assert not hand.scheduler.exhausted
+    assert {hand.scheduler.next().run_id for _ in range(2)} == {record.run_id for record in hand.scheduler.records[1:]}
+    assert hand.scheduler.exhausted  # although both train
+
+
+def test_a_population_of_failed_members_is_exhausted():
+    hand = Hand(MemoryTrialLog())
+    for task in (hand.scheduler.next(), hand.scheduler.next()):
+        assert not hand.scheduler.exhausted
+        hand.fails(task.run_id)
+    assert hand.scheduler.exhausted
 
 
 @pytest.mark.parametrize("values", [(0.2, 0.4), (0.4, 0.2)], ids=["the late one stays", "the late one is replaced"])
