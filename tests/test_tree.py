@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "results": {"study", "train", "journal", "search"},
     "tracking": {"study", "files", "train", "journal", "results"},
     "screen": {"study", "data", "train", "planning", "journal", "search", "results"},
+    "conformance": {"study", "data", "train", "planning", "search"},
 }
 """Room -> the rooms below it that it may import."""
 MAY_IMPORT["session"] = {"study", "files", "journal", "lanes", "tracking"}

@@ -1,6 +1,7 @@
-"""The command line. Exit codes: 0 done, 1 it ran and something in it failed, 2 the input was wrong, 130 interrupted.
+"""The command line.
 
-Nothing heavy is imported before a command needs it, so that ``coablate --help`` answers at once.
+Exit codes: 0 done, 1 something that ran failed, 2 the input was wrong, 130 interrupted. Heavy modules are imported
+only by the commands that need them, so ``coablate --help`` answers at once.
 """
 
 import sys
@@ -37,21 +38,30 @@ def _local(folder: str | Path) -> Path:
 
 DEFAULT_OUT = Path("coablate-out")
 StudyArgument = Annotated[str, typer.Argument(help="A shipped name, package.module, or a path to a .py file.")]
+ReferenceArgument = Annotated[
+    str, typer.Argument(help="FILE.py:NAME, FILE.py where one object fits, package.module:NAME, or a known name.")
+]
 DataOption = Annotated[str, typer.Option("--data", help="The prepared store (see: coablate data prepare).")]
 OutOption = Annotated[
     Path, typer.Option("--out", help="Results folder; studies in it share runs and MLflow.", parser=_local)
 ]
 OutArgument = Annotated[Path, typer.Argument(help="Results folder.", parser=_local)]
-ProtocolOption = Annotated[str | None, typer.Option("--protocol", help="Which rows train and test.")]
+ProtocolOption = Annotated[
+    str | None, typer.Option("--protocol", help="Which rows train and test: a name, or FILE.py:NAME.")
+]
 SeedsOption = Annotated[int | None, typer.Option("--seeds", help="Number of seeds.")]
-SetOption = Annotated[list[str] | None, typer.Option("--set", help="Override a.b=c of every arm; repeatable.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", help="Override a.b=c of every arm (model=FILE.py:NAME too).")
+]
 KeyOption = Annotated[str | None, typer.Option("--study", help="Which study, where the folder holds several.")]
 AddressOption = Annotated[str | None, typer.Option("--address", help="host:port of a Ray cluster; default: local.")]
 TrackingOption = Annotated[str | None, typer.Option("--tracking", help="MLflow tracking URI; default: embedded.")]
 GpusOption = Annotated[str | None, typer.Option("--gpus", help="GPUs a worker holds: a number, a share, or fit.")]
-TrialsOption = Annotated[int | None, typer.Option("--trials", help="How many trials a search draws.", min=1)]
-SamplerOption = Annotated[str | None, typer.Option("--sampler", help="Who draws a search's trials: tpe, random …")]
-GraceOption = Annotated[int | None, typer.Option("--grace", help="Epochs before a trial may be given up.", min=1)]
+TrialsOption = Annotated[int | None, typer.Option("--trials", help="Number of trials of a search.", min=1)]
+SamplerOption = Annotated[
+    str | None, typer.Option("--sampler", help="What suggests a search's trials: tpe … or FILE.py:NAME.")
+]
+GraceOption = Annotated[int | None, typer.Option("--grace", help="Epochs before a trial may be stopped.", min=1)]
 StorageOption = Annotated[str | None, typer.Option("--storage", help="URL of Optuna's storage; default: embedded.")]
 WarmOption = Annotated[list[str] | None, typer.Option("--warm", help="Learn from an earlier search in the folder.")]
 MixedOption = Annotated[bool, typer.Option("--mixed", help="Allow runs of different code or package versions.")]
@@ -75,7 +85,7 @@ def run(
     storage: StorageOption = None,
     warm: WarmOption = None,
 ) -> None:
-    """Run a study or a search; what is completed already is not repeated."""
+    """Run a study or a search; completed runs are not repeated."""
     from coablate_platform import driver
 
     command = _command(
@@ -98,7 +108,7 @@ def run(
 
 @app.command()
 def resume(out: OutArgument = DEFAULT_OUT, study: KeyOption = None, mixed: MixedOption = False) -> None:
-    """Go on with an interrupted study, as it was first asked for."""
+    """Continue an interrupted study with the options it was started with."""
     from coablate_platform import driver
 
     _finish(driver.resume(out, study, console, allow_mixed=mixed), out)
@@ -150,7 +160,7 @@ def table(
 
 @app.command()
 def best(out: OutArgument = DEFAULT_OUT, study: KeyOption = None) -> None:
-    """Print a search's best trials, which its confirmation then tests."""
+    """Print a search's best trials; its confirmation tests them."""
     from coablate_platform.screen.views import best_view
 
     console.print(best_view(_findings(out, study)))
@@ -195,7 +205,7 @@ def models() -> None:
 
 @app.command()
 def track(out: OutArgument = DEFAULT_OUT, study: KeyOption = None, tracking: TrackingOption = None) -> None:
-    """Bring MLflow up to what the journal says, for example after the server was down."""
+    """Bring MLflow up to date with the journal, for example after its server was down."""
     from coablate_platform.tracking.follower import track as catch_up
 
     raise typer.Exit(catch_up(str(out.resolve()), study, tracking))
@@ -239,7 +249,9 @@ def generate(
 
 @data_app.command("prepare")
 def prepare(
-    source: Annotated[str, typer.Argument(help="ntu, utd_mhad or nw_ucla (the synthetic set is read as ntu).")],
+    source: Annotated[
+        str, typer.Argument(help="ntu (the synthetic set too), utd_mhad, nw_ucla, or a reader FILE.py:NAME.")
+    ],
     raw: Annotated[Path, typer.Argument(help="Folder (or, for ntu, zip file) of the set as published.")],
     store: Annotated[Path, typer.Argument(help="Where to write the store.")],
     short_side: Annotated[int, typer.Option(help="Shorter side of the stored video, in pixels.", min=16)] = 256,
@@ -248,7 +260,7 @@ def prepare(
         typer.Option(help="crop keeps the whole frame, squash scales it to a square, pad adds black to one."),
     ] = "crop",
 ) -> None:
-    """Read a data set once into one store; goes on where it stopped, and does nothing when all is there."""
+    """Read a data set into a store; continues where it stopped, and does nothing when the store is complete."""
     from coablate_platform.data.prepare import prepare as run_prepare
     from coablate_platform.data.progress import clip_progress
     from coablate_platform.data.shard import PrepareOptions
@@ -271,6 +283,24 @@ def info(store: Annotated[str, typer.Argument(help="A prepared store.")]) -> Non
     from coablate_platform.screen.views import store_view
 
     console.print(store_view(describe_store(Store.open(store))))
+
+
+@app.command()
+def check(
+    kind: Annotated[Literal["model", "data", "protocol", "sampler", "study"], typer.Argument(help="What it is.")],
+    reference: ReferenceArgument,
+    folder: Annotated[Path | None, typer.Argument(help="Of a data set: the folder of clips to read.")] = None,
+) -> None:
+    """Check what you bring before it is worth a run, a line a check."""
+    from coablate_platform.conformance.brought import outcomes_of
+
+    failed = False
+    for outcome in outcomes_of(kind, reference, folder):
+        failed = failed or bool(outcome.failure)
+        line = f"FAILS  {outcome.check}: {outcome.failure}" if outcome.failure else f"ok     {outcome.check}"
+        console.print(line, highlight=False, soft_wrap=True)
+    if failed:
+        raise typer.Exit(1)
 
 
 def main() -> None:
@@ -306,11 +336,15 @@ def _findings(out: Path, key: str | None) -> "SearchFindings":
 
 def _command(study: str, data: str, **rest: Any) -> "Command":
     from coablate_platform.session import Command
+    from coablate_platform.study.extensions import absolute
 
     path = str(Path(data).resolve()) if "://" not in data else data
-    if study.endswith(".py"):
-        study = str(Path(study).resolve())
-    return Command(study=study, data=path, **rest)
+    for name in ("protocol", "sampler"):
+        if rest.get(name):
+            rest[name] = absolute(rest[name])
+    fields = [text.partition("=") for text in rest["overrides"]]
+    rest["overrides"] = tuple(f"{field}{equals}{absolute(value)}" for field, equals, value in fields)
+    return Command(study=absolute(study), data=path, **rest)
 
 
 def _finish(table: "Table", out: Path) -> Any:

@@ -3,7 +3,7 @@
 The one place where study, data, lanes and results meet. The command line is a thin shell around it.
 """
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -15,16 +15,17 @@ from coablate_platform.planning.resolve import PreparedSearch, PreparedStudy, pr
 from coablate_platform.results.render import save
 from coablate_platform.results.table import Table, mixture_of, tabulate
 from coablate_platform.screen.progress import Progress
-from coablate_platform.session import Command, Session
+from coablate_platform.session import Command, Session, kept_source
 from coablate_platform.study.errors import InputError
 from coablate_platform.study.load import load_study
-from coablate_platform.study.overrides import parse
+from coablate_platform.study.overrides import parse_change
 from coablate_platform.study.plan import StudyPlan
 from coablate_platform.study.search import Search
+from coablate_platform.study.source import forget
 from coablate_platform.study.study import Resources
 from coablate_platform.tracking.follower import tracking_uri
 from coablate_platform.train.events import RunState
-from coablate_platform.train.failures import to_run
+from coablate_platform.train.failures import should_run
 from coablate_platform.train.provenance import versions
 
 
@@ -34,7 +35,8 @@ def prepare(command: Command) -> PreparedStudy | PreparedSearch:
     Raises:
         InputError: something is; the message says what, where and what was expected.
     """
-    changes = dict(parse(text) for text in command.overrides)
+    forget()
+    changes = dict(parse_change(text) for text in command.overrides)
     if command.protocol is not None:
         changes["data.protocol"] = command.protocol
     if command.seeds is not None and command.seeds < 1:
@@ -45,11 +47,11 @@ def prepare(command: Command) -> PreparedStudy | PreparedSearch:
     if isinstance(study, Search):
         study = _with_options(study, command)
         store = Store.open(command.data)
-        return prepare_search(resolve(study, store), store, asdict(command))
+        return prepare_search(resolve(study, store), store, command.to_repeat())
     if given := [name for name in ("trials", "sampler", "grace", "storage", "warm") if getattr(command, name)]:
         raise InputError(f"--{given[0]}: only a search has trials; study {study.name} declares its arms")
     store = Store.open(command.data)
-    return prepare_study(resolve(study, store), store, asdict(command))
+    return prepare_study(resolve(study, store), store, command.to_repeat())
 
 
 def _with_options(search: Search, command: Command) -> Search:
@@ -78,18 +80,31 @@ def run(command: Command, out: Path, console: Console, allow_mixed: bool = False
 def resume(out: Path, key: str | None, console: Console, allow_mixed: bool = False) -> Table:
     """Go on with a study that was interrupted, as it was first asked for.
 
+    Where one of the user's own files is not in its place any more, all are read from the copies in the results folder.
+
     Raises:
         InputError: there is no such study, or what it declares has changed since.
     """
     plan = Journal(str(out.resolve())).plan(key)
     command = Command(**plan.command)
     command = replace(command, overrides=tuple(command.overrides), warm=tuple(command.warm))
+    kept = kept_source(out, plan.key, command.source)
+    if command.source and (gone := [file for file in command.files if not file.is_file()]):
+        console.print(f"{gone[0]} is not there any more; going on with its copy in {kept}", soft_wrap=True)
+        command = command.with_files_in(kept)
     prepared = prepare(command)
     asked = (isinstance(plan, StudyPlan) and plan.confirms) or plan.key
     if prepared.plan.key != asked:
+        copies = f" (to finish it as it was, put back the files that are kept in {kept})" if command.source else ""
         raise InputError(
             f"study {plan.key}: its declaration has changed since it was started (it would now be "
-            f"{prepared.plan.key}); run it anew with: coablate run {command.study} --data {command.data}"
+            f"{prepared.plan.key}); run it anew with: coablate run {command.study} --data {command.data}{copies}"
+        )
+    if command.source not in ("", prepared.plan.command["source"]):
+        console.print(
+            f"The study's files have changed since it was started: going on with them as they are now; as they were, "
+            f"they are kept in {kept}",
+            soft_wrap=True,
         )
     return _carry_out(prepared, Session(command, out, console, allow_mixed))
 
@@ -105,7 +120,7 @@ def _carry_out(prepared: PreparedStudy | PreparedSearch, session: Session) -> Ta
 
             confirmation = search(prepared, session)
             store, key = prepared.store, prepared.plan.key
-            prepared = prepare_study(confirmation, store, asdict(session.command), confirms=key)
+            prepared = prepare_study(confirmation, store, session.command.to_repeat(), confirms=key)
         _refuse_mixture(prepared, session)
         with session.following(prepared.plan):
             _train_open_runs(prepared, session)
@@ -127,17 +142,17 @@ def conclude(plan: StudyPlan, journal: Journal, allow_mixed: bool) -> Table:
 def _train_open_runs(prepared: PreparedStudy, session: Session) -> None:
     journal, plan, training = session.journal, prepared.plan, prepared.study.base.training
     states = {task.run_id: journal.state(task.run_id) for task in prepared.tasks}
-    open_tasks = [task for task in prepared.tasks if to_run(states[task.run_id])]
+    open_tasks = [task for task in prepared.tasks if should_run(states[task.run_id])]
     if not open_tasks:
         session.console.print(f"All {len(prepared.tasks)} runs are in the journal already.")
         return
     from coablate_platform.lanes.tuner import InOrder, Locations, run_all  # Ray Tune, Train and torch: only now
 
     completed = [run_id for run_id, state in states.items() if state is RunState.COMPLETED]
-    done = {run_id: journal.tested(run_id)[plan.metric] for run_id in completed}
+    done = {run_id: journal.test_metrics(run_id)[plan.metric] for run_id in completed}
     session.join_cluster()
     with Progress(plan, training.epochs, done, session.console) as progress:
-        locations = Locations.below(session.out, prepared.store, journal)
+        locations = Locations.below(session.out, prepared.store, journal, session.source_folder(plan))
         run_all(prepared.study, InOrder(open_tasks), locations, progress.update)
 
 
@@ -155,7 +170,7 @@ def _refuse_mixture(prepared: PreparedStudy, session: Session) -> None:
     plan, journal = prepared.plan, session.journal
     planned = {}
     for task in prepared.tasks:
-        if to_run(journal.state(task.run_id)):
+        if should_run(journal.state(task.run_id)):
             assert task.origin is not None  # what is prepared says where it comes from
             planned[task.run_id] = versions(task.origin) | ({"packages": {}} if session.command.address else {})
     if planned and (mixture := mixture_of(plan, journal.records(plan), planned)):

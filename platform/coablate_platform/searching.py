@@ -36,7 +36,7 @@ def search(prepared: PreparedSearch, session: Session) -> Study:
         KeyboardInterrupt, LaneLostError: it was interrupted; running it again goes on from there.
     """
     plan, declared = prepared.plan, prepared.search
-    locations = Locations.below(session.out, prepared.store, session.journal)
+    locations = Locations.below(session.out, prepared.store, session.journal, session.source_folder(plan))
     log = JournalTrialLog(session.journal, plan.key, locations.checkpoints)
     earlier = [trial for key in session.command.warm for trial in _earlier(key, plan, session.journal)]
     with session.following(plan):
@@ -45,7 +45,7 @@ def search(prepared: PreparedSearch, session: Session) -> Study:
             learnt = f"Learning from {scheduler.learnt} of {len(earlier)} earlier trials."
             session.console.print(learnt, highlight=False)
         if scheduler.exhausted:
-            session.console.print(f"All {declared.size} trials are in the journal already.", highlight=False)
+            session.console.print(f"All {declared.trial_count} trials are in the journal already.", highlight=False)
         else:
             session.join_cluster()
             with SearchProgress(plan, scheduler, session.console) as progress:
@@ -104,6 +104,11 @@ def _earlier(key: str, plan: SearchPlan, journal: Journal) -> list[TrialRecord]:
         raise InputError(f"--warm {key}: expected another search, {other.key} is none")
     if other.costs != plan.costs:
         raise InputError(f"--warm {key}: {other.key} was judged by other costs ({', '.join(other.costs)})")
-    if (other.data["fingerprint"], other.protocol) != (plan.data["fingerprint"], plan.protocol):
+    if _clips(other) != _clips(plan):
         raise InputError(f"--warm {key}: {other.key} ran on other data ({other.data['uri']}, {other.protocol})")
     return JournalTrialLog(journal, other.key).trials()
+
+
+def _clips(plan: SearchPlan) -> tuple[str, str, str | None]:
+    """Return what two searches on the same clips have in common."""
+    return plan.data["fingerprint"], plan.protocol, plan.data.get("clips")

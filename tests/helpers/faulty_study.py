@@ -4,8 +4,6 @@ Read as ``coablate run tests/helpers/faulty_study.py``; tests override ``model.f
 and a line a training step), ``model.pause`` (seconds a step) and the arms through the environment. With
 ``FAULTS=search`` it is a search in which models of every fifth size diverge, with ``FAULTS=population`` one by
 population-based training.
-
-Workers cannot import this file, nor evaluate the annotations of its classes.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from coablate_platform.journal.journal import Journal
 from coablate_platform.study.plan import PlannedArm, PlannedRun, StudyPlan
 from coablate_platform.train.events import Conclusion, EpochReport, Predictions
 
-CONTEXT = {"code": "c0de", "packages": {"torch": "2.13.0", "numpy": "2.4"}, "seed": 0}
+CONTEXT = {"code": {"platform": "c0de"}, "packages": {"torch": "2.13.0", "numpy": "2.4"}, "seed": 0}
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from coablate_platform.study.plan import StudyPlan
 from coablate_platform.train.events import Failure, RunState
 
 Train = Callable[..., None]
+OTHER = {"platform": "0ther"}
 GOLDEN = Path(__file__).with_name("golden")
 ACCURACY = {"full": (0.9, 0.92, 0.91), "fusion=mmtm|λ_0": (0.85, 0.88, 0.84), "no gate": (0.9, 0.91, None)}
 
@@ -70,7 +71,7 @@ def test_the_caption_marks_published_values_of_other_data(
 def test_mixed_versions_are_refused_and_named_with_their_runs(plan: StudyPlan, journal: Journal, train: Train) -> None:
     for run in plan.runs[:-2]:
         train(run, 0.9)
-    train(plan.runs[-2], 0.9, code="0ther")
+    train(plan.runs[-2], 0.9, code=OTHER)
     train(plan.runs[-1], 0.9, packages={"torch": "2.12.1", "numpy": "2.4"})
     with pytest.raises(InputError) as refusal:
         build_table(plan, journal)
@@ -81,21 +82,45 @@ def test_mixed_versions_are_refused_and_named_with_their_runs(plan: StudyPlan, j
     assert "\n" not in text
     table = build_table(plan, journal, allow_mixed=True)
     assert [row.summary.n for row in table.rows] == [3, 3, 3]
-    assert "Mixed versions: code " in render(table, "md")
+    assert "Mixed versions: code of platform " in render(table, "md")
+
+
+def test_code_is_compared_part_by_part(plan: StudyPlan, journal: Journal, train: Train) -> None:
+    """Arms of different models may be in one table; two versions of one model may not."""
+    models = {"full": {"one": "1"}, "fusion=mmtm|λ_0": {"other": "2", "shared": "3"}, "no gate": {"shared": "3"}}
+    for run in plan.runs[:-1]:
+        train(run, 0.9, code={"platform": "c0de", **models[run.arm]})
+    assert build_table(plan, journal).mixture == ""
+    train(plan.runs[-1], 0.9, code={"platform": "c0de", "shared": "4"})
+    with pytest.raises(
+        InputError, match=r"mixes versions: code of shared 3 \(.*λ_0/seed 0, .*\) and 4 \(no gate/seed 2\)"
+    ):
+        build_table(plan, journal)
+
+
+def test_a_run_recorded_by_an_earlier_version_of_coablate_counts_as_other_code(
+    plan: StudyPlan, journal: Journal, train: Train
+) -> None:
+    train(plan.runs[0], 0.9, code="b6fb9856-c7e156c5")
+    train(plan.runs[1], 0.9, code="b6fb9856-c7e156c5")
+    assert build_table(plan, journal).mixture == ""
+    train(plan.runs[2], 0.9)
+    with pytest.raises(InputError, match=r"code of platform b6fb9856-c7e156c5 \("):
+        build_table(plan, journal)
 
 
 def test_versions_that_changed_within_a_run_are_mixed_versions(plan: StudyPlan, journal: Journal, train: Train) -> None:
     for run in plan.runs[1:]:
         train(run, 0.9)
-    train(plan.runs[0], None, epochs=(1, 2), attempt=0, code="0ther")
+    train(plan.runs[0], None, epochs=(1, 2), attempt=0, code=OTHER)
     train(plan.runs[0], 0.9, epochs=(3,), attempt=1)
-    with pytest.raises(InputError, match=r"code 0ther \(full/seed 0\) and c0de \(full/seed 0, "):
+    with pytest.raises(InputError, match=r"code of platform 0ther \(full/seed 0\) and c0de \(full/seed 0, "):
         build_table(plan, journal)
     assert build_table(plan, journal, allow_mixed=True).mixture
 
 
 def test_an_attempt_whose_epochs_were_repeated_does_not_count(plan: StudyPlan, journal: Journal, train: Train) -> None:
-    train(plan.runs[0], None, epochs=(1,), attempt=0, code="0ther")
+    train(plan.runs[0], None, epochs=(1,), attempt=0, code=OTHER)
     train(plan.runs[0], 0.9, epochs=(1, 2, 3), attempt=1)
     assert build_table(plan, journal).mixture == ""
 
@@ -105,12 +130,13 @@ def test_versions_that_would_mix_are_named_before_training(plan: StudyPlan, jour
     train(done, 0.9)
     train(begun, None, epochs=(1,))
     records = journal.records(plan)
-    same = {"code": "c0de", "packages": {"torch": "2.13.0", "numpy": "2.4"}}
+    same = {"code": {"platform": "c0de"}, "packages": {"torch": "2.13.0", "numpy": "2.4"}}
     assert mixture_of(plan, records, {begun.run_id: same, open_run.run_id: same}) == ""
-    assert f"{open_run.arm}/seed 0" in mixture_of(plan, records, {open_run.run_id: same | {"code": "new"}})
-    told = mixture_of(plan, records, {begun.run_id: same | {"code": "new"}})
-    assert f"new ({begun.arm}/seed 0)" in told
-    assert mixture_of(replace(plan, runs=(other,)), records, {other.run_id: same | {"code": "new"}}) == ""
+    new = same | {"code": {"platform": "new"}}
+    assert f"{open_run.arm}/seed 0" in mixture_of(plan, records, {open_run.run_id: new})
+    mixture = mixture_of(plan, records, {begun.run_id: new})
+    assert f"new ({begun.arm}/seed 0)" in mixture
+    assert mixture_of(replace(plan, runs=(other,)), records, {other.run_id: new}) == ""
 
 
 def test_the_caption_of_a_confirmation_describes_its_arms(plan: StudyPlan, journal: Journal) -> None:
@@ -129,7 +155,7 @@ def test_the_caption_of_a_confirmation_describes_its_arms(plan: StudyPlan, journ
 
 def test_versions_of_failed_runs_do_not_count(plan: StudyPlan, journal: Journal, train: Train) -> None:
     train(plan.runs[0], 0.9)
-    train(plan.runs[1], None, code="0ther")
+    train(plan.runs[1], None, code=OTHER)
     assert build_table(plan, journal).mixture == ""
 
 

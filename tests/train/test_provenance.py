@@ -11,6 +11,7 @@ import torch
 from coablate_model.cc_dfarm import CCDFARM
 from coablate_platform.study.config import DataConfig, RunConfig, TrainingConfig
 from coablate_platform.study.load import load_study
+from coablate_platform.train import provenance
 from coablate_platform.train.provenance import PACKAGES, code_of, context, origin_of
 
 
@@ -20,7 +21,7 @@ def package(tmp_path, monkeypatch):
     folder = tmp_path / "digested_package"
     (folder / "parts").mkdir(parents=True)
     (folder / "__init__.py").write_text("")
-    (folder / "model.py").write_text("class Model:\n    pass\n")
+    (folder / "model.py").write_text("class Model:\n    def objective(self):\n        return self\n")
     (folder / "parts" / "layer.py").write_text("WIDTH = 1\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     yield folder, importlib.import_module("digested_package.model").Model()
@@ -32,7 +33,7 @@ def test_a_changed_file_anywhere_in_the_package_is_another_digest(package):
     folder, model = package
     before = code_of(model)
     assert before == code_of(model)
-    assert len(before) == 8
+    assert [(name, len(digest)) for name, digest in before.items()] == [("digested_package", 8)]
     (folder / "parts" / "layer.py").write_text("WIDTH = 2\n")
     changed = code_of(model)
     assert changed != before
@@ -42,11 +43,11 @@ def test_a_changed_file_anywhere_in_the_package_is_another_digest(package):
 
 def test_an_added_or_renamed_file_is_another_digest(package):
     folder, model = package
-    digests = [code_of(model)]
+    digests = [code_of(model)["digested_package"]]
     (folder / "more.py").write_text("")
-    digests.append(code_of(model))
+    digests.append(code_of(model)["digested_package"])
     (folder / "more.py").rename(folder / "other.py")
-    digests.append(code_of(model))
+    digests.append(code_of(model)["digested_package"])
     assert len(set(digests)) == 3
 
 
@@ -57,22 +58,54 @@ def test_what_is_no_source_does_not_count(package):
     assert code_of(model) == before
 
 
-def test_a_lone_file_counts_alone(tmp_path):
-    text = (
-        "from dataclasses import dataclass\n"
-        "from coablate_platform.study.config import DataConfig, RunConfig, TrainingConfig\n"
-        "from coablate_platform.study.study import Arm, Study\n"
-        "@dataclass(frozen=True, kw_only=True)\n"
-        "class Model:\n    width: int = 1\n"
-        "BASE = RunConfig(model=Model(), data=DataConfig(), training=TrainingConfig())\n"
-        "STUDY = Study(name='s', title='s', base=BASE, arms=(Arm(name='a', changes={}),), reference='a')\n"
-    )
-    (tmp_path / "lone.py").write_text(text)
-    before = code_of(load_study(str(tmp_path / "lone.py")).base.model)
-    (tmp_path / "beside.py").write_text("")
-    assert code_of(load_study(str(tmp_path / "lone.py")).base.model) == before
-    (tmp_path / "lone.py").write_text(text + "# changed\n")
-    assert code_of(load_study(str(tmp_path / "lone.py")).base.model) != before
+STUDY = """
+from dataclasses import dataclass
+from coablate_model.objective import CrossEntropy
+from coablate_platform.study.config import DataConfig, RunConfig, TrainingConfig
+from coablate_platform.study.study import Arm, Study
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    width: int = 1
+
+    def objective(self):
+        return CrossEntropy(heads=("fused",))
+
+BASE = RunConfig(model=Model(), data=DataConfig(), training=TrainingConfig())
+STUDY = Study(name="s", title="s", base=BASE, arms=(Arm(name="a", changes={}),), reference="a")
+"""
+
+
+def test_a_study_s_file_counts_with_the_modules_beside_it_that_it_imports(tmp_path):
+    def parts():
+        return code_of(load_study(str(tmp_path / "lone.py")).base.model)
+
+    (tmp_path / "lone.py").write_text(STUDY)
+    before = parts()
+    assert set(before) == {"coablate_study_lone", "coablate_model"}  # the latter has the objective
+    (tmp_path / "layers_beside.py").write_text("import deeper_beside")
+    (tmp_path / "deeper_beside.py").write_text("")
+    assert parts() == before
+    (tmp_path / "lone.py").write_text(STUDY + "def build():\n    import layers_beside\n")
+    with_siblings = parts()
+    assert set(with_siblings) == {*before, "layers_beside", "deeper_beside"}
+    (tmp_path / "deeper_beside.py").write_text("# changed")
+    assert {name for name, digest in parts().items() if digest != with_siblings[name]} == {"deeper_beside"}
+
+
+def test_a_study_s_digest_is_the_same_wherever_its_file_lies(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "lone.py").write_text(STUDY)
+    before = code_of(load_study(str(tmp_path / "a" / "lone.py")).base.model)
+    (tmp_path / "a").rename(tmp_path / "b")
+    assert code_of(load_study(str(tmp_path / "b" / "lone.py")).base.model) == before
+
+
+def test_what_generates_the_embedded_set_is_no_part_of_the_platform_s(monkeypatch):
+    digest = provenance.computing_code.__wrapped__
+    before = digest()
+    monkeypatch.setattr(provenance, "NOT_COMPUTING", ())
+    assert digest() != before
 
 
 def test_the_context_says_what_explains_a_result():
@@ -82,5 +115,5 @@ def test_the_context_says_what_explains_a_result():
     assert said["config"]["model"]["kind"] == "coablate_model.cc_dfarm.CCDFARM"
     assert (said["data"], said["seed"], said["threads"]) == ("f" * 64, [0, 3], torch.get_num_threads())
     assert said["packages"] == {name: importlib.metadata.version(name) for name in ("coablate", *PACKAGES)}
-    assert said["code"].startswith(code_of(config.model))
-    assert len(said["code"]) == 8 + 1 + 8
+    assert said["code"] == {"platform": provenance.computing_code(), **code_of(config.model)}
+    assert set(said["code"]) == {"platform", "coablate_model"}

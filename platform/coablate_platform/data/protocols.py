@@ -1,31 +1,32 @@
-"""Published ways to divide a data set: row filters over one store, with a validation split held out by a named rule.
+"""Protocols: the published train/test splits of each data set, as row filters over one store, and a validation split.
 
-No data set here has an official validation split, and public code selects on test. Every protocol therefore names
-rows that are taken out of training and selected on; the test rows are for the end.
+None of these data sets has an official validation split, and public code selects checkpoints on the test split. Every
+protocol here therefore holds out training rows by a named rule. Selection uses those; the test split is used once.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from coablate_platform.study.errors import InputError, did_you_mean
+from coablate_platform.study.extensions import Kind, Loaded, installed, load_object
 
 SPLITS = ("train", "validation", "test")
+_RULES = ("train", "test", "validation")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """Rows whose subject, camera and setup are all among the named ones; None leaves a column free."""
+    """A row filter: keeps rows whose subject, camera and setup are all in these sets; None allows every value."""
 
     subjects: frozenset[int] | None = None
     cameras: frozenset[int] | None = None
     setups: frozenset[int] | None = None
 
     def matches(self, rows: Mapping[str, NDArray[np.int64]]) -> NDArray[np.bool_]:
-        """Return a mask (N,) over columns ``subject``, ``camera`` and ``setup`` of N rows each."""
+        """Return a mask (N,) of the rows to keep, from columns ``subject``, ``camera`` and ``setup`` of N rows each."""
         columns = {"subject": self.subjects, "camera": self.cameras, "setup": self.setups}
         keep = np.ones(len(rows["subject"]), dtype=np.bool_)
         for name, values in columns.items():
@@ -36,17 +37,19 @@ class Rule:
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """A way to divide the clips of one source.
+    """A way to divide the clips of one data set into train, validation and test split.
+
+    A protocol that rules cannot express is a subclass with a ``split`` of its own.
 
     Args:
-        name: ``set/rule``, as published.
-        source: the :class:`~coablate_platform.data.formats.clip.Reader` whose clips it divides.
-        train: rows of the published training set.
-        test: rows of the published test set.
-        validation: rows taken out of training to select on.
-        rule: the validation rule in words.
+        name: ``set/split``, after the published name.
+        source: name of the :class:`~coablate_platform.data.formats.clip.Reader` whose clips it divides.
+        train: rows of the published training split.
+        test: rows of the published test split.
+        validation: rows that are held out of training for selection.
+        rule: the rule of ``validation`` in words.
         description: the protocol in words.
-        classes: number of classes where the protocol uses only the first of the source's, else None.
+        classes: number of classes if the protocol uses only the first of the data set's, else None.
     """
 
     name: str
@@ -58,23 +61,47 @@ class Protocol:
     description: str
     classes: int | None = None
 
-    def split(self, rows: Mapping[str, Any], *, hold_out: bool = True) -> dict[str, NDArray[np.int64]]:
-        """Divide rows into disjoint ``train``, ``validation`` and ``test``.
+    def split(self, rows: Mapping[str, ArrayLike], *, hold_out: bool = True) -> dict[str, NDArray[np.int64]]:
+        """Divide rows into disjoint splits ``train``, ``validation`` and ``test``.
 
         Args:
-            rows: integer columns ``subject``, ``camera`` and ``setup`` of equal length, as numpy or Arrow arrays (a
-                ``pyarrow.Table`` will do).
-            hold_out: whether validation rows leave training; without, validation is empty and training is the
-                published set.
+            rows: integer columns ``subject``, ``camera`` and ``setup`` of equal length, as numpy or Arrow arrays; a
+                ``pyarrow.Table`` is also accepted.
+            hold_out: whether validation rows are held out of training. If not, the validation split is empty and the
+                training split is the published one.
 
         Returns:
-            Ascending row numbers by split.
+            Ascending row numbers by name of the split.
         """
         columns = {name: np.asarray(rows[name]) for name in ("subject", "camera", "setup")}
         train, test = self.train.matches(columns), self.test.matches(columns)
         held = self.validation.matches(columns) & ~test if hold_out else np.zeros_like(train)
         masks = {"train": train & ~held, "validation": held, "test": test}
         return {name: np.flatnonzero(masks[name]) for name in SPLITS}
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return the fields as JSON values."""
+        rules = {name: vars(getattr(self, name)) for name in _RULES}
+        plain = {
+            name: {column: None if numbers is None else sorted(numbers) for column, numbers in columns.items()}
+            for name, columns in rules.items()
+        }
+        return {field.name: getattr(self, field.name) for field in fields(self)} | plain
+
+    @classmethod
+    def from_plain(cls, said: Mapping[str, Any]) -> "Protocol":
+        """Return the protocol whose :meth:`to_plain` gives these values.
+
+        Raises:
+            TypeError, KeyError: a field is missing, or unknown.
+        """
+        rules = {
+            name: Rule(
+                **{column: None if numbers is None else frozenset(numbers) for column, numbers in said[name].items()}
+            )
+            for name in _RULES
+        }
+        return cls(**{**said, **rules})
 
 
 def _numbers(*parts: int | range) -> frozenset[int]:
@@ -178,17 +205,48 @@ _ALL = (
 PROTOCOLS = {protocol.name: protocol for protocol in _ALL}
 
 
-def get_protocol(name: str) -> Protocol:
-    """Return the protocol of that name.
+def _lacking(value: object) -> str:
+    return "" if isinstance(value, Protocol) else f"it is of type {type(value).__name__}"
+
+
+KIND = Kind(
+    word="protocol",
+    unknown="data.protocol: there is no protocol",
+    group="coablate.protocols",
+    expected="Protocol",
+    lacking=_lacking,
+)
+
+
+def find_protocol(name: str, own: Protocol | None = None) -> Loaded:
+    """Return a protocol, and the name by which other processes find it.
+
+    Args:
+        name: name of one of ours, of the store's, of one that a package registers, ``module:NAME`` or ``file.py:NAME``.
+        own: the protocol that the store keeps.
 
     Raises:
-        InputError: there is none; the message names the nearest.
+        InputError: there is no such protocol; the message names the nearest one.
     """
-    if name not in PROTOCOLS:
-        raise InputError(f"data.protocol: there is no protocol {name!r}{did_you_mean(name, PROTOCOLS)}")
-    return PROTOCOLS[name]
+    known = PROTOCOLS if own is None else {own.name: own, **PROTOCOLS}
+    return Loaded(value=known[name], reference=name) if name in known else load_object(name, KIND, known)
 
 
-def for_source(source: str) -> tuple[Protocol, ...]:
-    """Return the protocols that divide clips of the source of that name; NTU's include the synthetic set's."""
-    return tuple(protocol for protocol in _ALL if protocol.source == source)
+def get_protocol(name: str, own: Protocol | None = None) -> Protocol:
+    """Return a protocol by its name. See :func:`find_protocol`."""
+    protocol: Protocol = find_protocol(name, own).value
+    return protocol
+
+
+def for_source(source: str, own: Protocol | None = None) -> tuple[Protocol, ...]:
+    """Return the protocols of a data set by its name; those of ``ntu`` include the synthetic set's.
+
+    Args:
+        source: the reader's name.
+        own: the protocol that the store keeps.
+
+    Raises:
+        InputError: one that a package registers cannot be imported.
+    """
+    known = (*_ALL, *(() if own is None else (own,)), *map(get_protocol, installed(KIND)))
+    return tuple(protocol for protocol in known if protocol.source == source)

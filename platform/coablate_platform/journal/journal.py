@@ -120,7 +120,7 @@ class Journal:
         """Return the number of a run's attempts, including those that failed before they began."""
         return max(self._files.names(run_id), default=-1) + 1
 
-    def tested(self, run_id: str) -> dict[str, float]:
+    def test_metrics(self, run_id: str) -> dict[str, float]:
         """Return a run's test metrics by plain name; empty unless it is completed."""
         return self.record(run_id).metrics
 

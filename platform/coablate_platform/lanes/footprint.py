@@ -1,4 +1,4 @@
-"""How much of a GPU a run needs, measured by one real training step, and so how many can share one."""
+"""Measures the GPU memory of one real training step, and how many runs can share a GPU."""
 
 import tempfile
 from collections.abc import Iterator
@@ -14,22 +14,23 @@ from coablate_platform.planning.costs import random_batch
 from coablate_platform.study.config import ClipShape, RunConfig
 from coablate_platform.study.errors import InputError, first_line
 from coablate_platform.study.search import Search
+from coablate_platform.study.source import attach
 from coablate_platform.study.study import Study
 from coablate_platform.train.checkpoint import Checkpoints
 from coablate_platform.train.loop import Batch, Task, train
 
 SPARE = 0.1
-"""Of what the step took: memory that lies between other blocks, and larger workspaces in later steps."""
+"""Margin on what the step took: for fragmentation, and for larger workspaces in later steps."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Footprint:
-    """What one training step took of a device, in bytes.
+    """Memory of one training step on a device, in bytes.
 
     Args:
-        reserved: torch's allocator at its peak.
-        besides: what else was taken on the device: CUDA's own, and other processes'.
-        total: the device's.
+        reserved: peak of what torch's allocator reserved.
+        besides: what else is in use on the device: CUDA's context, and other processes.
+        total: memory of the device.
     """
 
     reserved: int
@@ -38,18 +39,19 @@ class Footprint:
 
     @property
     def fit(self) -> int:
-        """How many such runs the device holds at a time, at least one."""
+        """How many such runs the device holds at a time; at least one."""
         return max(int(self.total / (self.reserved * (1 + SPARE) + self.besides)), 1)
 
 
-def fit_together(study: Study | Search, store: str) -> int:
-    """Return how many of a study's runs one of the joined cluster's GPUs holds, by the most demanding one known.
+def fit_together(study: Study | Search, store: str, source: str) -> int:
+    """Return how many of a study's runs a GPU of the joined cluster holds, measured with the most demanding known one.
 
-    A search's trials beyond the base and the points are not known: one that needs more runs alone in the end.
+    Of a search only the base and its points are known. A trial that needs more memory runs alone in the end.
 
     Args:
-        study: what is to run, resolved.
+        study: the resolved study or search.
         store: URI of its data.
+        source: folder of the user's own files as modules; empty where there are none.
 
     Raises:
         InputError: not even one fits.
@@ -64,7 +66,7 @@ def fit_together(study: Study | Search, store: str) -> int:
     largest = max(zip(configs, shapes, strict=True), key=lambda pair: _activations(*pair))
     measured = ray.remote(num_gpus=1, max_calls=1, max_retries=0)(_measured)
     try:
-        return int(ray.get(measured.remote(ray.cloudpickle.dumps(largest))))
+        return int(ray.get(measured.remote(ray.cloudpickle.dumps(largest), source)))
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, InputError):
             raise InputError(str(error.cause)) from None
@@ -77,7 +79,8 @@ def _activations(config: RunConfig, shape: ClipShape) -> int:
     return config.model.describe(shape).activation_bytes * clips
 
 
-def _measured(payload: bytes) -> int:
+def _measured(payload: bytes, source: str) -> int:
+    attach(source)
     return footprint(*ray.cloudpickle.loads(payload)).fit
 
 
@@ -85,11 +88,11 @@ def footprint(config: RunConfig, shape: ClipShape) -> Footprint:
     """Measure a run on this process's GPU.
 
     Args:
-        config: the run's.
-        shape: of its clips.
+        config: configuration of the run.
+        shape: shape of its clips.
 
     Raises:
-        InputError: one step does not even fit the whole device.
+        InputError: one step does not fit the whole device.
     """
     device = torch.device("cuda")
     try:
@@ -105,7 +108,7 @@ def footprint(config: RunConfig, shape: ClipShape) -> Footprint:
 
 
 def one_step(config: RunConfig, shape: ClipShape, device: torch.device) -> None:
-    """Train one batch of random clips as a run would, checkpoint included, and leave nothing behind."""
+    """Train one batch of random clips as a run would, with its checkpoint, in a temporary folder."""
     once = replace(config, training=replace(config.training, epochs=1, step_epochs=(), selection="last"))
     task = Task(run_id="footprint", config=once, seed=(0, 0))
     clips = _OneBatch(shape, config.training.batch_size // config.training.workers)
@@ -114,7 +117,7 @@ def one_step(config: RunConfig, shape: ClipShape, device: torch.device) -> None:
 
 
 class _OneBatch:
-    """A training split of one batch of random clips, and no other."""
+    """A training split of one batch of random clips; the other splits are empty."""
 
     def __init__(self, shape: ClipShape, clips: int) -> None:
         self.shape = shape

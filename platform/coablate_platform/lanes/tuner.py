@@ -8,7 +8,6 @@ schedulers decide.
 import contextlib
 import os
 import signal
-import sys
 import tempfile
 import uuid
 from collections import Counter
@@ -30,7 +29,6 @@ from coablate_platform.lanes.footprint import fit_together
 from coablate_platform.lanes.lane import LaneConfig
 from coablate_platform.lanes.pool import RayLanes, WorkerPool, this_node
 from coablate_platform.lanes.proxy import RunProxy
-from coablate_platform.study.load import LONE_FILE
 from coablate_platform.study.search import Search
 from coablate_platform.study.study import Study
 from coablate_platform.train.events import Recorder, RunUpdate
@@ -89,16 +87,25 @@ class InOrder:
 
 @dataclass(frozen=True, kw_only=True)
 class Locations:
-    """Where things lie: the prepared store, checkpoints (a folder a run), and the recorder of runs."""
+    """Where things lie.
+
+    Args:
+        store: the prepared store.
+        checkpoints: a folder a run.
+        recorder: where runs are written down.
+        source: where the user's own files are kept for workers; empty where there are none.
+    """
 
     store: str
     checkpoints: str
     recorder: Recorder
+    source: str = ""
 
     @classmethod
-    def below(cls, out: Path, store: Store, recorder: Recorder) -> "Locations":
+    def below(cls, out: Path, store: Store, recorder: Recorder, source: str = "") -> "Locations":
         """Return the locations in a results folder."""
-        return cls(store=store.uri, checkpoints=str(out.resolve() / "checkpoints"), recorder=recorder)
+        checkpoints = str(out.resolve() / "checkpoints")
+        return cls(store=store.uri, checkpoints=checkpoints, recorder=recorder, source=source)
 
 
 def run_all(
@@ -122,8 +129,7 @@ def run_all(
         KeyboardInterrupt: the user stopped the study; what was recorded stays.
         LaneLostError: a lane was lost too often; what was recorded stays.
     """
-    _carry_lone_file(study)
-    size = Cluster.now().size_of(study, lambda: fit_together(study, locations.store))
+    size = Cluster.now().size_of(study, lambda: fit_together(study, locations.store, locations.source))
     most = min(scheduler.most, most_lanes or MOST_LANES)
     name = f"coablate-dispatcher-{uuid.uuid4().hex}"
     with contextlib.ExitStack() as ends:
@@ -137,6 +143,7 @@ def run_all(
             recorder=locations.recorder,
             checkpoints=locations.checkpoints,
             store=locations.store,
+            source=locations.source,
             threads=study.resources.threads,
             gpu_share=min(size.gpus, 1.0) or 1.0,
         )
@@ -148,13 +155,6 @@ def run_all(
         if not searcher.done:
             raise KeyboardInterrupt  # Tune takes the signal itself and returns early
         lanes.wait(LANE_END_S)
-
-
-def _carry_lone_file(study: Study | Search) -> None:
-    """Let models that a study's own ``.py`` file defines travel by value; no other process could import them."""
-    name = type(study.base.model).__module__
-    if name.startswith(LONE_FILE):
-        ray.cloudpickle.register_pickle_by_value(sys.modules[name])
 
 
 class _SchedulerSearcher(Searcher):  # type: ignore[misc]  # ray is untyped

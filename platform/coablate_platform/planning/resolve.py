@@ -1,21 +1,21 @@
-"""Resolves a study or a search against a store: protocol, runs with their identities, and the plan."""
+"""Resolves studies and searches against a store: fills in the protocol, makes the runs and their plan."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from coablate_platform.data.clips import clips_of
-from coablate_platform.data.protocols import for_source, get_protocol
+from coablate_platform.data.clips import ClipData, clips_of
+from coablate_platform.data.protocols import PROTOCOLS, find_protocol, for_source, get_protocol
 from coablate_platform.data.store import Store
 from coablate_platform.planning.costs import cost_of
 from coablate_platform.study.config import DataConfig, RunConfig
 from coablate_platform.study.domains import Placement, Subset
 from coablate_platform.study.errors import InputError
 from coablate_platform.study.identity import canonical, digest, run_id
-from coablate_platform.study.overrides import apply
+from coablate_platform.study.overrides import apply_changes
 from coablate_platform.study.plan import PlannedArm, PlannedRun, SearchPlan, StudyPlan
-from coablate_platform.study.search import SEARCH_SEED, Search
+from coablate_platform.study.search import TRIAL_SEED, Search
 from coablate_platform.study.study import Arm, Study
 from coablate_platform.train.loop import Task
 from coablate_platform.train.provenance import origin_of
@@ -29,41 +29,46 @@ def resolve(study: Declared, store: Store) -> Declared:
     Raises:
         InputError: the protocol is unknown, divides another source, or leaves a split that is needed empty.
     """
-    name = study.base.data.protocol or store.default_protocol
-    protocol = get_protocol(name)
+    found = find_protocol(study.base.data.protocol or store.default_protocol, store.own_protocol)
+    protocol, name = found.value, found.reference
     if protocol.source != store.source:
-        known = ", ".join(other.name for other in for_source(store.source))
+        known = ", ".join(other.name for other in for_source(store.source, store.own_protocol))
         raise InputError(
-            f"protocol {name} divides {protocol.source} data; {store.uri} holds {store.source} (its protocols: {known})"
+            f"protocol {protocol.name} divides {protocol.source} data; {store.uri} holds {store.source} (its "
+            f"protocols: {known})"
         )
-    changes: dict[str, Any] = {"base": apply(study.base, {"data.protocol": name})}
+    changes: dict[str, Any] = {"base": apply_changes(study.base, {"data.protocol": name})}
     if isinstance(study, Study):
         changes["arms"] = tuple(dataclasses.replace(arm, changes=_filled(arm.changes, name)) for arm in study.arms)
     resolved = dataclasses.replace(study, **changes)
-    sizes = clips_of(resolved.base, store, (study.seed, 0)).sizes
-    needed = ("train", "test") if study.base.data.validation == "none" else ("train", "validation", "test")
-    if empty := [split for split in needed if not sizes[split]]:
-        raise InputError(f"protocol {name}: the store has no {empty[0]} clips ({sizes})")
+    sizes = _clips(resolved.base, store).sizes
+    if study.base.data.validation != "none" and not sizes["validation"]:
+        raise InputError(f"protocol {name}: the store has no validation clips ({sizes})")
     return resolved
 
 
+def _clips(config: RunConfig, store: Store) -> ClipData:
+    """Return the clips of a configuration for what no seed changes: how many and which they are, and their shape."""
+    return clips_of(config, store, (0, 0))
+
+
 def _filled(changes: Mapping[str, Any], protocol: str) -> dict[str, Any]:
-    """Fill in the protocol where an arm brings a whole ``data`` that names none."""
+    """Fill in the protocol, which all arms share, where an arm brings a whole ``data``."""
     data = changes.get("data")
-    if isinstance(data, DataConfig) and data.protocol is None:
+    if isinstance(data, DataConfig):
         return {**changes, "data": dataclasses.replace(data, protocol=protocol)}
     return dict(changes)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedStudy:
-    """A study that is resolved against its store, before anything is started.
+    """A planned study, ready to start.
 
     Args:
         study: the resolved study.
-        store: what it runs on.
-        plan: its plan.
-        tasks: all its runs, in the order of ``plan.runs``.
+        store: the clips.
+        plan: the study's plan.
+        tasks: all runs, in the order of ``plan.runs``.
     """
 
     study: Study
@@ -74,7 +79,13 @@ class PreparedStudy:
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedSearch:
-    """A search that is resolved against its store, before anything is started."""
+    """A planned search, ready to start.
+
+    Args:
+        search: the resolved search.
+        store: the clips.
+        plan: the search's plan.
+    """
 
     search: Search
     store: Store
@@ -84,23 +95,24 @@ class PreparedSearch:
 def prepare_study(study: Study, store: Store, command: dict[str, Any], confirms: str | None = None) -> PreparedStudy:
     """Plan a resolved study.
 
-    Runs are ordered seed block by seed block, so that a table of a part of them is balanced.
+    Runs are ordered seed block by seed block: a table of an unfinished study then has about as many runs of each arm.
 
     Args:
         study: a study that :func:`resolve` returned.
-        store: what it runs on.
+        store: the clips.
         command: the options that ``resume`` repeats.
-        confirms: key of the search whose best trials are the study's arms.
+        confirms: key of the search whose best trials are the study's arms; None where it is no confirmation.
 
     Raises:
-        InputError: an arm cannot be built; it is named with the reason.
+        InputError: an arm cannot be built; the message names the arm and the reason.
     """
     arms = tuple(_planned(study, arm, store) for arm in study.arms)
     configs = {arm.name: study.config(arm) for arm in study.arms}
+    selected = {name: selection(config, store) for name, config in configs.items()}
     seeds = range(study.first_seed, study.first_seed + study.seeds)
     cells = [(arm.name, seed) for seed in seeds for arm in study.arms]
-    tasks = tuple(task_of(configs[arm], store.fingerprint, (study.seed, seed)) for arm, seed in cells)
-    declared = [[(arm.name, arm.config) for arm in arms], store.fingerprint, study.seed]
+    tasks = tuple(task_of(configs[arm], store.fingerprint, (study.seed, seed), selected[arm]) for arm, seed in cells)
+    declared = [[(arm.name, arm.config, *selected[arm.name]) for arm in arms], store.fingerprint, study.seed]
     plan = StudyPlan(
         **_common(study, store, command),
         key=f"{study.name}-{digest(declared)[:6]}",
@@ -117,16 +129,17 @@ def prepare_study(study: Study, store: Store, command: dict[str, Any], confirms:
 def prepare_search(search: Search, store: Store, command: dict[str, Any]) -> PreparedSearch:
     """Plan a resolved search.
 
-    Its key stays the same where space, trials, sampler or stopping rule change, so that its trials are kept. Not so
-    with a population: another size or another pace would make another one.
+    The key of the search does not depend on its space, number of trials, sampler or stopping rule, so the search keeps
+    its trials when these change. With a population, the key also depends on the number of trials and the stopping rule.
 
     Args:
         search: a search that :func:`resolve` returned.
-        store: what it runs on.
+        store: the clips.
         command: the options that ``resume`` repeats.
 
     Raises:
-        InputError: the base or one of the points cannot be built; it is named with the reason.
+        InputError: the base or one of the points cannot be built (the message names it and the reason), or a factor of
+            a population changes the network's weights.
     """
     for number, point in enumerate(search.initial_points):
         try:
@@ -134,13 +147,14 @@ def prepare_search(search: Search, store: Store, command: dict[str, Any]) -> Pre
         except InputError as error:
             raise InputError(f"{f'point {number}' if number else 'the base'}: {error}") from None
     declared = [canonical(search.base), list(search.costs), store.fingerprint, search.seed]
+    declared += selection(search.base, store)
     if search.stopping.rule == "pbt":
         _check_shapes(search, store)
         declared += [search.trials, canonical(search.stopping)]
     plan = SearchPlan(
         **_common(search, store, command),
         key=f"{search.name}-{digest(declared)[:6]}",
-        trials=search.size,
+        trials=search.trial_count,
         sampler=search.sampler,
         stopping=search.stopping,
         costs=tuple(search.costs),
@@ -156,47 +170,53 @@ def prepare_search(search: Search, store: Store, command: dict[str, Any]) -> Pre
 
 
 def _check_shapes(search: Search, store: Store) -> None:
-    """Refuse factors that change what weights there are: a population hands them on."""
+    """Check that no factor of a population changes names or shapes of the weights, which members copy from each other.
 
-    def weights(config: RunConfig) -> dict[str, Sequence[int]]:
-        model = config.model.build(clips_of(config, store, (search.seed, 0)).shape)
+    Raises:
+        InputError: a factor does.
+    """
+
+    def weight_shapes(config: RunConfig) -> dict[str, Sequence[int]]:
+        model = config.model.build(_clips(config, store).shape)
         return {name: tensor.shape for name, tensor in model.state_dict().items()}
 
-    base = weights(search.base)
+    base = weight_shapes(search.base)
     for name, domain in search.space.factors.items():
         for value in (*domain.examples, ()) if isinstance(domain, Subset) else domain.examples:
             try:
-                same = not isinstance(domain, Placement) and weights(search.config({name: value})) == base
+                same = not isinstance(domain, Placement) and weight_shapes(search.config({name: value})) == base
             except Exception:
-                continue  # not with the base's other values; a trial will say so
+                continue  # the value does not fit the base's other values; a trial with others may be possible
             if not same:
                 raise InputError(
-                    f"search {search.name}: a population hands weights on, and factor {name} changes the network's"
+                    f"search {search.name}: factor {name} changes the network's weights, which members of a population "
+                    "copy from each other"
                 )
 
 
 def trial_task(search: Search, config: RunConfig, store: Store, lineage: Sequence[str | int] = ()) -> Task:
-    """Return the run that trains a trial's configuration.
+    """Return the run of a trial.
 
     Args:
-        search: the trial's.
-        config: what was suggested.
-        store: what it runs on.
-        lineage: what identifies the run besides; see :func:`~coablate_platform.study.identity.run_id`.
+        search: the trial's search.
+        config: the trial's configuration.
+        store: the clips.
+        lineage: what else identifies the run; see :func:`~coablate_platform.study.identity.run_id`.
     """
-    return task_of(config, store.fingerprint, (search.seed, SEARCH_SEED), lineage)
+    return task_of(config, store.fingerprint, (search.seed, TRIAL_SEED), (*lineage, *selection(config, store)))
 
 
 def _common(study: Study | Search, store: Store, command: dict[str, Any]) -> dict[str, Any]:
     """Return what the plans of studies and searches have in common."""
-    training, clips = study.base.training, clips_of(study.base, store, (study.seed, 0))
+    training, clips = study.base.training, _clips(study.base, store)
+    selected = dict(zip(("clips",), selection(study.base, store), strict=False))
     return {
         "name": study.name,
         "title": study.title,
         "metric": training.metric,
         "selection": training.selection if isinstance(training.selection, str) else f"epoch {training.selection}",
-        "protocol": str(study.base.data.protocol),
-        "data": {"uri": store.uri, "fingerprint": store.fingerprint, "source": store.source, **clips.sizes},
+        "protocol": get_protocol(str(study.base.data.protocol), store.own_protocol).name,
+        "data": {"uri": store.uri, "fingerprint": store.fingerprint, "source": store.source, **clips.sizes, **selected},
         "command": command,
     }
 
@@ -205,6 +225,15 @@ def task_of(config: RunConfig, fingerprint: str, seed: tuple[int, int], lineage:
     """Return the run of a configuration with (study seed, run seed) on the store with this fingerprint."""
     identity = run_id(config, fingerprint, seed, lineage)
     return Task(run_id=identity, config=config, seed=seed, origin=origin_of(config))
+
+
+def selection(config: RunConfig, store: Store) -> tuple[str, ...]:
+    """Return what identities need besides a protocol's name: a digest of the clips that it selects.
+
+    Nothing for Coablate's own protocols, whose names always mean the same. Any other name may stand for another
+    protocol in another file.
+    """
+    return () if config.data.protocol in PROTOCOLS else (_clips(config, store).selection,)
 
 
 def _planned(study: Study, arm: Arm, store: Store) -> PlannedArm:

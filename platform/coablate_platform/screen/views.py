@@ -12,7 +12,7 @@ from rich.text import Text
 from coablate_platform.data.clips import clips_of
 from coablate_platform.data.info import StoreDescription
 from coablate_platform.data.prepare import PrepareReport
-from coablate_platform.planning.costs import seconds_a_run
+from coablate_platform.planning.costs import seconds_per_run
 from coablate_platform.planning.resolve import PreparedSearch, PreparedStudy
 from coablate_platform.results.report import SearchFindings, best_table, importance_table
 from coablate_platform.study.load import load_study, shipped
@@ -34,16 +34,16 @@ def _search_view(prepared: PreparedSearch) -> RenderableType:
     plan, search, store = prepared.plan, prepared.search, prepared.store
     rows = [(name, str(domain)) for name, domain in search.space.factors.items()]
     threads = search.resources.threads
-    seconds = seconds_a_run(search.base, clips_of(search.base, store, (search.seed, 0)), threads)
+    seconds = seconds_per_run(search.base, clips_of(search.base, store, (search.seed, 0)), threads)
     epochs, confirmation_runs = search.base.training.epochs, (search.confirm + 1) * search.seeds
     stopping = search.stopping
-    prunes = stopping.gives_up_before(epochs)
+    prunes = stopping.may_stop_before(epochs)
     rule = f"stopping rule {stopping.rule} from epoch {stopping.grace} on" if prunes else "no trial is pruned"
     text = (
-        f"{search.size} trials sampled by {search.sampler}, {rule}; then the best {search.confirm} and the base over "
-        f"{search.seeds} seeds ({confirmation_runs} runs of {epochs} epochs). A run of the base takes about "
+        f"{search.trial_count} trials sampled by {search.sampler}, {rule}; then the best {search.confirm} and the base "
+        f"over {search.seeds} seeds ({confirmation_runs} runs of {epochs} epochs). A run of the base takes about "
         f"{_duration(seconds)} of one worker's time on this machine, without data loading; all runs together take at "
-        f"most about {_duration(seconds * (search.size + confirmation_runs))}"
+        f"most about {_duration(seconds * (search.trial_count + confirmation_runs))}"
     )
     return Group(_table(f"{plan.title} — {plan.protocol}", ("factor", "values"), rows), Text(text))
 
@@ -76,7 +76,7 @@ def _study_view(prepared: PreparedStudy) -> RenderableType:
     rows, total = [], 0.0
     for planned in plan.arms:
         config = study.config(study.arm(planned.name))
-        seconds = seconds_a_run(config, clips_of(config, store, (study.seed, 0)), study.resources.threads)
+        seconds = seconds_per_run(config, clips_of(config, store, (study.seed, 0)), study.resources.threads)
         total += seconds * study.seeds
         change = changes_text(planned.difference) or "(reference)"
         rows.append((planned.name, change, f"{planned.parameters:,}", f"{planned.flops / 1e9:.2f}", _duration(seconds)))
