@@ -32,12 +32,12 @@ CONFIG = DataConfig(validation="none")
 def plain_clips(store: Store, rows: list[int], modalities: tuple[str, ...]) -> int:
     """Transform the same samples without seeking, threads, or uint8 scaling."""
     for number in rows:
-        clip, cut = store.clip(number), random_transform(CONFIG, stream(0, number))
-        transform_skeleton(clip.xyz, cut, CONFIG, store.layout)
+        clip, transform = store.clip(number), random_transform(CONFIG, stream(0, number))
+        transform_skeleton(clip.xyz, transform, CONFIG, store.layout)
         if "video" in modalities and clip.video is not None:
             count = len(clip.video.packets)
             frames = np.stack(clip.video.decode(list(range(count)))).astype(np.float32) / 127.5 - 1
-            chosen = torch.from_numpy(frames[frame_numbers(count, cut)]).permute(0, 3, 1, 2)
+            chosen = torch.from_numpy(frames[frame_numbers(count, transform)]).permute(0, 3, 1, 2)
             torch.nn.functional.interpolate(chosen, (CONFIG.size, CONFIG.size), mode="bilinear")
     return len(rows)
 
@@ -51,7 +51,7 @@ def readers(store: Store, protocol: Protocol, modalities: tuple[str, ...]) -> di
         return lambda: sum(len(batch["label"]) for batch in itertools.islice(data.train(0, BATCH), CLIPS // BATCH))
 
     ours = {"1 thread": reader(1)}
-    if "video" in modalities:  # skeletons are always cut on one
+    if "video" in modalities:  # skeletons alone are always loaded on one
         ours["2 threads"] = reader(2)
     return {"plain": lambda: plain_clips(store, rows, modalities)} | ours
 

@@ -66,11 +66,11 @@ class MadeUp:
 
 def make_store(folder: Path, clips: int, *, has_video: bool) -> Store:
     """Prepare a store of ``clips`` clips in ``folder``; half of them train under the store's own protocol."""
-    source: Any = MadeUp(has_video=has_video)  # the part of a Reader that writing needs
+    reader: Any = MadeUp(has_video=has_video)  # the part of a Reader that writing needs
     options = PrepareOptions(short_side=64)
     refs = [ClipRef(name=f"c{number:04}", skeleton=FileRef(uri="memory")) for number in range(clips)]
     (folder / SHARDS).mkdir(parents=True)
-    metadata = metadata_of(source, options, folder)
-    write_shard(source, refs, folder / SHARDS, options)
+    metadata = metadata_of(reader, options, folder)
+    write_shard(reader, refs, folder / SHARDS, options)
     finish(folder, metadata, read_shards(folder), {})
     return Store.open(str(folder))

@@ -89,14 +89,14 @@ class MemoryReader:
         )
 
 
-def build(folder: Path, source: MemoryReader, options: PrepareOptions | None = None, *, reverse: bool = False) -> Store:
+def build(folder: Path, reader: MemoryReader, options: PrepareOptions | None = None, *, reverse: bool = False) -> Store:
     """Make a store as ``prepare`` does, without Ray."""
     options = options or PrepareOptions(short_side=48, shard_clips=5)
-    refs = source.refs()[::-1] if reverse else source.refs()
+    refs = reader.refs()[::-1] if reverse else reader.refs()
     (folder / SHARDS).mkdir(parents=True)
-    metadata = metadata_of(source, options, folder)
+    metadata = metadata_of(reader, options, folder)
     for start in range(0, len(refs), options.shard_clips):
-        write_shard(source, refs[start : start + options.shard_clips], folder / SHARDS, options)
+        write_shard(reader, refs[start : start + options.shard_clips], folder / SHARDS, options)
     finish(folder, metadata, read_shards(folder), {})
     return Store.open(str(folder))
 

@@ -1,4 +1,4 @@
-"""The ground of all rooms: whole files or none, storage by URI, locks."""
+"""Files and locks: atomic writes, storage by URI, lock files."""
 
 import multiprocessing
 import os
@@ -60,14 +60,14 @@ def test_storage_that_is_not_local_is_written_whole_too(tmp_path):
 
 
 @pytest.mark.parametrize(("uri", "path"), [("/a/b/", "/a/b"), ("/", "/"), ("file:///a/b/", "/a/b")])
-def test_a_place_is_a_path_or_a_uri(uri, path):
+def test_storage_is_a_path_or_a_uri(uri, path):
     filesystem, found = filesystem_of(uri)
     assert isinstance(filesystem, fs.LocalFileSystem)
     assert found == path
 
 
 def test_an_unknown_scheme_is_refused():
-    with pytest.raises(InputError, match="nowhere://x: not a place that can be read"):
+    with pytest.raises(InputError, match="nowhere://x: this storage cannot be opened"):
         filesystem_of("nowhere://x")
 
 

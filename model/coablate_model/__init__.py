@@ -1,1 +1,1 @@
-"""Networks for action recognition from video and skeleton, in plain torch."""
+"""Networks for action recognition from video and skeletons, in plain PyTorch."""

@@ -1,11 +1,11 @@
-"""CC-DFARM, assembled: I3D and HCN with TIAM, joined by DSFM or MMTM at a list of sites, fused by MFFM.
+"""CC-DFARM: I3D and HCN with TIAM, connected by DSFM or MMTM at the fusion sites, with MFFM in the fused head.
 
 Shapes: N clips, C video channels, T frames, S frame side, T' skeleton frames, V joints, M persons, K classes.
 
 Source: Liu et al., "Dual-stream fusion action recognition model based on cross-modal co-sensing" (CC-DFARM), section 2.
-Our readings are named in each module. Here: without MFFM the prediction is the mean of both streams' scores; each
-person is a modality of its own in DSFM where the skeleton stream still has persons; the maps that a site scales replace
-the originals downstream.
+Each module names the readings of the paper that it takes. Three are taken here. Without MFFM the prediction is the mean
+of both streams' logits. Where the skeleton stream still has a map per person (up to conv6), DSFM takes each person as a
+modality of its own, absent persons included. Downstream of a site, the recalibrated maps replace the originals.
 """
 
 from dataclasses import dataclass, replace
@@ -28,40 +28,47 @@ from coablate_model.weights import Pretrained
 
 RGB = "rgb"
 SKELETON = "skeleton"
-LEAST_FRAMES = 8
+MIN_FRAMES = 8
+
+_OPTIONS = {
+    "fusion": ("dsfm", "mmtm"),
+    "tiam": ("none", "st", "channel"),
+    "tiam_site": ("transition", "conv4"),
+    "training": ("joint", "alternating"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class CCDFARM:
-    """One network of the family: the paper's, its ablations, and each stream alone.
+    """CC-DFARM, its ablations, and each of its streams alone.
 
     Args:
-        streams: ``("rgb", "skeleton")``, or one of them alone, which then has no fusion of any kind.
+        streams: ``("rgb", "skeleton")`` for the fused network, or one of the two for that stream without any fusion.
         width: multiplier of I3D's channel counts.
-        hcn_features: F, features of every joint in HCN.
-        fusion: what stands at the sites.
-        placement: the sites, in order; may be empty.
-        floor: λ of DSFM, the least a gate can be, where a site names none of its own.
-        reduction: r of DSFM, likewise.
-        mmtm_gain: scale of MMTM's gates; the paper's equations say 2, the public code 1.
-        mmtm_relu: ReLU on MMTM's joint vector; the equations have none, the public code has one.
-        mmtm_ratio: MMTM's joint width is 2(C + C') over this.
-        tiam: attention between HCN's position and motion branches, and its reading.
-        tiam_site: behind HCN's transition, or behind conv4.
-        mffm: fuse both streams by MFFM; otherwise average their scores.
-        mffm_channels: C of MFFM; None takes the skeleton vector's own width (512), whatever the I3D's width.
-        i3d_dropout: in front of I3D's class layer.
-        i3d_norm_momentum: weight of a batch in the running statistics of I3D's batch norm; the published 0.01 lags
-            behind a training of only some hundred steps.
-        hcn_dropout: after HCN's conv4, conv5, conv6 and fc7.
-        mffm_dropout: in front of the fused class layer.
-        training: the heads' losses added, or a head a step.
-        label_smoothing: share of the target spread over all classes.
-        checkpoint_activations: trade time for memory in I3D.
+        hcn_features: F, the point-level features of a joint in HCN.
+        fusion: the module at every fusion site.
+        placement: the fusion sites, in order of execution; may be empty.
+        floor: λ of DSFM, the lower bound of a gate, for sites that set none of their own.
+        reduction: r of DSFM, block width over width of the joint vector, for sites that set none of their own.
+        mmtm_gain: factor on MMTM's gates; 2 in the paper's equations, 1 in the public code.
+        mmtm_relu: apply a ReLU to MMTM's joint vector; the public code does, the paper's equations do not.
+        mmtm_ratio: MMTM's joint vector has ⌊2(C + C') / ratio⌋ channels, C and C' being those of the two maps.
+        tiam: mode of the attention between HCN's position and motion branches, or ``none``.
+        tiam_site: HCN layer after which TIAM is applied.
+        mffm: predict by the MFFM head; otherwise by the mean of both streams' logits.
+        mffm_channels: C of MFFM; None takes the width of the skeleton vector (512), whatever ``width`` is.
+        i3d_dropout: dropout probability before I3D's class layer.
+        i3d_norm_momentum: momentum of I3D's batch norm, the weight of a batch in the running statistics. With the
+            published 0.01 they lag behind in a training of only a few hundred steps.
+        hcn_dropout: dropout probability after HCN's conv4, conv5, conv6 and fc7.
+        mffm_dropout: dropout probability before the class layer of the MFFM head.
+        training: ``joint`` adds the losses of all heads, ``alternating`` trains one head per step.
+        label_smoothing: share of the target distribution that is spread evenly over all classes.
+        checkpoint_activations: recompute I3D's activations in the backward pass, which saves memory and costs time.
         weights: path of published Kinetics weights for I3D, or None.
 
     Raises:
-        ValueError: a value out of range, an unknown stream or site, sites that cross.
+        ValueError: a value out of range, an unknown option, or sites that are not in the order of both streams.
     """
 
     streams: tuple[str, ...] = (RGB, SKELETON)
@@ -93,11 +100,11 @@ class CCDFARM:
         self._check_values()
         check_placement(self.placement)
         for site in self.placement:
-            if self.fusion == "dsfm" and site.reduction is None and site.channels < self.reduction:
-                raise ValueError(f"site {site}: {site.channels} channels cannot be reduced by {self.reduction}")
+            if self.fusion == "dsfm" and site.reduction is None:
+                site.check_reduction(self.reduction)
 
     def _check_values(self) -> None:
-        for name, options in _CHOICES.items():
+        for name, options in _OPTIONS.items():
             if getattr(self, name) not in options:
                 raise ValueError(f"{name} is {getattr(self, name)!r}, expected one of {', '.join(options)}")
         for name in ("floor", "i3d_dropout", "hcn_dropout", "mffm_dropout", "label_smoothing", "i3d_norm_momentum"):
@@ -110,44 +117,37 @@ class CCDFARM:
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """Which of a batch's ``video`` and ``skeleton`` the network reads."""
+        """The tensors of a batch that the network reads: ``video``, ``skeleton`` or both."""
         return tuple({RGB: "video", SKELETON: "skeleton"}[stream] for stream in self.streams)
 
     def build(self, shape: Shape) -> nn.Module:
-        """Return the network for clips of this shape.
+        """Build the network for clips of this shape.
 
         Raises:
-            ValueError: a shape that the network cannot take, or weights that are not this network's.
+            ValueError: clips with too few frames, or weights that do not fit the network.
         """
         return TwoStream(self, shape) if len(self.streams) == 2 else OneStream(self, shape)
 
     def objective(self) -> CrossEntropy:
-        """Return what the network is trained for."""
+        """Return the training objective: the trained heads and how their losses combine."""
         heads: tuple[str, ...] = (FUSED,)
         if len(self.streams) == 2:
-            mean_is_no_head = self.training == "alternating" and not self.mffm
-            heads = (RGB, SKELETON) if mean_is_no_head else (FUSED, RGB, SKELETON)
+            # without MFFM the fused logits are a mean without parameters: no head to take a turn in ``alternating``
+            only_streams = self.training == "alternating" and not self.mffm
+            heads = (RGB, SKELETON) if only_streams else (FUSED, RGB, SKELETON)
         return CrossEntropy(heads=heads, mode=self.training, label_smoothing=self.label_smoothing)
 
     def describe(self, shape: Shape) -> Cost:
-        """Return what the network costs for clips of this shape; pretrained weights are not read.
+        """Measure the network's cost for clips of this shape. Pretrained weights are not read.
 
         Raises:
-            ValueError: a shape that the network cannot take.
+            ValueError: clips with too few frames.
         """
         return measure(replace(self, weights=None).build, shape)
 
 
-_CHOICES = {
-    "fusion": ("dsfm", "mmtm"),
-    "tiam": ("none", "st", "channel"),
-    "tiam_site": ("transition", "conv4"),
-    "training": ("joint", "alternating"),
-}
-
-
 class OneStream(nn.Module):
-    """One stream alone; its scores are the prediction."""
+    """A single stream, whose logits are the prediction."""
 
     def __init__(self, config: CCDFARM, shape: Shape) -> None:
         super().__init__()
@@ -160,14 +160,14 @@ class OneStream(nn.Module):
             self.hcn = _build_hcn(config, shape)
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return ``fused`` (N, K)."""
+        """Map ``video`` (N, C, T, S, S) or ``skeleton`` (N, 3, T', V, M) to the logits ``fused`` (N, K)."""
         if self.stream == RGB:
             return {FUSED: self.i3d(batch["video"])}
         return {FUSED: self.hcn(batch["skeleton"])}
 
 
 class TwoStream(nn.Module):
-    """Both streams, the fusion at the sites and the fused head."""
+    """Both streams with their heads, the fusion modules at the sites, and the fused head."""
 
     def __init__(self, config: CCDFARM, shape: Shape) -> None:
         super().__init__()
@@ -190,29 +190,32 @@ class TwoStream(nn.Module):
             self.pretrained = Pretrained(self.i3d, config.weights)
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Map ``video`` (N, C, T, S, S) and ``skeleton`` (N, 3, T', V, M) to scores (N, K) of every head."""
+        """Map ``video`` (N, C, T, S, S) and ``skeleton`` (N, 3, T', V, M) to the logits (N, K) of every head."""
         rgb, skeleton = batch["video"], batch["skeleton"]
         present = persons_present(skeleton)
-        rgb_at, skeleton_at = None, None
-        for site, block in zip(self.placement, self.fusion.values(), strict=True):
-            rgb = self.i3d.advance(rgb, rgb_at, site.rgb)
-            skeleton = self.hcn.advance(skeleton, present, skeleton_at, site.skeleton)
-            rgb, skeleton = _fuse(block, rgb, skeleton, present)
-            rgb_at, skeleton_at = site.rgb, site.skeleton
-        rgb = self.i3d.advance(rgb, rgb_at, "Mixed_5c")
-        skeleton = self.hcn.advance(skeleton, present, skeleton_at, "fc7")
-        scores = {RGB: self.i3d.classify(rgb), SKELETON: self.hcn.classify(skeleton)}
-        fused = (scores[RGB] + scores[SKELETON]) / 2 if self.head is None else self.head(rgb, skeleton[:, 0])
-        return {FUSED: fused} | scores
+        rgb_layer, skeleton_layer = None, None
+        for site, module in zip(self.placement, self.fusion.values(), strict=True):
+            rgb = self.i3d.advance(rgb, rgb_layer, site.rgb)
+            skeleton = self.hcn.advance(skeleton, present, skeleton_layer, site.skeleton)
+            rgb, skeleton = _fuse(module, rgb, skeleton, present)
+            rgb_layer, skeleton_layer = site.rgb, site.skeleton
+        rgb = self.i3d.advance(rgb, rgb_layer, "Mixed_5c")
+        skeleton = self.hcn.advance(skeleton, present, skeleton_layer, "fc7")
+        logits = {RGB: self.i3d.classify(rgb), SKELETON: self.hcn.classify(skeleton)}
+        fused = (logits[RGB] + logits[SKELETON]) / 2 if self.head is None else self.head(rgb, skeleton[:, 0])
+        return {FUSED: fused} | logits
 
 
-def _fuse(block: nn.Module, rgb: Tensor, skeleton: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
-    """Recalibrate (N, C, T, H, W) and (N, M, C', ...) by each other; behind the person maximum M is 1."""
-    if isinstance(block, MMTM):
-        counted = present if skeleton.shape[1] == present.shape[1] else present.any(1, keepdim=True)
-        fused: tuple[Tensor, Tensor] = block(rgb, skeleton, counted)
-        return fused
-    rgb, *persons = block([rgb, *skeleton.unbind(1)])
+def _fuse(module: nn.Module, rgb: Tensor, skeleton: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+    """Recalibrate the video map (N, C, T, H, W) and the skeleton maps (N, M, C', ...) by each other.
+
+    After the maximum over persons, at fc7, M is 1.
+    """
+    if isinstance(module, MMTM):
+        squeezed = present if skeleton.shape[1] == present.shape[1] else present.any(1, keepdim=True)
+        recalibrated: tuple[Tensor, Tensor] = module(rgb, skeleton, squeezed)
+        return recalibrated
+    rgb, *persons = module([rgb, *skeleton.unbind(1)])
     return rgb, torch.stack(persons, dim=1)
 
 
@@ -220,9 +223,9 @@ def _build_fusion(config: CCDFARM, site: Site, persons: int) -> nn.Module:
     rgb, skeleton = inception_channels(site.rgb, config.width), LAYER_CHANNELS[site.skeleton]
     if config.fusion == "mmtm":
         return MMTM((rgb, skeleton), ratio=config.mmtm_ratio, gain=config.mmtm_gain, relu=config.mmtm_relu)
-    modalities = [rgb] + [skeleton] * (1 if site.skeleton == "fc7" else persons)
+    skeleton_maps = 1 if site.skeleton == "fc7" else persons
     return DSFM(
-        modalities,
+        [rgb] + [skeleton] * skeleton_maps,
         site.channels,
         floor=config.floor if site.floor is None else site.floor,
         reduction=site.reduction or config.reduction,
@@ -230,8 +233,8 @@ def _build_fusion(config: CCDFARM, site: Site, persons: int) -> nn.Module:
 
 
 def _build_i3d(config: CCDFARM, shape: Shape) -> I3D:
-    if shape.frames < LEAST_FRAMES:  # oneDNN (torch 2.13) gets the first layer's gradients wrong for 5 and 7
-        raise ValueError(f"frames is {shape.frames}, but I3D needs at least {LEAST_FRAMES}")
+    if shape.frames < MIN_FRAMES:  # for 5 and 7 frames oneDNN (torch 2.13) computes wrong gradients of the first layer
+        raise ValueError(f"frames is {shape.frames}, but I3D needs at least {MIN_FRAMES}")
     return I3D(
         shape.classes,
         channels=shape.channels,
@@ -243,13 +246,13 @@ def _build_i3d(config: CCDFARM, shape: Shape) -> I3D:
 
 
 def _build_hcn(config: CCDFARM, shape: Shape) -> HCN:
-    channels = config.hcn_features if config.tiam_site == "transition" else LAYER_CHANNELS["conv4"] // 2
+    tiam_channels = config.hcn_features if config.tiam_site == "transition" else LAYER_CHANNELS["conv4"] // 2
     return HCN(
         shape.classes,
         joints=shape.joints,
         frames=shape.skeleton_frames,
         features=config.hcn_features,
         dropout=config.hcn_dropout,
-        tiam=None if config.tiam == "none" else TIAM(channels, config.tiam),
+        tiam=None if config.tiam == "none" else TIAM(tiam_channels, config.tiam),
         tiam_after=config.tiam_site,
     )

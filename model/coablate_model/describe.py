@@ -1,6 +1,7 @@
-"""What a network costs, without running it: parameters, operations of a clip, memory a training sample needs.
+"""Measure what a network costs: parameters, operations of a forward pass, activation memory of a training sample.
 
-Everything is computed on torch's meta device, so that a paper-size network takes seconds and no memory.
+The network runs on torch's meta device, which propagates shapes and computes no values: this takes seconds and almost
+no memory even at the paper's size.
 """
 
 from collections.abc import Callable
@@ -16,12 +17,12 @@ from coablate_model.shape import Shape
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """What one network costs.
+    """The cost of one network.
 
     Args:
-        parameters: number of trained values.
-        flops: floating-point operations of one clip's forward pass; a multiply-add counts as two.
-        activation_bytes: activations that one more training sample keeps for the backward pass, in bytes at fp32.
+        parameters: number of trainable values.
+        flops: floating-point operations of the forward pass of one clip; a multiply-add counts as two.
+        activation_bytes: bytes of fp32 activations that each training sample keeps for the backward pass.
     """
 
     parameters: int
@@ -30,25 +31,26 @@ class Cost:
 
 
 def measure(build: Callable[[Shape], nn.Module], shape: Shape) -> Cost:
-    """Return the cost of the network that ``build`` makes for clips of this shape."""
+    """Measure the network that ``build`` returns for clips of this shape."""
     with torch.device("meta"):
         model = build(shape)
-        two, three = (_saved_bytes(model, _batch(shape, n)) for n in (2, 3))
+        # DSFM's batch norm needs two clips in training mode; the third clip's share is the cost of one more sample
+        bytes_of_two, bytes_of_three = (_saved_bytes(model, _empty_batch(shape, n)) for n in (2, 3))
         return Cost(
             parameters=sum(p.numel() for p in model.parameters()),
-            flops=_flops(model.eval(), _batch(shape, 1)),
-            activation_bytes=three - two,
+            flops=_forward_flops(model.eval(), _empty_batch(shape, 1)),
+            activation_bytes=bytes_of_three - bytes_of_two,
         )
 
 
-def _batch(shape: Shape, n: int) -> dict[str, Tensor]:
+def _empty_batch(shape: Shape, n: int) -> dict[str, Tensor]:
     return {
         "video": torch.empty(n, shape.channels, shape.frames, shape.size, shape.size),
         "skeleton": torch.empty(n, 3, shape.skeleton_frames, shape.joints, shape.persons),
     }
 
 
-def _flops(model: nn.Module, batch: dict[str, Tensor]) -> int:
+def _forward_flops(model: nn.Module, batch: dict[str, Tensor]) -> int:
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(batch)
     total: int = counter.get_total_flops()
@@ -56,17 +58,20 @@ def _flops(model: nn.Module, batch: dict[str, Tensor]) -> int:
 
 
 def _saved_bytes(model: nn.Module, batch: dict[str, Tensor]) -> int:
-    """Return the bytes of all distinct storages that autograd keeps, parameters apart."""
-    own = {p.untyped_storage()._cdata for p in model.parameters()}
-    kept: dict[int, torch.UntypedStorage] = {}
+    """Return the bytes of all distinct storages that autograd saves in a training-mode forward pass.
 
-    def keep(x: Tensor) -> Tensor:
+    Storages of parameters are not counted.
+    """
+    parameters = {p.untyped_storage()._cdata for p in model.parameters()}
+    saved: dict[int, torch.UntypedStorage] = {}
+
+    def save(x: Tensor) -> Tensor:
         storage = x.untyped_storage()
-        if storage._cdata not in own:
-            kept[storage._cdata] = storage  # held, so that no other storage takes its address
+        if storage._cdata not in parameters:
+            saved[storage._cdata] = storage  # the reference keeps the address from being reused
         return x
 
-    with saved_tensors_hooks(keep, lambda x: x):
+    with saved_tensors_hooks(save, lambda x: x):
         outputs = model.train()(batch)
     del outputs
-    return sum(storage.nbytes() for storage in kept.values())
+    return sum(storage.nbytes() for storage in saved.values())

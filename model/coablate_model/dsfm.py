@@ -2,8 +2,9 @@
 
 Shapes: N clips, C block width, C_m channels of modality m, b_m = ⌈C_m / C⌉ blocks, B = Σ b_m, C' = ⌊C / r⌋.
 
-Source: CC-DFARM section 2.3; equal to the multimodal split attention of Su et al., "MSAF", 2020. The paper gives
-neither the floor λ nor the reduction r; 0.5 and 4 are the ancestor's. The gate is the same at every place.
+Source: CC-DFARM section 2.3; equal to the multimodal split attention of Su et al., "MSAF", 2020. The paper gives no
+values for the floor λ and the reduction r; 0.5 and 4 are those of MSAF's public code. It does not say whether a gate
+varies over space; here it is shared over space and time.
 """
 
 from collections.abc import Sequence
@@ -16,14 +17,14 @@ from coablate_model.gating import scale, spatial_mean
 
 
 class DSFM(nn.Module):
-    """Recalibrate the maps of several modalities by attention over all their blocks.
+    """Recalibrate the maps of several modalities by one softmax attention over the blocks of all of them.
 
-    In training the batch norm on the joint vector needs at least two clips.
+    In training mode the batch norm on the joint vector needs at least two clips.
 
     Args:
         in_channels: C_m of every modality.
-        channels: C; channels of a modality that do not fill its last block count as zeros.
-        floor: λ, the least a gate can be; at 1 the module is the identity.
+        channels: C; if it does not divide C_m, the modality's last block is filled up with zeros.
+        floor: λ, the lower bound of a gate; with λ = 1 the module is the identity.
         reduction: r.
     """
 
@@ -32,22 +33,23 @@ class DSFM(nn.Module):
         self.in_channels = tuple(in_channels)
         self.channels = channels
         self.floor = floor
-        self.blocks = [-(-c // channels) for c in in_channels]
+        self.block_counts = [-(-c // channels) for c in in_channels]
         joint = channels // reduction
         self.joint = nn.Linear(channels, joint)
         self.norm = nn.BatchNorm1d(joint)
-        self.excite = nn.Linear(joint, sum(self.blocks) * channels)  # every block's own C'→C, side by side
+        self.excite = nn.Linear(joint, sum(self.block_counts) * channels)  # the linear layers C'→C of all blocks
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """Gate one map per modality, (N, C_m, *spatial); a vector is (N, C_m). The shapes stay (eq. 13-14)."""
-        gates = torch.split(self.gates(maps), self.blocks, dim=1)
-        channels = [gate.flatten(1)[:, :c] for gate, c in zip(gates, self.in_channels, strict=True)]
-        return [scale(x, gate) for x, gate in zip(maps, channels, strict=True)]
+        """Gate one map (N, C_m, *spatial) or vector (N, C_m) per modality; shapes stay the same (eq. 13-14)."""
+        gates = torch.split(self.gates(maps), self.block_counts, dim=1)
+        channel_gates = [gate.flatten(1)[:, :c] for gate, c in zip(gates, self.in_channels, strict=True)]
+        return [scale(x, gate) for x, gate in zip(maps, channel_gates, strict=True)]
 
     def gates(self, maps: Sequence[Tensor]) -> Tensor:
-        """Return every block's gate (N, B, C) in [λ, 1] (eq. 9-12).
+        """Return the gates of all blocks, (N, B, C) in [λ, 1] (eq. 9-12).
 
-        The mean over space is taken before the sum over blocks, which is the same number, so that no map is padded.
+        The mean over space is taken before the sum over blocks. Both orders give the same result, and this one pads
+        vectors instead of maps.
         """
         context = torch.stack([self._descriptor(x) for x in maps]).sum(0)
         z = F.relu(self.norm(self.joint(context)))
@@ -56,6 +58,6 @@ class DSFM(nn.Module):
         return gates
 
     def _descriptor(self, x: Tensor) -> Tensor:
-        """Return the sum of a modality's blocks, averaged over space, (N, C) (eq. 9)."""
+        """Return the spatial mean of a modality's summed blocks, (N, C) (eq. 9)."""
         mean = F.pad(spatial_mean(x), (0, -x.shape[1] % self.channels))
         return mean.view(len(mean), -1, self.channels).sum(1)

@@ -1,16 +1,16 @@
-"""What MMTM, DSFM and MFFM share: squeeze a map to a vector, scale a map by one.
+"""Operations that MMTM, DSFM and MFFM share: global average pooling and channel gating.
 
-Shapes: N clips, C channels; a map is (N, C, *spatial), and a vector is a map without spatial axes.
+Shapes: N clips, C channels. A feature map is (N, C, *spatial); a vector is a map without spatial axes, (N, C).
 """
 
 from torch import Tensor
 
 
 def spatial_mean(x: Tensor) -> Tensor:
-    """Return the mean over space of a map, (N, C); a vector is its own mean."""
+    """Average a map over its spatial axes to (N, C); a vector is returned as it is."""
     return x if x.ndim == 2 else x.flatten(2).mean(2)
 
 
 def scale(x: Tensor, gate: Tensor) -> Tensor:
-    """Return the map scaled by a gate (N, C), the same at every place."""
+    """Multiply a map by a channel gate (N, C), which is shared over the spatial axes."""
     return x * gate.reshape(gate.shape + (1,) * (x.ndim - 2))

@@ -1,13 +1,14 @@
-"""HCN, the skeleton stream: co-occurrence features of joints, learnt hierarchically.
+"""HCN, the hierarchical co-occurrence network: the skeleton stream.
 
-Shapes: N clips, M persons, P = N·M, T frames, V joints, F point features, K classes.
-Skeletons are (N, 3, T, V, M); per-person maps are (N, M, C, h, w).
+Shapes: N clips, M persons, P = N·M, T frames, V joints, F point-level features, K classes.
+Skeletons are (N, 3, T, V, M); feature maps per person are (N, M, C, h, w).
 
 Source: Li et al., "Co-occurrence Feature Learning from Skeleton Data for Action Recognition and Detection with
-Hierarchical Aggregation", IJCAI 2018. Readings that are ours: absent persons (all zeros) do not take part in the
-maximum over persons, and pools round up, so that any number of frames runs (multiples of 16 are as published).
-Max-pooling is done before ReLU and channel dropout, which it commutes with exactly, on a quarter of the values.
-Maps are kept in channels-last layout, in which a CPU takes a fifth less time.
+Hierarchical Aggregation", IJCAI 2018. Two readings are ours. Absent persons (all zeros) are left out of the maximum
+over persons. Pools round up, so that any number of frames can be used; multiples of 16 give the published sizes.
+
+Two choices only save time. Max-pooling comes before ReLU and channel dropout, which commute with it exactly and then
+see a quarter of the values. Maps have channels-last layout, which takes a fifth less time on a CPU.
 """
 
 import torch
@@ -17,14 +18,14 @@ from torch import Tensor, nn
 from coablate_model.tiam import TIAM
 
 LAYERS = ("conv4", "conv5", "conv6", "fc7")
-"""Layers after which fusion can stand, in order of execution."""
+"""Layers after which a fusion module can be placed, in order of execution."""
 
 LAYER_CHANNELS = {"conv4": 128, "conv5": 128, "conv6": 256, "fc7": 512}
-"""Channels after each layer; conv4 counts position and motion together."""
+"""Output channels of each layer; conv4's are those of the position and the motion branch together."""
 
 
 def motion_of(position: Tensor) -> Tensor:
-    """Return the differences of neighbouring frames, resampled linearly from T-1 back to T.
+    """Return the differences of consecutive frames, linearly resampled from T-1 to T frames.
 
     Args:
         position: (P, 3, T, V).
@@ -37,13 +38,16 @@ def motion_of(position: Tensor) -> Tensor:
 
 
 def persons_present(skeleton: Tensor) -> Tensor:
-    """Return which persons count (N, M); where none is there, all do, so that a maximum over them exists."""
+    """Return which persons are present, (N, M): those with a coordinate that is not 0.
+
+    In a clip without any person, all count as present, so that the maximum over persons stays finite.
+    """
     present = (skeleton != 0).flatten(1, 3).any(1)
     return present | ~present.any(1, keepdim=True)
 
 
 def person_max(maps: Tensor, present: Tensor) -> Tensor:
-    """Return the elementwise maximum over the persons present.
+    """Return the elementwise maximum over the present persons.
 
     Args:
         maps: (N, M, ...).
@@ -57,37 +61,38 @@ def person_max(maps: Tensor, present: Tensor) -> Tensor:
 
 
 def _pool(x: Tensor) -> Tensor:
-    """Halve both axes, rounding up."""
+    """Max-pool both axes to half their size, rounded up."""
     return F.max_pool2d(x, 2, ceil_mode=True)
 
 
 class Conv2d(nn.Conv2d):
-    """A convolution that starts as the public code's: Glorot-uniform weights, no bias.
+    """2-D convolution with the public code's initial values: Glorot-uniform weights, zero bias.
 
-    torch's own start halves the signal layer by layer; without batch norm the network then hardly starts to learn.
+    With torch's default initialisation the signal halves from layer to layer; without batch norm the network then
+    hardly learns.
     """
 
     def reset_parameters(self) -> None:
-        """Draw the weights anew."""
-        _glorot(self)
+        """Draw new weights and set the bias to 0."""
+        _init_glorot(self)
 
 
 class Linear(nn.Linear):
-    """A linear layer that starts like :class:`Conv2d`."""
+    """Linear layer initialised like :class:`Conv2d`."""
 
     def reset_parameters(self) -> None:
-        """Draw the weights anew."""
-        _glorot(self)
+        """Draw new weights and set the bias to 0."""
+        _init_glorot(self)
 
 
-def _glorot(layer: nn.Conv2d | nn.Linear) -> None:
+def _init_glorot(layer: nn.Conv2d | nn.Linear) -> None:
     nn.init.xavier_uniform_(layer.weight)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
 
 
 class PointBranch(nn.Module):
-    """conv1 to conv4 of one input (position or motion)."""
+    """conv1 to conv4 for one input: position or motion."""
 
     def __init__(self, joints: int, features: int, dropout: float) -> None:
         super().__init__()
@@ -98,13 +103,16 @@ class PointBranch(nn.Module):
         self.dropout = nn.Dropout2d(dropout)
 
     def points(self, x: Tensor) -> Tensor:
-        """Map (P, 3, T, V) to the features of every joint by itself (P, F, T, V)."""
+        """Map coordinates (P, 3, T, V) to point-level features, each of a single joint, (P, F, T, V)."""
         x = x.contiguous(memory_format=torch.channels_last)
         points: Tensor = self.conv2(F.relu(self.conv1(x), inplace=True))
         return points
 
     def cooccurrence(self, points: Tensor) -> Tensor:
-        """Map (P, F, T, V) to (P, 64, ⌈T/4⌉, ⌈F/4⌉); joints become channels first (the transition)."""
+        """Map point-level features (P, F, T, V) to co-occurrence features (P, 64, ⌈T/4⌉, ⌈F/4⌉).
+
+        First the transition makes joints the channel axis, so that the convolutions see all joints at once.
+        """
         joints_first = points.permute(0, 3, 2, 1).contiguous(memory_format=torch.channels_last)
         x = _pool(self.conv3(joints_first))
         dropped: Tensor = self.dropout(_pool(self.conv4(x)))
@@ -112,19 +120,21 @@ class PointBranch(nn.Module):
 
 
 class HCN(nn.Module):
-    """Both branches, the shared trunk and the class layer.
+    """HCN: the position and the motion branch, the layers that follow both, and the class layer.
+
+    All persons share the same weights and run in the batch axis; position and motion have weights of their own.
 
     Args:
         classes: K.
         joints: V.
         frames: T.
         features: F.
-        dropout: probability after conv4, conv5, conv6 (whole channels) and fc7.
-        tiam: attention between the branches, or None.
-        tiam_after: ``transition`` or ``conv4``.
+        dropout: dropout probability after conv4, conv5 and conv6 (of whole channels) and after fc7.
+        tiam: attention between the two branches, or None.
+        tiam_after: where TIAM is applied: after the ``transition`` or after ``conv4``.
 
     Raises:
-        ValueError: fewer than two frames (no motion).
+        ValueError: fewer than two frames, from which no motion can be computed.
     """
 
     def __init__(
@@ -153,19 +163,21 @@ class HCN(nn.Module):
         self.fc8 = Linear(512, classes)
 
     def advance(self, x: Tensor, present: Tensor, after: str | None, upto: str) -> Tensor:
-        """Run the layers behind ``after`` (None: from the skeleton) up to and with ``upto``.
+        """Run the layers that follow ``after``, up to and including ``upto``.
 
         Args:
-            x: the skeleton (N, 3, T, V, M) or what ``after`` gave.
+            x: output of layer ``after``; the skeletons (N, 3, T, V, M) if it is None.
             present: (N, M), from :func:`persons_present`.
+            after: layer of :data:`LAYERS` that has been run last; None starts at the input.
+            upto: layer of :data:`LAYERS` whose output is returned.
 
         Returns:
-            (N, M, C, h, w) up to conv6, (N, 1, 512) from fc7, which stands behind the maximum over persons.
+            (N, M, C, h, w) for conv4, conv5 and conv6; (N, 1, 512) for fc7, which follows the maximum over persons.
         """
         first = 0 if after is None else LAYERS.index(after) + 1
         for layer in LAYERS[first : LAYERS.index(upto) + 1]:
             if layer == "conv4":
-                x = self._branches(x)
+                x = self._run_branches(x)
             elif layer == "fc7":
                 x = F.relu(self.fc7(person_max(x, present).flatten(1)), inplace=True)
                 x = self.dropout(x)[:, None]
@@ -175,28 +187,28 @@ class HCN(nn.Module):
         return x
 
     def classify(self, x: Tensor) -> Tensor:
-        """Map fc7's (N, 1, 512) to scores (N, K)."""
-        scores: Tensor = self.fc8(x[:, 0])
-        return scores
+        """Map the output of fc7 (N, 1, 512) to logits (N, K)."""
+        logits: Tensor = self.fc8(x[:, 0])
+        return logits
 
     def forward(self, skeleton: Tensor) -> Tensor:
-        """Map skeletons (N, 3, T, V, M) to scores (N, K)."""
+        """Map skeletons (N, 3, T, V, M) to logits (N, K)."""
         return self.classify(self.advance(skeleton, persons_present(skeleton), None, "fc7"))
 
-    def _branches(self, skeleton: Tensor) -> Tensor:
-        """Map (N, 3, T, V, M) to position and motion maps side by side (N, M, 128, ⌈T/4⌉, ⌈F/4⌉)."""
+    def _run_branches(self, skeleton: Tensor) -> Tensor:
+        """Map (N, 3, T, V, M) to the concatenated maps of both branches (N, M, 128, ⌈T/4⌉, ⌈F/4⌉)."""
         n, _, _, _, m = skeleton.shape
-        moved = skeleton.permute(0, 4, 1, 2, 3).flatten(0, 1)
-        position, motion = self.position.points(moved), self.motion.points(motion_of(moved))
-        position, motion = self._attend("transition", position, motion)
+        persons = skeleton.permute(0, 4, 1, 2, 3).flatten(0, 1)  # (P, 3, T, V)
+        position, motion = self.position.points(persons), self.motion.points(motion_of(persons))
+        position, motion = self._apply_tiam("transition", position, motion)
         position, motion = self.position.cooccurrence(position), self.motion.cooccurrence(motion)
-        position, motion = self._attend("conv4", position, motion)
+        position, motion = self._apply_tiam("conv4", position, motion)
         maps = torch.cat([position, motion], dim=1)
         return maps.view(n, m, *maps.shape[1:])
 
-    def _attend(self, place: str, position: Tensor, motion: Tensor) -> tuple[Tensor, Tensor]:
-        """Let TIAM exchange between (P, C, T, V) maps if it stands at this place."""
-        if self.tiam is None or place != self.tiam_after:
+    def _apply_tiam(self, layer: str, position: Tensor, motion: Tensor) -> tuple[Tensor, Tensor]:
+        """Apply TIAM to the maps (P, C, h, w) of both branches if its site is ``layer``."""
+        if self.tiam is None or layer != self.tiam_after:
             return position, motion
-        exchanged: tuple[Tensor, Tensor] = self.tiam(position, motion)
-        return exchanged
+        attended: tuple[Tensor, Tensor] = self.tiam(position, motion)
+        return attended

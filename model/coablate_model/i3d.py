@@ -1,10 +1,11 @@
 """I3D, the video stream: Inception-v1 with every filter inflated to three dimensions.
 
-Shapes: N clips, C channels, T frames, H height, W width, K classes. Maps are (N, C, T, H, W).
+Shapes: N clips, C channels, T frames, H height, W width, K classes, s stride. Feature maps are (N, C, T, H, W).
 
-Source: Carreira & Zisserman, "Quo Vadis, Action Recognition?", CVPR 2017; the state-dict keys are those of the
-published PyTorch port, so that its Kinetics weights load. Two readings are ours: the last pool's window follows the
-map (the published one needs 224 px and 16 frames, where both are the same), and ``width`` scales every channel count.
+Source: Carreira & Zisserman, "Quo Vadis, Action Recognition?", CVPR 2017. The state-dict keys are those of the
+published PyTorch port, so its Kinetics weights can be loaded. Two readings are ours. The window of the last average
+pool follows the size of the map; the published window needs frames of 224 pixels and at least 16 frames, and ours is
+the same there. ``width`` scales every channel count.
 """
 
 from collections.abc import Iterator
@@ -24,7 +25,7 @@ POOLS: dict[str, tuple[tuple[int, int, int], tuple[int, int, int]]] = {
     "MaxPool3d_4a_3x3": ((3, 3, 3), (2, 2, 2)),
     "MaxPool3d_5a_2x2": ((2, 2, 2), (2, 2, 2)),
 }
-"""Name to (kernel, stride)."""
+"""Endpoint to (kernel, stride)."""
 
 INCEPTIONS: dict[str, tuple[int, int, int, int, int, int]] = {
     "Mixed_3b": (64, 96, 128, 16, 32, 32),
@@ -37,7 +38,7 @@ INCEPTIONS: dict[str, tuple[int, int, int, int, int, int]] = {
     "Mixed_5b": (256, 160, 320, 32, 128, 128),
     "Mixed_5c": (384, 192, 384, 48, 128, 128),
 }
-"""Name to the widths of the branches b0, b1a, b1b, b2a, b2b, b3b."""
+"""Endpoint to the output channels of its convolutions b0, b1a, b1b, b2a, b2b, b3b."""
 
 ENDPOINTS = (
     "Conv3d_1a_7x7",
@@ -57,33 +58,34 @@ ENDPOINTS = (
     "Mixed_5b",
     "Mixed_5c",
 )
-"""The trunk in order of execution."""
+"""All endpoints of the trunk, in order of execution."""
 
 
 def scaled(channels: int, width: float) -> int:
-    """Return ``channels`` times ``width``, rounded to a multiple of 8, at least 8."""
+    """Multiply a channel count by ``width`` and round to a multiple of 8, at least 8."""
     return max(8, int(channels * width / 8 + 0.5) * 8)
 
 
 def inception_channels(name: str, width: float) -> int:
-    """Return the channels of an Inception block's output map at this width."""
+    """Return the output channels of the Inception block ``name`` at this width multiplier."""
     b0, _, b1b, _, b2b, b3b = (scaled(c, width) for c in INCEPTIONS[name])
     return b0 + b1b + b2b + b3b
 
 
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Return TensorFlow's SAME padding (front, back) of one axis."""
+    """Return TensorFlow's SAME padding of one axis, (front, back)."""
     total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
     return total // 2, total - total // 2
 
 
 class SameConv3d(nn.Conv3d):
-    """A convolution with TensorFlow's SAME zero padding.
+    """3-D convolution with TensorFlow's SAME zero padding.
 
-    The convolution pads the part that both ends share; a copy is made only where the back needs one more.
+    SAME padding may need one more zero at the back than at the front. The convolution itself pads both sides equally;
+    the input is copied to add the extra zero only where one is needed.
     """
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's own name
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's parameter name
         """Map (N, C, T, H, W) to (N, C', ⌈T/s⌉, ⌈H/s⌉, ⌈W/s⌉)."""
         axes = zip(input.shape[2:], self.kernel_size, self.stride, strict=True)
         pads = [same_padding(*axis) for axis in axes]
@@ -94,7 +96,7 @@ class SameConv3d(nn.Conv3d):
 
 
 class Unit3D(nn.Module):
-    """Convolution, batch norm and ReLU (Unit3D of the published port)."""
+    """Convolution, batch norm and ReLU; Unit3D of the published port."""
 
     def __init__(self, channels: int, out_channels: int, kernel: int = 1, stride: int = 1) -> None:
         super().__init__()
@@ -102,15 +104,16 @@ class Unit3D(nn.Module):
         self.bn = nn.BatchNorm3d(out_channels, eps=1e-3)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (N, C, T, H, W) to (N, C', ⌈T/s⌉, ⌈H/s⌉, ⌈W/s⌉), not negative."""
+        """Map (N, C, T, H, W) to (N, C', ⌈T/s⌉, ⌈H/s⌉, ⌈W/s⌉), without negative values."""
         return F.relu(self.bn(self.conv3d(x)), inplace=True)
 
 
 class SameMaxPool3d(nn.Module):
-    """Max-pooling with TensorFlow's SAME padding of zeros.
+    """Max-pooling with TensorFlow's SAME zero padding.
 
-    Every map that is pooled here is not negative (ReLU, at most scaled by a gate), so a padded zero never changes a
-    maximum, and torch's own ignored border in ceil mode computes the same without a padded copy.
+    All maps pooled in I3D are non-negative: they come from a ReLU, and gates are non-negative too. A padded zero
+    therefore never changes a maximum, and torch's pooling in ceil mode, which ignores padded values, gives the same
+    result without a padded copy.
     """
 
     def __init__(self, kernel: tuple[int, int, int], stride: tuple[int, int, int]) -> None:
@@ -126,7 +129,7 @@ class SameMaxPool3d(nn.Module):
 
 
 class Inception(nn.Module):
-    """Four parallel branches, concatenated over channels."""
+    """Inception block: four parallel branches, concatenated over channels."""
 
     def __init__(self, channels: int, widths: tuple[int, ...]) -> None:
         super().__init__()
@@ -146,7 +149,7 @@ class Inception(nn.Module):
 
 
 class ClassLayer(nn.Module):
-    """The 1×1×1 convolution to class scores, named as in the published port."""
+    """Class layer: a 1×1×1 convolution, with the state-dict keys of the published port."""
 
     def __init__(self, channels: int, classes: int) -> None:
         super().__init__()
@@ -154,20 +157,21 @@ class ClassLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, C, T, 1, 1) to (N, K, T, 1, 1)."""
-        scores: Tensor = self.conv3d(x)
-        return scores
+        logits: Tensor = self.conv3d(x)
+        return logits
 
 
 class I3D(nn.Module):
-    """The trunk up to ``Mixed_5c`` and the class layer.
+    """I3D's trunk up to ``Mixed_5c``, and its class layer.
 
     Args:
         classes: K.
         channels: video channels.
         width: multiplier of every channel count.
-        dropout: probability in front of the class layer.
-        norm_momentum: weight of a batch in the running statistics of batch norm.
-        checkpoint_activations: keep only every endpoint's input for the backward pass and compute the rest again.
+        dropout: dropout probability before the class layer.
+        norm_momentum: momentum of batch norm, the weight of a batch in the running statistics.
+        checkpoint_activations: save only the endpoints' inputs for the backward pass, and recompute the other
+            activations there.
     """
 
     def __init__(
@@ -188,55 +192,60 @@ class I3D(nn.Module):
         self.add_module("Conv3d_2c_3x3", Unit3D(stem, last_stem, kernel=3))
         for name, (kernel, stride) in POOLS.items():
             self.add_module(name, SameMaxPool3d(kernel, stride))
-        entering = last_stem
+        in_channels = last_stem
         for name, widths in INCEPTIONS.items():
-            self.add_module(name, Inception(entering, tuple(scaled(c, width) for c in widths)))
-            entering = inception_channels(name, width)
+            self.add_module(name, Inception(in_channels, tuple(scaled(c, width) for c in widths)))
+            in_channels = inception_channels(name, width)
         self.dropout = nn.Dropout(dropout)
-        self.logits = ClassLayer(entering, classes)
+        self.logits = ClassLayer(in_channels, classes)
         for module in self.modules():
             if isinstance(module, nn.BatchNorm3d):
                 module.momentum = norm_momentum
 
     def advance(self, x: Tensor, after: str | None, upto: str) -> Tensor:
-        """Run the trunk's endpoints behind ``after`` (None: from the clip) up to and with ``upto``.
+        """Run the endpoints that follow ``after``, up to and including ``upto``.
 
         Args:
-            x: the clip (N, C, T, H, W) or the map of endpoint ``after``.
+            x: output of endpoint ``after``; the clips (N, C, T, H, W) if it is None.
+            after: endpoint that has been run last; None starts at the first.
+            upto: endpoint whose output is returned.
+
+        Returns:
+            The feature map of ``upto``.
         """
         first = 0 if after is None else ENDPOINTS.index(after) + 1
         for name in ENDPOINTS[first : ENDPOINTS.index(upto) + 1]:
             endpoint = self.get_submodule(name)
             if self.checkpoint_activations and self.training:
-                x = checkpoint(endpoint, x, use_reentrant=False, context_fn=partial(_recomputation, endpoint))
+                x = checkpoint(endpoint, x, use_reentrant=False, context_fn=partial(_checkpoint_contexts, endpoint))
             else:
                 x = endpoint(x)
         return x
 
     def classify(self, x: Tensor) -> Tensor:
-        """Map ``Mixed_5c`` (N, C, T', H', W') to scores (N, K).
+        """Map the output of ``Mixed_5c`` (N, C, T', H', W') to logits (N, K).
 
-        The published average pool (2, 7, 7) is a mean over space and over two neighbouring frames; here its window is
-        (min(2, T'), H', W'). Scores of the windows are averaged.
+        The published average pool has the window (2, 7, 7), which covers all of the space and two neighbouring
+        frames; here it is (min(2, T'), H', W'). The logits of all windows are averaged.
         """
         frames = x.mean((3, 4))
         windows = F.avg_pool1d(frames, min(2, frames.shape[2]), stride=1)
-        scores: Tensor = self.logits(self.dropout(windows)[..., None, None])
-        return scores.flatten(2).mean(2)
+        logits: Tensor = self.logits(self.dropout(windows)[..., None, None])
+        return logits.flatten(2).mean(2)
 
     def forward(self, video: Tensor) -> Tensor:
-        """Map clips (N, C, T, H, W) to scores (N, K)."""
+        """Map clips (N, C, T, H, W) to logits (N, K)."""
         return self.classify(self.advance(video, None, ENDPOINTS[-1]))
 
 
-def _recomputation(endpoint: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    """Return checkpoint's contexts of the first and the second computation."""
+def _checkpoint_contexts(endpoint: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """Return the contexts of a checkpointed endpoint's forward pass and of its recomputation."""
     return nullcontext(), _frozen_statistics(endpoint)
 
 
 @contextmanager
 def _frozen_statistics(endpoint: nn.Module) -> Iterator[None]:
-    """Keep running statistics as they are, so that a batch that is computed twice counts once."""
+    """Stop updates of the running statistics, so that a recomputed batch does not count twice."""
     norms = [module for module in endpoint.modules() if isinstance(module, nn.BatchNorm3d)]
     before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:

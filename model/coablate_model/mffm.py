@@ -1,10 +1,11 @@
-"""MFFM, the multimodal feature fusion module, and the head around it (CC-DFARM eq. 19-23).
+"""MFFM, the multimodal feature fusion module, and the fused head that contains it (CC-DFARM eq. 19-23).
 
 Shapes: N clips, C fused channels, D time, H height, W width, K classes. Maps are (N, C, D, H, W).
 
-Source: CC-DFARM section 2.6, equal to the dynamic feature fusion of D-Net (Yang et al., 2024). The paper fuses two
-equal maps, but behind DSFM2 stand a map and a vector. Our reading: the video map passes a 1×1×1 convolution and batch
-norm to C channels, the skeleton vector is projected where its width is not C and repeated at every place.
+Source: CC-DFARM section 2.6, equal to the dynamic feature fusion of D-Net (Yang et al., 2024). The paper fuses two maps
+of equal shape, but after DSFM2 the video stream has a map and the skeleton stream a vector. Our reading: a 1×1×1
+convolution and batch norm bring the video map to C channels; the skeleton vector, projected to C by a linear layer if
+its width differs, is broadcast over time and space.
 """
 
 import torch
@@ -14,7 +15,7 @@ from coablate_model.gating import scale, spatial_mean
 
 
 class MFFM(nn.Module):
-    """Fuse two equal maps, weighted by channel and by place.
+    """Fuse two maps of equal shape by a channel gate and a spatial gate.
 
     Args:
         channels: C.
@@ -22,28 +23,29 @@ class MFFM(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.channel_gate = nn.Linear(2 * channels, 2 * channels, bias=False)  # eq. 20's Conv1, on a vector
+        self.channel_gate = nn.Linear(2 * channels, 2 * channels, bias=False)  # Conv1 of eq. 20, applied to a vector
         self.reduce = nn.Conv3d(2 * channels, channels, 1, bias=False)
         self.place_a = nn.Conv3d(channels, 1, 1)
         self.place_b = nn.Conv3d(channels, 1, 1)
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        """Map two maps (N, C, D, H, W) to one of the same shape."""
+        """Fuse two maps (N, C, D, H, W) to one of the same shape."""
         both = torch.cat([a, b], dim=1)
-        by_channel = torch.sigmoid(self.channel_gate(spatial_mean(both)))
-        reduced: Tensor = self.reduce(scale(both, by_channel))
-        return torch.sigmoid(self.place_a(a) + self.place_b(b)) * reduced
+        channel_gate = torch.sigmoid(self.channel_gate(spatial_mean(both)))
+        reduced: Tensor = self.reduce(scale(both, channel_gate))
+        spatial_gate = torch.sigmoid(self.place_a(a) + self.place_b(b))
+        return spatial_gate * reduced
 
 
 class FusionHead(nn.Module):
-    """Bring both streams to one size, fuse them by MFFM and classify.
+    """Bring both streams to the same shape, fuse them by MFFM and classify.
 
     Args:
         rgb_channels: channels of the video map.
         skeleton_channels: width of the skeleton vector.
         channels: C.
         classes: K.
-        dropout: probability in front of the class layer.
+        dropout: dropout probability before the class layer.
     """
 
     def __init__(
@@ -51,15 +53,15 @@ class FusionHead(nn.Module):
     ) -> None:
         super().__init__()
         self.rgb = nn.Sequential(nn.Conv3d(rgb_channels, channels, 1, bias=False), nn.BatchNorm3d(channels))
-        same = skeleton_channels == channels
-        self.skeleton = nn.Identity() if same else nn.Linear(skeleton_channels, channels)
+        same_width = skeleton_channels == channels
+        self.skeleton = nn.Identity() if same_width else nn.Linear(skeleton_channels, channels)
         self.mffm = MFFM(channels)
         self.dropout = nn.Dropout(dropout)
         self.logits = nn.Linear(channels, classes)
 
     def forward(self, rgb: Tensor, skeleton: Tensor) -> Tensor:
-        """Map (N, C_rgb, D, H, W) and (N, C_skeleton) to scores (N, K)."""
+        """Map a video map (N, C_rgb, D, H, W) and a skeleton vector (N, C_skeleton) to logits (N, K)."""
         a = self.rgb(rgb)
         b = self.skeleton(skeleton)[:, :, None, None, None].expand_as(a)
-        scores: Tensor = self.logits(self.dropout(spatial_mean(self.mffm(a, b))))
-        return scores
+        logits: Tensor = self.logits(self.dropout(spatial_mean(self.mffm(a, b))))
+        return logits

@@ -1,4 +1,4 @@
-"""What the recogniser is trained for: cross entropy on the fused scores and on each stream's own.
+"""The training objective: cross entropy of the fused logits and of each stream's own, and the metrics.
 
 Shapes: N clips, K classes.
 """
@@ -16,16 +16,16 @@ AUXILIARY_WEIGHT = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class CrossEntropy:
-    """Cross entropy of all heads together, or of one head a step.
+    """Cross entropy, summed over all trained heads or of one head per step.
 
     Args:
-        heads: the outputs that are trained, the fused one first where there are several.
-        mode: ``joint`` adds the fused head's loss and half of each other's; ``alternating`` takes the heads in turn,
-            a step each, as the public ancestors train (the others then count 0 times, so that every parameter still
-            has a gradient on every data-parallel worker).
-        label_smoothing: share of the target spread over all classes.
+        heads: names of the trained outputs, in the order in which ``alternating`` takes them.
+        mode: ``joint`` adds the fused head's loss and half of every other head's. ``alternating`` takes one head per
+            step in turn, as the public ancestors train. The other heads' losses then have weight 0, so that every
+            parameter still has a gradient on every data-parallel worker.
+        label_smoothing: share of the target distribution that is spread evenly over all classes.
 
-    Source: CC-DFARM names no loss. Joint training and the weight of one half are our choice.
+    Source: CC-DFARM does not name a loss. Joint training and the weight of one half are our choice.
     """
 
     heads: tuple[str, ...]
@@ -33,19 +33,19 @@ class CrossEntropy:
     label_smoothing: float = 0.1
 
     def loss(self, outputs: dict[str, Tensor], batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:
-        """Return the scalar ``loss`` and each head's own ``loss_<head>``, detached.
+        """Return the scalar ``loss`` to minimise, and every trained head's ``loss_<head>``, detached.
 
         Args:
-            outputs: scores (N, K) of every head.
-            batch: holds ``label`` (N,).
-            step: optimiser steps so far; picks the head in ``alternating`` mode.
+            outputs: logits (N, K) of every head.
+            batch: contains ``label`` (N,).
+            step: optimiser steps taken so far; selects the head in ``alternating`` mode.
         """
-        parts = {
+        losses = {
             head: F.cross_entropy(outputs[head].float(), batch["label"], label_smoothing=self.label_smoothing)
             for head in self.heads
         }
-        total = torch.stack([self._weight(head, step) * part for head, part in parts.items()]).sum()
-        return {"loss": total} | {f"loss_{head}": part.detach() for head, part in parts.items()}
+        total = torch.stack([self._weight(head, step) * loss for head, loss in losses.items()]).sum()
+        return {"loss": total} | {f"loss_{head}": loss.detach() for head, loss in losses.items()}
 
     def _weight(self, head: str, step: int) -> float:
         if self.mode == "alternating":
@@ -53,24 +53,24 @@ class CrossEntropy:
         return 1.0 if head == FUSED else AUXILIARY_WEIGHT
 
     def predict(self, outputs: dict[str, Tensor]) -> Tensor:
-        """Return the fused head's probabilities (N, K)."""
+        """Return the class probabilities (N, K) of the fused head."""
         return outputs[FUSED].float().softmax(1)
 
     def metrics(self, scores: Tensor, labels: Tensor) -> dict[str, float]:
-        """Return ``accuracy``, ``mean_class_accuracy`` over the classes that occur, and ``top5`` where K > 5.
+        """Compute ``accuracy``, ``mean_class_accuracy`` over the classes with clips, and ``top5`` if K > 5.
 
         Args:
-            scores: (N, K).
+            scores: (N, K), larger for a more likely class.
             labels: (N,).
         """
-        hits = (scores.argmax(1) == labels).double()
-        counts = torch.bincount(labels, minlength=scores.shape[1])
-        per_class = torch.bincount(labels, weights=hits, minlength=scores.shape[1])
-        occurs = counts > 0
-        found = {
-            "accuracy": hits.mean().item(),
-            "mean_class_accuracy": (per_class[occurs] / counts[occurs]).mean().item(),
+        correct = (scores.argmax(1) == labels).double()
+        clips_per_class = torch.bincount(labels, minlength=scores.shape[1])
+        correct_per_class = torch.bincount(labels, weights=correct, minlength=scores.shape[1])
+        occurs = clips_per_class > 0
+        metrics = {
+            "accuracy": correct.mean().item(),
+            "mean_class_accuracy": (correct_per_class[occurs] / clips_per_class[occurs]).mean().item(),
         }
         if scores.shape[1] > 5:
-            found["top5"] = (scores.topk(5, dim=1).indices == labels[:, None]).any(1).double().mean().item()
-        return found
+            metrics["top5"] = (scores.topk(5, dim=1).indices == labels[:, None]).any(1).double().mean().item()
+        return metrics

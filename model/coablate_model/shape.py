@@ -1,10 +1,20 @@
-"""What a network must know of the clips it will see."""
+"""The clip sizes that a network is built for."""
 
 from typing import Protocol
 
 
 class Shape(Protocol):
-    """Sizes of a clip: classes, video channels, frames of size × size pixels, skeleton frames, joints, persons."""
+    """Sizes of a data set's clips.
+
+    Attributes:
+        classes: number of classes.
+        channels: video channels.
+        frames: video frames per clip.
+        size: height and width of a video frame in pixels.
+        skeleton_frames: skeleton frames per clip.
+        joints: joints per person.
+        persons: persons per clip.
+    """
 
     @property
     def classes(self) -> int: ...

@@ -1,6 +1,7 @@
-"""The command line. Exit codes: 0 done, 1 it ran and something in it failed, 2 the input was wrong, 130 interrupted.
+"""The command line.
 
-Nothing heavy is imported before a command needs it, so that ``coablate --help`` answers at once.
+Exit codes: 0 done, 1 something that ran failed, 2 the input was wrong, 130 interrupted. Heavy modules are imported
+only by the commands that need them, so ``coablate --help`` answers at once.
 """
 
 import sys
@@ -56,11 +57,11 @@ KeyOption = Annotated[str | None, typer.Option("--study", help="Which study, whe
 AddressOption = Annotated[str | None, typer.Option("--address", help="host:port of a Ray cluster; default: local.")]
 TrackingOption = Annotated[str | None, typer.Option("--tracking", help="MLflow tracking URI; default: embedded.")]
 GpusOption = Annotated[str | None, typer.Option("--gpus", help="GPUs a worker holds: a number, a share, or fit.")]
-TrialsOption = Annotated[int | None, typer.Option("--trials", help="How many trials a search draws.", min=1)]
+TrialsOption = Annotated[int | None, typer.Option("--trials", help="Number of trials of a search.", min=1)]
 SamplerOption = Annotated[
-    str | None, typer.Option("--sampler", help="Who draws a search's trials: tpe … or FILE.py:NAME.")
+    str | None, typer.Option("--sampler", help="What suggests a search's trials: tpe … or FILE.py:NAME.")
 ]
-GraceOption = Annotated[int | None, typer.Option("--grace", help="Epochs before a trial may be given up.", min=1)]
+GraceOption = Annotated[int | None, typer.Option("--grace", help="Epochs before a trial may be stopped.", min=1)]
 StorageOption = Annotated[str | None, typer.Option("--storage", help="URL of Optuna's storage; default: embedded.")]
 WarmOption = Annotated[list[str] | None, typer.Option("--warm", help="Learn from an earlier search in the folder.")]
 MixedOption = Annotated[bool, typer.Option("--mixed", help="Allow runs of different code or package versions.")]
@@ -84,7 +85,7 @@ def run(
     storage: StorageOption = None,
     warm: WarmOption = None,
 ) -> None:
-    """Run a study or a search; what is completed already is not repeated."""
+    """Run a study or a search; completed runs are not repeated."""
     from coablate_platform import driver
 
     command = _command(
@@ -107,7 +108,7 @@ def run(
 
 @app.command()
 def resume(out: OutArgument = DEFAULT_OUT, study: KeyOption = None, mixed: MixedOption = False) -> None:
-    """Go on with an interrupted study, as it was first asked for."""
+    """Continue an interrupted study with the options it was started with."""
     from coablate_platform import driver
 
     _finish(driver.resume(out, study, console, allow_mixed=mixed), out)
@@ -159,7 +160,7 @@ def table(
 
 @app.command()
 def best(out: OutArgument = DEFAULT_OUT, study: KeyOption = None) -> None:
-    """Print a search's best trials, which its confirmation then tests."""
+    """Print a search's best trials; its confirmation tests them."""
     from coablate_platform.screen.views import best_view
 
     console.print(best_view(_findings(out, study)))
@@ -204,7 +205,7 @@ def models() -> None:
 
 @app.command()
 def track(out: OutArgument = DEFAULT_OUT, study: KeyOption = None, tracking: TrackingOption = None) -> None:
-    """Bring MLflow up to what the journal says, for example after the server was down."""
+    """Bring MLflow up to date with the journal, for example after its server was down."""
     from coablate_platform.tracking.follower import track as catch_up
 
     raise typer.Exit(catch_up(str(out.resolve()), study, tracking))
@@ -259,7 +260,7 @@ def prepare(
         typer.Option(help="crop keeps the whole frame, squash scales it to a square, pad adds black to one."),
     ] = "crop",
 ) -> None:
-    """Read a data set once into one store; goes on where it stopped, and does nothing when all is there."""
+    """Read a data set into a store; continues where it stopped, and does nothing when the store is complete."""
     from coablate_platform.data.prepare import prepare as run_prepare
     from coablate_platform.data.progress import clip_progress
     from coablate_platform.data.shard import PrepareOptions

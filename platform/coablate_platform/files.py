@@ -1,4 +1,4 @@
-"""Files and locks for every room: storage by URI, writes that are whole or absent, one lock file a folder."""
+"""Files and locks: storage by URI, atomic writes, lock files."""
 
 import contextlib
 import errno
@@ -17,7 +17,7 @@ from coablate_platform.study.errors import InputError, first_line
 
 @lru_cache(maxsize=64)
 def filesystem_of(uri: str) -> tuple[fs.FileSystem, str]:
-    """Return the file system of a URI, and the path on it.
+    """Return the file system of a URI and the path on it.
 
     Args:
         uri: a local path, or any URI that ``pyarrow.fs`` opens.
@@ -30,22 +30,23 @@ def filesystem_of(uri: str) -> tuple[fs.FileSystem, str]:
     try:
         filesystem, path = fs.FileSystem.from_uri(uri)
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise InputError(f"{uri}: not a place that can be read ({first_line(error)})") from None
+        raise InputError(f"{uri}: this storage cannot be opened ({first_line(error)})") from None
     return filesystem, path.rstrip("/")
 
 
 @contextlib.contextmanager
 def replacing(target: Path, *, durable: bool = True) -> Iterator[Path]:
-    """Yield a path to write to, and move the file to ``target`` when the block ends without an error.
+    """Yield a path to write to, and move that file to ``target`` when the block ends without an error.
 
-    Readers see the former file or the new one, never a part. After an error nothing is left behind.
+    Readers see the former file or the new one, never a part of it. After an error the former file is intact, and the
+    partial one is removed.
 
     Args:
         target: a local path; its folder exists.
-        durable: flush the file and its folder to the disk, so that it also survives a power cut.
+        durable: also flush the file and its folder to the disk, so that the file survives a power cut.
 
     Raises:
-        OSError: the disk refused; the former file is intact.
+        OSError: the file cannot be written.
     """
     partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
     try:
@@ -60,10 +61,15 @@ def replacing(target: Path, *, durable: bool = True) -> Iterator[Path]:
 
 
 def write_atomically(filesystem: fs.FileSystem, path: str, content: bytes) -> None:
-    """Write a file that readers see whole or not at all, and make its folder where it is missing.
+    """Write a file atomically; make its folder if it does not exist.
+
+    Args:
+        filesystem: the file system, local or remote.
+        path: the path on it.
+        content: the whole content.
 
     Raises:
-        OSError: the storage refused; the former file is intact.
+        OSError: the file cannot be written; the former file is intact.
     """
     parent, _, name = path.rpartition("/")
     filesystem.create_dir(parent, recursive=True)
@@ -71,14 +77,14 @@ def write_atomically(filesystem: fs.FileSystem, path: str, content: bytes) -> No
         with replacing(Path(path)) as partial:
             partial.write_bytes(content)
         return
-    aside = f"{parent}/.{name}.{uuid.uuid4().hex}.tmp"
+    partial_path = f"{parent}/.{name}.{uuid.uuid4().hex}.tmp"
     try:
-        with filesystem.open_output_stream(aside) as stream:
+        with filesystem.open_output_stream(partial_path) as stream:
             stream.write(content)
-        filesystem.move(aside, path)
+        filesystem.move(partial_path, path)
     except OSError:
-        if filesystem.get_file_info(aside).type is not fs.FileType.NotFound:
-            filesystem.delete_file(aside)
+        if filesystem.get_file_info(partial_path).type is not fs.FileType.NotFound:
+            filesystem.delete_file(partial_path)
         raise
 
 
@@ -89,16 +95,16 @@ def exists(filesystem: fs.FileSystem, path: str) -> bool:
 
 @contextlib.contextmanager
 def locked(path: Path, *, wait: bool, taken: str = "") -> Iterator[None]:
-    """Hold a lock file. The system releases it when the process dies.
+    """Hold a lock file during the block. The system releases it if the process dies.
 
     Args:
         path: the lock file; its folder exists.
-        wait: wait until the lock is free.
-        taken: what to tell the user where it is not free and ``wait`` is off.
+        wait: wait until the lock is free, instead of raising an error.
+        taken: the error's message if another process holds the lock.
 
     Raises:
-        InputError: another process holds it and ``wait`` is off, or the file system has no locks.
-        OSError: the file cannot be made.
+        InputError: another process holds the lock and ``wait`` is off, or the file system has no locks.
+        OSError: the lock file cannot be made.
     """
     lock = FileLock(path, timeout=-1 if wait else 0)
     try:
@@ -107,7 +113,7 @@ def locked(path: Path, *, wait: bool, taken: str = "") -> Iterator[None]:
         raise InputError(taken) from None
     except OSError as error:
         if error.errno == errno.ENOLCK:
-            raise InputError(f"{path.parent}: cannot be locked here ({error.strerror})") from None
+            raise InputError(f"{path.parent}: this file system has no locks ({error.strerror})") from None
         raise
     try:
         yield

@@ -45,7 +45,7 @@ def search(prepared: PreparedSearch, session: Session) -> Study:
             learnt = f"Learning from {scheduler.learnt} of {len(earlier)} earlier trials."
             session.console.print(learnt, highlight=False)
         if scheduler.exhausted:
-            session.console.print(f"All {declared.size} trials are in the journal already.", highlight=False)
+            session.console.print(f"All {declared.trial_count} trials are in the journal already.", highlight=False)
         else:
             session.join_cluster()
             with SearchProgress(plan, scheduler, session.console) as progress:

@@ -1,1 +1,1 @@
-"""The studies that ship with Coablate: values only, a study a file."""
+"""The studies and searches that ship with Coablate, one per file; the files contain values only."""

@@ -1,4 +1,4 @@
-"""What the studies of CC-DFARM share: the base at a CPU's size, and the columns in which the paper reports."""
+"""What the CC-DFARM studies share: the base configuration, the stopping rule, and published accuracies by protocol."""
 
 from dataclasses import replace
 
@@ -9,31 +9,37 @@ from coablate_platform.study.config import DataConfig, RunConfig, TrainingConfig
 from coablate_platform.study.domains import Domain, Placement
 from coablate_platform.study.search import Stopping
 
+MODEL = CCDFARM(
+    width=0.25, i3d_dropout=0.0, i3d_norm_momentum=0.1, hcn_dropout=0.0, mffm_dropout=0.0, label_smoothing=0.05
+)
 BASE = RunConfig(
-    model=CCDFARM(
-        width=0.25, i3d_dropout=0.0, i3d_norm_momentum=0.1, hcn_dropout=0.0, mffm_dropout=0.0, label_smoothing=0.05
-    ),
+    model=MODEL,
     data=DataConfig(frames=8, size=48, skeleton_frames=16, crop_ratio=0.8, rotation=0.3),
     training=TrainingConfig(epochs=22, batch_size=16, optimiser="adamw", learning_rate=1e-3, schedule="one_cycle"),
 )
-"""Made for the embedded set on two CPU cores: some hundred clips, a minute a run. The paper's size and optimiser:
-``--set model.width=1 --set data.frames=32 --set data.size=224 --set data.skeleton_frames=32 --set training=paper``. It
-gives no dropout or label smoothing, which stay as they are here."""
+"""Sized for the embedded data set on two CPU cores: some hundred clips, about a minute per run. The paper's sizes and
+optimiser are ``--set model.width=1 --set data.frames=32 --set data.size=224 --set data.skeleton_frames=32 --set
+training=paper``. The paper states no dropout and no label smoothing; those of this base remain."""
 
 STOPPING = Stopping(rule="asha", grace=3, reduction=3)
-"""After one epoch of a rising rate all trials are still at chance; rungs stand after 3 and 9."""
+"""Rungs at epochs 3 and 9: after one epoch, while the learning rate still rises, all trials are at chance level."""
 
 
 def published(cs: float, cv: float, csub: float, cset: float) -> dict[str, float]:
-    """Return accuracies in percent by protocol, in the paper's column order."""
+    """Return published accuracies in percent by protocol; the arguments are in the order of the paper's columns."""
     return {"ntu60/cs": cs, "ntu60/cv": cv, "ntu120/csub": csub, "ntu120/cset": cset}
 
 
-def placements(most: int, **fields: Domain) -> Placement:
-    """Return every legal placement of up to so many sites, whose further fields vary with them."""
-    return Placement(site=Site, streams={"rgb": RGB_SITES, "skeleton": LAYERS}, fields=fields, most=most)
+def placements(max_sites: int, **fields: Domain) -> Placement:
+    """Return the domain of all legal placements.
+
+    Args:
+        max_sites: largest number of sites.
+        fields: domains of further fields of :class:`Site`, which vary from site to site.
+    """
+    return Placement(site=Site, streams={"rgb": RGB_SITES, "skeleton": LAYERS}, fields=fields, most=max_sites)
 
 
-def own(site: Site) -> Site:
-    """Return the site with the model's λ and r as its own, so that a search can vary them site by site."""
-    return replace(site, floor=BASE.model.floor, reduction=BASE.model.reduction)  # type: ignore[attr-defined]
+def with_gate_fields(site: Site) -> Site:
+    """Return the site with the base model's λ and r as its own, so that a search can vary them per site."""
+    return replace(site, floor=MODEL.floor, reduction=MODEL.reduction)

@@ -1,4 +1,4 @@
-"""CC-DFARM Table 4: one DSFM, at the middle or at the high site, against both; TIAM and MFFM are on throughout."""
+"""CC-DFARM Table 4: DSFM1 alone and DSFM2 alone against both. TIAM and MFFM are on in every arm."""
 
 from coablate_model.placement import DSFM1, DSFM2
 from coablate_platform.study.study import Arm, Study

@@ -1,19 +1,19 @@
-"""All of it together: DSFM's placement with λ and r per site, whether TIAM and MFFM stand, and the learning rate.
+"""Search over DSFM's placement with λ and r per site, TIAM and MFFM, and the learning rate together.
 
-MMTM, which has neither λ nor r, is compared in ``modules``.
+MMTM is not part of this search, as it has neither λ nor r; the study ``modules`` compares it with DSFM.
 """
 
 from coablate_model.placement import DSFM1, DSFM2
 from coablate_platform.study.domains import Choice, Float
-from coablate_platform.study.overrides import apply
+from coablate_platform.study.overrides import apply_changes
 from coablate_platform.study.search import Search
 from coablate_platform.study.space import Space
-from coablate_search_spaces._cc_dfarm import BASE, STOPPING, own, placements
+from coablate_search_spaces._cc_dfarm import BASE, STOPPING, placements, with_gate_fields
 
 STUDY = Search(
     name="joint",
     title="Placement, λ, r, modules and learning rate of CC-DFARM",
-    base=apply(BASE, {"model.placement": (own(DSFM1), own(DSFM2))}),
+    base=apply_changes(BASE, {"model.placement": (with_gate_fields(DSFM1), with_gate_fields(DSFM2))}),
     space=Space(
         {
             "model.placement": placements(

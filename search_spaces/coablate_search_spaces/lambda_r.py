@@ -1,4 +1,4 @@
-"""How far may DSFM close its gates (λ), and how narrow may its joint vector be (r)? The paper names neither."""
+"""Search over the floor λ and the reduction r of DSFM, for which the paper gives no values."""
 
 from coablate_platform.study.domains import Choice, Float
 from coablate_platform.study.search import Search

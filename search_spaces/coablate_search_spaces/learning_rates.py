@@ -1,4 +1,4 @@
-"""Learning rate, weight decay and batch size for the data at hand."""
+"""Search over learning rate, weight decay and batch size on the given data set."""
 
 from coablate_platform.study.domains import Choice, Float
 from coablate_platform.study.search import Search

@@ -1,6 +1,6 @@
 """CC-DFARM Tables 5 and 6: what DSFM, MFFM and TIAM each add to the MMTM baseline.
 
-MMTM stands at exactly the sites where DSFM stands, so that the first step changes one thing.
+MMTM is placed at exactly the sites of DSFM, so the first step replaces one by the other and changes nothing else.
 """
 
 from coablate_platform.study.designs import Component, with_components

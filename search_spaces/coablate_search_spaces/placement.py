@@ -1,4 +1,4 @@
-"""Where should DSFM stand? Any legal placement of up to three sites over the stages of the two streams."""
+"""Search over the placement of DSFM: up to three fusion sites over the layers of both streams."""
 
 from coablate_platform.study.domains import Choice
 from coablate_platform.study.search import Search

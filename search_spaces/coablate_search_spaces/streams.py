@@ -1,8 +1,9 @@
-"""Does fusion pay? Each stream alone against CC-DFARM, with TIAM and without.
+"""Each stream alone against the fused network, with and without TIAM.
 
-TIAM works within the skeleton stream, which alone is plain HCN here: only without TIAM does the fused network differ
-from its streams by fusion alone. Published for the skeleton stream: HCN's own paper (Li et al. 2018); I3D alone is not
-in CC-DFARM's tables; without TIAM is the third row of its Tables 5 and 6.
+TIAM is part of the skeleton stream, but the skeleton arm is plain HCN. Only the fused arm without TIAM differs from the
+two streams by fusion alone. Sources of the published values: the skeleton stream from HCN's own paper (Li et al. 2018),
+the fused arms from CC-DFARM's Tables 5 and 6, whose third row is the one without TIAM. No value is given for I3D alone,
+which is not in these tables.
 """
 
 from coablate_platform.study.study import Arm, Study

@@ -138,7 +138,7 @@ def test_missing_weights_are_the_users_mistake(refused, store):
 
 def test_a_missing_store_is_named(refused, tmp_path):
     refused("run", "smoke", "--data", tmp_path / "gone", says=(str(tmp_path / "gone"), "there is no store here"))
-    refused("run", "smoke", "--data", "s4://bucket/store", says=("s4://bucket/store", "not a place that can be read"))
+    refused("run", "smoke", "--data", "s4://bucket/store", says=("s4://bucket/store", "this storage cannot be opened"))
 
 
 @pytest.mark.parametrize("command", [("plan", "smoke", "--data"), ("data", "info")])
@@ -155,7 +155,7 @@ def broken_store(tmp_path, make_store, make_reader):
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ({"format": 99}, ("has format 99", "this version reads 1", "prepare it anew")),
+        ({"format": 99}, ("has format 99", "this version reads 1", "prepare it again")),
         ({"fingerprint": None}, ("its preparation did not finish",)),
         ({"surprise": 1}, ("store.json is damaged", "surprise")),
         (None, ("store.json is damaged",)),
@@ -310,7 +310,8 @@ def test_bad_files_do_not_stop_a_preparation(coablate, raw, tmp_path):
 
 
 def test_a_folder_without_clips_is_the_users_mistake(refused, tmp_path):
-    refused("data", "prepare", "ntu", tmp_path, tmp_path / "s", says=(str(tmp_path), "expected files named like S001"))
+    says = (str(tmp_path), "expected NTU RGB+D files named like S001")
+    refused("data", "prepare", "ntu", tmp_path, tmp_path / "s", says=says)
 
 
 def test_from_a_shell_a_mistake_is_one_line_too():

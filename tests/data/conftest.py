@@ -1,4 +1,4 @@
-"""Small sets in genuine formats, as several tests prepare them."""
+"""Small data sets in published formats, for several tests."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A video in a file is read to its last frame, or refused."""
+"""A video file is read to its last frame, or refused."""
 
 import av
 import numpy as np
@@ -13,7 +13,7 @@ FRAMES = 30
 
 @pytest.fixture
 def path(tmp_path):
-    """A video in NTU's coding."""
+    """A video with NTU's codec."""
     noise = np.random.default_rng(0).integers(0, 255, (FRAMES, 48, 64, 3), dtype=np.uint8)
     write_video(tmp_path / "clip_rgb.avi", noise)
     return tmp_path / "clip_rgb.avi"
@@ -29,7 +29,7 @@ def refused(path, reason):
     assert caught.value.file == str(path)
 
 
-def test_a_whole_video_is_read_whole(path):
+def test_a_complete_video_is_read_completely(path):
     assert count(path) == FRAMES
 
 
@@ -44,7 +44,7 @@ def test_a_video_that_was_cut_between_frames_is_refused(path):
     with av.open(str(path)) as container:
         places = [packet.pos for packet in container.demux() if packet.pos]
     path.write_bytes(path.read_bytes()[: places[20]])
-    refused(path, "20 frames can be decoded of the 30 that it announces")
+    refused(path, "only 20 of the 30 frames that its header announces can be decoded")
 
 
 def test_a_video_with_a_hole_is_refused(path):
@@ -55,14 +55,14 @@ def test_a_video_with_a_hole_is_refused(path):
     refused(path, "the video is damaged")
 
 
-def test_a_video_in_an_unknown_coding_is_refused(path):
+def test_a_video_with_an_unknown_codec_is_refused(path):
     path.write_bytes(path.read_bytes().replace(b"FMP4", b"ZZQ1"))
-    refused(path, "a coding that FFmpeg does not know")
-    with pytest.raises(BadClip, match="a coding that FFmpeg does not know"):
+    refused(path, "FFmpeg does not know the codec")
+    with pytest.raises(BadClip, match="FFmpeg does not know the codec"):
         _ = AviVideo(file=FileRef(uri=str(path))).size
 
 
-def test_a_failure_of_the_system_is_not_one_of_the_video(tmp_path):
+def test_a_failure_of_the_system_is_an_oserror(tmp_path):
     with pytest.raises(OSError, match="directory"):
         count(tmp_path)
 

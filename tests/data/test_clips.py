@@ -1,4 +1,4 @@
-"""Batches follow from the seed alone: not from threads, workers or batch size."""
+"""Batches depend on the seed alone, not on threads, workers or batch size."""
 
 import itertools
 import threading
@@ -44,7 +44,7 @@ def test_validation_rows_can_train(store):
     assert _data(store, config).sizes == {"train": 20, "validation": 0, "test": 20}
 
 
-def test_an_epoch_is_a_permutation_of_its_own(store):
+def test_each_epoch_has_its_own_order(store):
     data = _data(store, modalities=("skeleton",))
     orders = [torch.cat([batch["index"] for batch in data.train(epoch, 5)]).tolist() for epoch in (0, 0, 1)]
     assert orders[0] == orders[1] != orders[2]
@@ -53,14 +53,14 @@ def test_an_epoch_is_a_permutation_of_its_own(store):
     assert other != orders[0]
 
 
-def test_an_incomplete_batch_is_left_out_unless_it_is_alone(store):
+def test_an_incomplete_batch_is_dropped_unless_it_is_the_only_one(store):
     data = _data(store, modalities=("skeleton",))
     assert [len(batch["label"]) for batch in data.train(0, 4)] == [4, 4, 4]
     assert [len(batch["label"]) for batch in data.train(0, 100)] == [15]
     assert [len(batch["label"]) for batch in data.train(0, 100, 0, 2)] == [7]
 
 
-def test_workers_share_the_batches_of_one(store):
+def test_workers_divide_the_batches_of_a_single_worker(store):
     data = _data(store)
     alone = list(data.train(3, 6))
     shares = [list(data.train(3, 6, rank, 2)) for rank in (0, 1)]
@@ -81,7 +81,21 @@ def test_a_sample_does_not_depend_on_threads_or_batch_size(store):
             assert torch.equal(by_row[row], video)
 
 
-def test_evaluation_is_plain_and_in_the_order_of_rows(store):
+def test_every_clip_is_augmented_anew_in_every_epoch_and_run(store, monkeypatch):
+    """One clip stands in every row, so samples differ by nothing but their augmentation."""
+    clip = store.clip(0)
+    monkeypatch.setattr(type(store), "clip", lambda self, row: clip)
+
+    def samples(seed: tuple[int, int], epoch: int) -> list[bytes]:
+        batches = _data(store, seed=seed, modalities=("skeleton",)).train(epoch, 5)
+        return [sample.numpy().tobytes() for batch in batches for sample in batch["skeleton"]]
+
+    every = [samples(seed, epoch) for seed in ((1, 2), (1, 3)) for epoch in (0, 1)]
+    assert len(set(itertools.chain(*every))) == 4 * 15
+    assert samples((1, 2), 0) == every[0]
+
+
+def test_evaluation_is_not_augmented_and_in_the_order_of_rows(store):
     data = _data(store)
     batches = list(data.evaluate("test", 8))
     rows = torch.cat([batch["index"] for batch in batches]).tolist()
@@ -97,7 +111,7 @@ def test_modalities(store, skeleton_store):
     assert "video" not in next(_data(store, modalities=("skeleton",)).train(0, 4))
     assert "skeleton" not in next(_data(store, modalities=("video",)).train(0, 4))
     assert set(next(_data(skeleton_store).evaluate("test", 4))) == {"skeleton", "label", "index"}
-    with pytest.raises(InputError, match="video alone"):
+    with pytest.raises(InputError, match="reads only video, but the store has no video"):
         _data(skeleton_store, modalities=("video",))
     with pytest.raises(InputError, match="sound"):
         _data(store, modalities=("sound",))
@@ -133,11 +147,11 @@ def test_an_error_reaches_the_consumer(tmp_path, make_store, make_reader, monkey
     assert not _threads()
 
 
-def test_what_does_not_fit_is_refused(store, tmp_path, make_store, make_reader):
+def test_impossible_requests_are_refused(store, tmp_path, make_store, make_reader):
     with pytest.raises(InputError, match="shared evenly by 2"):
         _data(store).train(0, 5, 0, 2)
-    with pytest.raises(InputError, match="divides clips of 'nw_ucla'"):
+    with pytest.raises(InputError, match=r"'ucla/cv' divides clips of 'nw_ucla', but .* holds clips of 'utd_mhad'"):
         ClipData(store, CONFIG, get_protocol("ucla/cv"), (1, 2))
     few = make_store(tmp_path / "few", make_reader(clips=1))
-    with pytest.raises(InputError, match="leaves none of 1 clips to test"):
+    with pytest.raises(InputError, match="puts none of 1 clips into the test split"):
         _data(few)

@@ -1,4 +1,4 @@
-"""One clip never stops a shard: it is left out, with its file and a reason, and tried again where that may help."""
+"""A bad clip never stops a shard: it is listed with its file and the reason, and tried again where that may help."""
 
 import zlib
 from dataclasses import replace
@@ -6,25 +6,25 @@ from dataclasses import replace
 import pytest
 
 from coablate_platform.data.formats.clip import BadClip, ClipRef, FileRef
-from coablate_platform.data.shard import PrepareOptions, read_shard, stamp, write_shard
+from coablate_platform.data.shard import PrepareOptions, clip_stamp, read_shard, write_shard
 
 OPTIONS = PrepareOptions(short_side=48)
 
 
 @pytest.fixture
 def write(tmp_path, make_reader):
-    """Write a shard of three clips, the one in the middle read by a function of what it should be."""
+    """A function that writes a shard of three clips; its argument replaces the second clip."""
 
-    def write(odd):
-        class Odd(make_reader):
+    def write(replacement):
+        class ReplacingReader(make_reader):
             def read(self, ref):
                 clip = super().read(ref)
-                return odd(clip) if ref.name == "c001" else clip
+                return replacement(clip) if ref.name == "c001" else clip
 
-        source = Odd(clips=3)
+        reader = ReplacingReader(clips=3)
         (tmp_path / "1_rgb.avi").write_bytes(b"12345")
-        refs = [replace(ref, video=FileRef(uri=str(tmp_path / "1_rgb.avi"))) for ref in source.refs()]
-        return read_shard(write_shard(source, refs, tmp_path, OPTIONS)), refs
+        refs = [replace(ref, video=FileRef(uri=str(tmp_path / "1_rgb.avi"))) for ref in reader.refs()]
+        return read_shard(write_shard(reader, refs, tmp_path, OPTIONS)), refs
 
     return write
 
@@ -52,9 +52,9 @@ def test_a_clip_that_fails_is_listed_and_the_others_are_kept(write, error, file,
     assert (bad.name, bad.file, bad.reason) == ("c001", file.format(video=refs[1].video), reason)
 
 
-def test_only_what_the_files_are_guilty_of_is_remembered_against_them(write):
+def test_only_a_failure_of_the_files_keeps_a_clip_from_being_tried_again(write):
     shard, refs = write(fail(BadClip("/a.skeleton", "is cut")))
-    assert shard.bad[0].stamp == stamp(refs[1]) != ""
+    assert shard.bad[0].stamp == clip_stamp(refs[1]) != ""
     for error in (OSError(110, "Connection timed out"), MemoryError(), AssertionError("a fault of the program")):
         shard, _ = write(fail(error))
         assert shard.bad[0].stamp == ""
@@ -67,26 +67,26 @@ def test_video_and_skeleton_may_differ_by_a_few_frames(write, more):
 
 
 @pytest.mark.parametrize("more", [-5, 5])
-def test_video_and_skeleton_that_differ_by_more_are_not_of_one_clip(write, more):
+def test_a_clip_whose_video_and_skeleton_differ_by_more_is_bad(write, more):
     shard, refs = write(lambda clip: replace(clip, video=replace(clip.video, count=len(clip.xyz) + more)))
     assert list(shard.digests) == ["c000", "c002"]
-    reason = f"the video has {21 + more} frames, its skeleton 21: one lacks a part"
+    reason = f"the video has {21 + more} frames and the skeleton 21: one of them is incomplete"
     assert shard.bad[0][1:3] == (str(refs[1].video), reason)
 
 
 def test_a_long_clip_may_differ_by_a_share_of_its_length(write, make_reader):
-    """Of clip 180's 200 frames, 5 % are 10."""
+    """Clip 180 has 200 frames: 5 % of them and 3 more are allowed."""
     for more, kept in ((13, 1), (14, 0)):
-        long = make_reader(clips=200).read(ClipRef(name="c180", skeleton=FileRef(uri="")))
-        odd = replace(long, name="c001", video=replace(long.video, count=200 + more, size=(48, 512)))
-        shard, _ = write(lambda _, odd=odd: odd)
+        clip = make_reader(clips=200).read(ClipRef(name="c180", skeleton=FileRef(uri="")))
+        clip = replace(clip, name="c001", video=replace(clip.video, count=200 + more, size=(48, 512)))
+        shard, _ = write(lambda _, clip=clip: clip)
         assert ("c001" in shard.digests) == kept
 
 
-def test_a_shard_knows_the_files_of_its_clips(tmp_path, make_reader):
+def test_a_shard_holds_the_fingerprints_of_its_clips_files(tmp_path, make_reader):
     (tmp_path / "0").write_bytes(b"123")
     refs = [replace(ref, skeleton=FileRef(uri=str(tmp_path / ref.name[3:]))) for ref in make_reader(clips=2).refs()]
     shard = read_shard(write_shard(make_reader(clips=2), refs, tmp_path, OPTIONS))
     assert list(shard.digests) == ["c000", "c001"]
-    (measured,) = shard.files.pop("c000")
-    assert (measured.size, measured.checksum, shard.files) == (3, zlib.crc32(b"123"), {})
+    (found,) = shard.fingerprints.pop("c000")
+    assert (found.size, found.checksum, shard.fingerprints) == (3, zlib.crc32(b"123"), {})

@@ -1,4 +1,4 @@
-"""What `coablate data` shows while it works, and what it lets a user set."""
+"""The progress and the options of `coablate data`."""
 
 import io
 from pathlib import Path
@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from coablate_platform.cli import app
 from coablate_platform.data.prepare import PrepareReport
 from coablate_platform.data.progress import PLAIN_LINES, clip_progress
-from coablate_platform.data.shard import LeftOut, PrepareOptions
+from coablate_platform.data.shard import BadClipRecord, PrepareOptions
 from coablate_platform.data.synthetic import SyntheticConfig
 from coablate_platform.screen.views import prepare_view
 
@@ -23,7 +23,7 @@ def shown(terminal, counts):
     return out.getvalue()
 
 
-def test_elsewhere_than_on_a_terminal_lines_are_few():
+def test_without_a_terminal_a_few_lines_are_printed():
     lines = shown(False, [(done, 1000) for done in range(1001)]).splitlines()
     assert len(lines) == PLAIN_LINES - 1
     assert lines[0].startswith("100 of 1000 clips, 0:00:0")
@@ -54,39 +54,39 @@ def call(*words):
     return answer.output
 
 
-def test_a_preparation_takes_its_resizing_and_tells_its_progress(monkeypatch, tmp_path):
-    asked = {}
+def test_prepare_passes_its_options_and_shows_progress(monkeypatch, tmp_path):
+    received = {}
 
     def prepare(source, raw, store, options, progress):
-        asked["options"] = options
+        received["options"] = options
         progress(1, 2)
         return PrepareReport(done=2, skipped=0, bad=[], missing={})
 
     monkeypatch.setattr("coablate_platform.data.prepare.prepare", prepare)
-    said = call("prepare", "ntu", tmp_path, tmp_path / "s", "--short-side", 64, "--resize", "pad")
-    assert asked["options"] == PrepareOptions(short_side=64, resize="pad")
-    assert "1 of 2 clips" in said
+    output = call("prepare", "ntu", tmp_path, tmp_path / "s", "--short-side", 64, "--resize", "pad")
+    assert received["options"] == PrepareOptions(short_side=64, resize="pad")
+    assert "1 of 2 clips" in output
     call("prepare", "ntu", tmp_path, tmp_path / "s")
-    assert asked["options"] == PrepareOptions()
+    assert received["options"] == PrepareOptions()
 
 
-def test_a_generated_set_takes_its_size_and_difficulty_and_tells_its_progress(monkeypatch, tmp_path):
-    asked = {}
+def test_generate_passes_its_options_and_shows_progress(monkeypatch, tmp_path):
+    received = {}
 
     def generate(folder, config, *, progress):
-        asked["config"] = config
+        received["config"] = config
         progress(1, 2)
 
     monkeypatch.setattr("coablate_platform.data.synthetic.generate", generate)
     words = ("--seed", 3, "--replications", 1, "--size", 64, "--frames", 20, 24, "--difficulty", 0.5)
     assert "1 of 2 clips" in call("generate", tmp_path, *words)
-    assert asked["config"] == SyntheticConfig(seed=3, replications=1, size=64, frames=(20, 24), difficulty=0.5)
+    assert received["config"] == SyntheticConfig(seed=3, replications=1, size=64, frames=(20, 24), difficulty=0.5)
     call("generate", tmp_path)
-    assert asked["config"] == SyntheticConfig()
+    assert received["config"] == SyntheticConfig()
 
 
-def test_what_was_left_out_is_counted_by_its_reason():
-    bad = [LeftOut("c3", "/raw/c3.mat", "is cut", "")]
+def test_missing_clips_are_counted_by_reason():
+    bad = [BadClipRecord("c3", "/raw/c3.mat", "is cut", "")]
     missing = {"c1": "no skeleton", "c2": "on the list", "c4": "no skeleton"}
     report = PrepareReport(done=5, skipped=1, bad=bad, missing=missing)
     assert str(prepare_view(report, Path("/s"))).splitlines() == [

@@ -1,4 +1,4 @@
-"""The genuine files of all three sets, where they are to be had."""
+"""The published files of all three data sets, where they are available."""
 
 import numpy as np
 import pytest
@@ -10,13 +10,13 @@ from coablate_platform.data.protocols import get_protocol
 pytestmark = pytest.mark.data
 
 
-def listed(source, folder):
-    return READERS[source].at(str(folder)), READERS[source].list_clips(str(folder))
+def open_set(name, folder):
+    return READERS[name].at(str(folder)), READERS[name].list_clips(str(folder))
 
 
 def test_ntu_clips_have_the_known_lengths(genuine_data):
-    source, refs = listed("ntu", genuine_data / "ntu")
-    clips = {ref.name: source.read(ref) for ref in refs}
+    reader, refs = open_set("ntu", genuine_data / "ntu")
+    clips = {ref.name: reader.read(ref) for ref in refs}
     frames = {"A001": 103, "A002": 158, "A003": 104, "A004": 99, "A005": 54, "A011": 82, "A050": 74}
     assert {name[-4:]: len(clip.xyz) for name, clip in clips.items()} == frames
     assert {name[-4:]: clip.xyz.shape[1] for name, clip in clips.items()} == {**dict.fromkeys(frames, 1), "A050": 2}
@@ -25,8 +25,8 @@ def test_ntu_clips_have_the_known_lengths(genuine_data):
 
 
 def test_the_ntu_pair_is_of_one_length(genuine_data):
-    source, refs = listed("ntu", genuine_data / "ntu")
-    pair = source.read(refs[0])
+    reader, refs = open_set("ntu", genuine_data / "ntu")
+    pair = reader.read(refs[0])
     assert sum(1 for _ in pair.video.frames((27, 48))) == len(pair.xyz) == 103
     assert pair.video.size == (1080, 1920)
     np.testing.assert_array_equal(pair.pixels[0, 0, 0], np.float32([1036.233, 519.1677]))
@@ -43,34 +43,34 @@ def test_ntu_facts_equal_the_official_lists(genuine_data):
 
 
 def test_utd_has_861_clips_split_by_subject(genuine_data):
-    source, refs = listed("utd_mhad", genuine_data / "utd_mhad")
+    reader, refs = open_set("utd_mhad", genuine_data / "utd_mhad")
     assert len({ref.name for ref in refs}) == 861
     fields = [[int(part[1:]) for part in ref.name.split("_")] for ref in refs]
-    assert len({action for action, _, _ in fields}) == len(source.classes) == 27
+    assert len({action for action, _, _ in fields}) == len(reader.classes) == 27
     rows = {name: np.array([subject for _, subject, _ in fields]) for name in ("subject", "camera", "setup")}
     assert len(get_protocol("utd/cs").split(rows, hold_out=False)["train"]) == 431
     assert len(get_protocol("utd/cs").split(rows)["test"]) == 430
 
 
 def test_utd_joints_lie_on_the_rendered_figure(genuine_data):
-    source, refs = listed("utd_mhad", genuine_data / "utd_mhad")
-    clip = source.read(refs[400])
+    reader, refs = open_set("utd_mhad", genuine_data / "utd_mhad")
+    clip = reader.read(refs[400])
     frames = np.stack(list(clip.video.frames()))
     assert frames.shape == (len(clip.xyz), *clip.video.size, 3) == (len(clip.xyz), 240, 240, 3)
     u, v = np.moveaxis(clip.pixels[:, 0].round().astype(int), -1, 0)
-    trunk = [source.layout.joints.index(name) for name in ("spine", "shoulder centre", "left hip", "right hip", "head")]
+    trunk = [reader.layout.joints.index(name) for name in ("spine", "shoulder centre", "left hip", "right hip", "head")]
     on_figure = frames[np.arange(len(frames))[:, None], v[:, trunk], u[:, trunk]].any(-1)
     assert on_figure.mean() > 0.95
     # Upright: the head above the spine, the feet below, in metres (y up) and in pixels (y down).
-    head, spine, foot = (source.layout.joints.index(name) for name in ("head", "spine", "left foot"))
+    head, spine, foot = (reader.layout.joints.index(name) for name in ("head", "spine", "left foot"))
     assert (clip.xyz[:, 0, head, 1] > clip.xyz[:, 0, spine, 1]).all()
     assert (clip.pixels[:, 0, head, 1] < clip.pixels[:, 0, spine, 1]).all()
     assert (clip.pixels[:, 0, foot, 1] > clip.pixels[:, 0, spine, 1]).all()
 
 
 def test_ucla_is_split_by_view(genuine_data):
-    source, refs = listed("nw_ucla", genuine_data / "nw_ucla")
-    clips = [source.read(ref) for ref in refs[::25]]
+    reader, refs = open_set("nw_ucla", genuine_data / "nw_ucla")
+    clips = [reader.read(ref) for ref in refs[::25]]
     assert len(refs) == 1484
     assert {clip.xyz.shape[1:] for clip in clips} == {(1, 20, 3)}
     assert {clip.label for clip in clips} == set(range(10))
@@ -81,12 +81,12 @@ def test_ucla_is_split_by_view(genuine_data):
 
 
 def test_kinect_v1_sets_share_one_order_of_joints(genuine_data):
-    """Bones must be of a body's lengths in both sets: the order in the files differs."""
+    """The order in the files differs; with a wrong order, bones would be too long."""
     lengths = {}
     for name in ("utd_mhad", "nw_ucla"):
-        source, refs = listed(name, genuine_data / name)
-        xyz = np.concatenate([source.read(ref).xyz[:, 0] for ref in refs[::100]])
-        child, parent = np.array(source.layout.bones).T
+        reader, refs = open_set(name, genuine_data / name)
+        xyz = np.concatenate([reader.read(ref).xyz[:, 0] for ref in refs[::100]])
+        child, parent = np.array(reader.layout.bones).T
         lengths[name] = np.median(np.linalg.norm(xyz[:, child] - xyz[:, parent], axis=-1), axis=0)
     assert max(lengths["utd_mhad"].max(), lengths["nw_ucla"].max()) < 0.6
     np.testing.assert_allclose(lengths["utd_mhad"], lengths["nw_ucla"], atol=0.12)

@@ -1,4 +1,4 @@
-"""A store is described without reading its clips."""
+"""The description of a store."""
 
 from coablate_platform.data.info import describe_store
 

@@ -1,4 +1,4 @@
-"""UTD-MHAD and NW-UCLA from files made here: what is read, and what is refused."""
+"""The readers of UTD-MHAD and NW-UCLA, on files that are made here."""
 
 import json
 
@@ -38,7 +38,7 @@ def test_utd_joints_come_in_the_sensors_order(tmp_path):
     assert UTD.layout.joints[order.index(4)] == "left shoulder"
 
 
-def test_utd_joints_project_into_the_cut_frame(tmp_path):
+def test_utd_joints_are_projected_into_the_cropped_frame(tmp_path):
     skeleton = np.zeros((20, 3, 6))
     skeleton[:, 2] = 2.8
     skeleton[3] = [[0.1], [0.2], [2.8]]
@@ -64,11 +64,11 @@ def test_depth_channels_show_nearness_and_slope():
     assert (abs(down - 128) <= 1).all()
 
 
-def test_depth_is_rendered_as_if_the_whole_frame_were(tmp_path):
-    draw = np.random.default_rng(0)
+def test_rendering_the_part_with_the_figure_equals_rendering_the_whole_frame(tmp_path):
+    generator = np.random.default_rng(0)
     depth = np.zeros((240, 320, 2), dtype=np.uint16)
-    depth[150:240, 90:150, 0] = draw.integers(2500, 3000, (90, 60))
-    depth[20:70, 200:215, 1] = draw.integers(2500, 3000, (50, 15))
+    depth[150:240, 90:150, 0] = generator.integers(2500, 3000, (90, 60))
+    depth[20:70, 200:215, 1] = generator.integers(2500, 3000, (50, 15))
     video = UTD.read(write_utd(tmp_path, skeleton=np.ones((20, 3, 2)), depth=depth)).video
     whole = depth[:, 40:280].astype(np.float32)
     median = float(np.median(whole[whole > 0]))
@@ -82,16 +82,16 @@ def test_depth_is_rendered_as_if_the_whole_frame_were(tmp_path):
     [
         ({"skeleton": np.zeros((19, 3, 6))}, r"expected d_skel of shape \(20, 3, T\), found \(19, 3, 6\)"),
         ({"skeleton": np.full((20, 3, 6), np.nan)}, "not a finite number"),
-        ({"depth": np.zeros((240, 320, 6), dtype=np.uint16)}, "shows nobody"),
+        ({"depth": np.zeros((240, 320, 6), dtype=np.uint16)}, "shows no figure"),
         ({"depth": np.zeros((24, 32, 6), dtype=np.uint16)}, r"expected d_depth of shape \(240, 320, T\)"),
-        ({"depth": np.full((240, 320, 6), -5.0)}, "a depth is not a number of millimetres from 0"),
-        ({"depth": np.full((240, 320, 6), np.nan)}, "a depth is not a number of millimetres from 0"),
-        ({"depth": np.full((240, 320, 6), 1e300)}, "a depth is not a number of millimetres from 0"),
+        ({"depth": np.full((240, 320, 6), -5.0)}, "a depth is not a finite number of millimetres, 0 or more"),
+        ({"depth": np.full((240, 320, 6), np.nan)}, "a depth is not a finite number of millimetres, 0 or more"),
+        ({"depth": np.full((240, 320, 6), 1e300)}, "a depth is not a finite number of millimetres, 0 or more"),
         ({"skeleton": np.full((20, 3, 6), 1e300)}, "not a finite number"),
         ({"skeleton": np.full((20, 3, 6), "x", dtype=object)}, "d_skel is not an array of numbers"),
     ],
 )
-def test_utd_refuses_what_is_not_of_its_form(tmp_path, matrices, reason):
+def test_utd_refuses_malformed_arrays(tmp_path, matrices, reason):
     ref = write_utd(tmp_path, **matrices)
     with pytest.raises(BadClip, match=reason):
         list(UTD.read(ref).video.frames())
@@ -107,7 +107,7 @@ def test_utd_refuses_damaged_files(tmp_path, content):
     assert caught.value.file == str(path)
 
 
-def test_utd_pairs_by_name_and_what_lies_alone_is_said(tmp_path):
+def test_utd_pairs_by_name_and_lists_videos_without_a_skeleton(tmp_path):
     for name in ("a2_s3_t4", "a10_s1_t1", "a9_s1_t1"):
         write_utd(tmp_path, name)
     (tmp_path / "Depth" / "a2_s3_t4_depth.mat").unlink()
@@ -118,11 +118,11 @@ def test_utd_pairs_by_name_and_what_lies_alone_is_said(tmp_path):
     assert list(UTD.missing(str(tmp_path)).items()) == [("a9_s1_t1", "no skeleton"), ("a10_s1_t1", "no skeleton")]
 
 
-def test_utd_clips_that_are_there_twice_are_the_users_error(tmp_path):
+def test_a_utd_clip_that_appears_twice_is_refused(tmp_path):
     write_utd(tmp_path)
     (tmp_path / "copy").mkdir()
     write_utd(tmp_path / "copy")
-    with pytest.raises(InputError, match=r"clip a2_s3_t4 is there twice: .*Depth/a2_s3_t4_depth\.mat and .*copy"):
+    with pytest.raises(InputError, match=r"clip a2_s3_t4 appears twice: .*Depth/a2_s3_t4_depth\.mat and .*copy"):
         UTD.list_clips(str(tmp_path))
 
 
@@ -132,8 +132,8 @@ def test_utd_clips_are_sorted_by_number(tmp_path):
     assert [ref.name for ref in UTD.list_clips(str(tmp_path))] == ["a1_s1_t1", "a2_s1_t1", "a10_s1_t1"]
 
 
-def write_ucla(folder, said):
-    (folder / "a12_s03_e07_v02.json").write_text(said if isinstance(said, str) else json.dumps(said))
+def write_ucla(folder, content):
+    (folder / "a12_s03_e07_v02.json").write_text(content if isinstance(content, str) else json.dumps(content))
     return UCLA.list_clips(str(folder))[0]
 
 
@@ -148,12 +148,12 @@ def test_ucla_takes_the_class_from_the_label(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("said", "reason"),
+    ("content", "reason"),
     [
         ("{", "expected label and skeletons as JSON"),
         ("[]", "expected label and skeletons as JSON"),
         ({"skeletons": []}, "expected label and skeletons as JSON"),
-        ({"label": 11, "skeletons": [[[1, 2, 3]] * 20]}, "label 11 of a set with 10 classes"),
+        ({"label": 11, "skeletons": [[[1, 2, 3]] * 20]}, "label 11 is none of the set's 10 classes"),
         ('{"label": Infinity}', r"expected label and skeletons as JSON \(OverflowError"),
         ("[" * 100_000, r"expected label and skeletons as JSON \(RecursionError"),
         ({"label": 1, "skeletons": [[[1, 2, 1e300]] * 20]}, "not a finite number"),
@@ -164,13 +164,13 @@ def test_ucla_takes_the_class_from_the_label(tmp_path):
         ({"label": 1, "skeletons": [[[0, 0, 0]] * 20]}, "no body in any of its 1 frames"),
     ],
 )
-def test_ucla_refuses_what_is_not_of_its_form(tmp_path, said, reason):
-    ref = write_ucla(tmp_path, said)
+def test_ucla_refuses_malformed_files(tmp_path, content, reason):
+    ref = write_ucla(tmp_path, content)
     with pytest.raises(BadClip, match=reason):
         UCLA.read(ref)
 
 
-@pytest.mark.parametrize("source", [UTD, UCLA])
-def test_an_empty_folder_says_what_was_expected(tmp_path, source):
+@pytest.mark.parametrize("reader", [UTD, UCLA])
+def test_an_empty_folder_is_refused_with_the_expected_names(tmp_path, reader):
     with pytest.raises(InputError, match="expected"):
-        source.at(str(tmp_path))
+        reader.at(str(tmp_path))

@@ -1,22 +1,23 @@
-"""NTU's clips: found by name in folders and archives, bodies followed by id, people told from furniture."""
+"""The reader of NTU: clips in folders and archives, bodies tracked by id, people told from furniture."""
 
 import json
 import pickle
 import zipfile
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 
 from coablate_platform.data.formats import READERS
 from coablate_platform.data.formats.clip import BadClip, ClipRef, FileRef
 from coablate_platform.data.formats.ntu import Ntu, class_names, missing_names
+from coablate_platform.data.synthetic.write import write_video
 from coablate_platform.study.errors import InputError
 
 NAME = "S001C002P003R002A004"
 BIG = 2**56
 V = 25
+PICTURES = np.stack([np.full((48, 64, 3), (250, 20, 40 * number), dtype=np.uint8) for number in range(5)])
 
 
 def body_text(body, xyz):
@@ -38,13 +39,13 @@ def clip_text(frames):
 
 
 def person(frame, speed=0.01, at=0.0):
-    """Joints of someone 0.4 m wide and 1.7 m tall who walks along x."""
+    """Joints of a person 0.4 m wide and 1.7 m tall who walks along x."""
     xyz = np.stack([np.linspace(0, 0.4, V), np.linspace(0, 1.7, V)[::-1], np.full(V, 3.0)], axis=-1)
     return xyz + np.array([at + speed * frame, 0, 0])
 
 
 def furniture(frame):
-    """Something wider than tall that is seen to move a lot."""
+    """Joints of a body that is wider than tall and moves a lot."""
     xyz = np.stack([np.linspace(0, 2, V), np.linspace(0, 0.5, V), np.full(V, 3.0)], axis=-1)
     return xyz + np.array([0, 0, 0.5 * frame])
 
@@ -58,17 +59,7 @@ def read(tmp_path):
     return read
 
 
-def write_video(path, frames=5, size=(48, 64)):
-    with av.open(str(path), "w", format="avi") as container:
-        stream = container.add_stream("mpeg4", rate=30)
-        stream.height, stream.width, stream.pix_fmt = *size, "yuv420p"
-        for number in range(frames):
-            picture = np.full((*size, 3), (250, 20, 40 * number), dtype=np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        container.mux(stream.encode())
-
-
-def test_the_name_says_who_where_and_what(read):
+def test_the_name_gives_setup_camera_performer_replication_and_action(read):
     clip = read([[(1, person(t))] for t in range(20)])
     assert (clip.setup, clip.camera, clip.subject, clip.replication, clip.label) == (1, 2, 3, 2, 3)
     assert clip.xyz.shape == (20, 1, V, 3)
@@ -96,7 +87,7 @@ def test_a_gap_stays_a_gap(read):
     np.testing.assert_allclose(clip.xyz[9, 0], person(9), rtol=1e-6)
 
 
-def test_of_three_people_the_two_that_move_most_stay(read):
+def test_of_three_people_the_two_that_move_most_are_kept(read):
     speeds = {BIG: 0.02, BIG + 1: 0.001, BIG + 2: 0.05}
     clip = read([[(body, person(t, speed)) for body, speed in speeds.items()] for t in range(20)])
     assert clip.xyz.shape[1] == 2
@@ -117,7 +108,7 @@ def test_furniture_is_wide_in_most_of_its_frames(read, wide, kept):
     assert read(frames).xyz.shape[1] == kept
 
 
-def test_the_last_body_stays_whatever_it_looks_like(read):
+def test_the_last_body_is_never_dropped(read):
     assert read([[(1, furniture(t))] for t in range(5)]).valid.all()
     short = read([[(1, person(t)), (2, person(t, 0.5))] if t < 5 else [] for t in range(20)])
     np.testing.assert_allclose(short.xyz[4, 0], person(4, 0.5), rtol=1e-6)
@@ -139,14 +130,14 @@ def test_pixels_are_kept_where_the_sensor_gave_them(tmp_path):
     text = clip_text([[(1, person(t))] for t in range(5)]).splitlines()
     text[4] = "0 1 3 1 2 -1.#IND 5 0 0 0 1 2"
     (tmp_path / f"{NAME}.skeleton").write_text("\n".join(text))
-    write_video(tmp_path / f"{NAME}_rgb.avi")
+    write_video(tmp_path / f"{NAME}_rgb.avi", PICTURES)
     clip = Ntu().read(Ntu().list_clips(str(tmp_path))[0])
     assert np.isnan(clip.pixels[0, 0, 0]).all()
     np.testing.assert_allclose(clip.pixels[1:], 1000 * clip.xyz[1:, ..., :2], rtol=1e-5, atol=1e-3)
 
 
 @pytest.mark.parametrize("text", ["2\n0\n0\n", clip_text([[(1, np.full((V, 3), np.nan))]])])
-def test_a_clip_without_anybody_is_refused(read, text):
+def test_a_clip_without_a_body_is_refused(read, text):
     with pytest.raises(BadClip, match=r"no body in any of its \d frames"):
         read(text)
 
@@ -157,7 +148,7 @@ def fill(folder: Path, names, videos=()):
     for name in names:
         (folder / f"{name}.skeleton").write_text(text)
     for name in videos:
-        write_video(folder / f"{name}_rgb.avi")
+        write_video(folder / f"{name}_rgb.avi", PICTURES)
 
 
 def test_video_and_skeleton_pair_by_name_not_by_order(tmp_path):
@@ -207,19 +198,19 @@ def test_a_damaged_video_is_refused(tmp_path, damage):
     assert caught.value.file == str(path)
 
 
-def test_a_file_that_went_away_is_refused(tmp_path):
+def test_a_file_that_was_removed_is_refused(tmp_path):
     gone = ClipRef(name=NAME, skeleton=FileRef(uri=str(tmp_path / f"{NAME}.skeleton")))
-    with pytest.raises(BadClip, match="gone"):
+    with pytest.raises(BadClip, match="does not exist any more"):
         Ntu().read(gone)
 
 
-def test_bad_clips_survive_a_trip_between_processes():
+def test_a_bad_clip_can_be_pickled():
     error = pickle.loads(pickle.dumps(BadClip("a.skeleton", "is bad", 7)))
     assert str(error) == "a.skeleton:7: is bad"
     assert (error.file, error.reason, error.line) == ("a.skeleton", "is bad", 7)
 
 
-def test_the_largest_action_tells_60_from_120(tmp_path):
+def test_the_largest_action_number_tells_ntu_60_from_120(tmp_path):
     fill(tmp_path, ["S001C001P001R001A060"])
     small = Ntu().at(str(tmp_path))
     assert (len(small.classes), small.default_protocol, small.has_video) == (60, "ntu60/cs", False)
@@ -233,26 +224,26 @@ def test_a_generated_set_names_its_classes_and_has_no_missing_list(tmp_path):
     listed = missing_names()[0]
     fill(tmp_path, [listed, "S001C001P001R001A002"])
     assert list(Ntu().missing(str(tmp_path))) == [listed]
-    said = {"classes": ["wave", "push"], "default_protocol": "synthetic/cs", "persons": 2, "generator": {}}
-    (tmp_path / "coablate_set.json").write_text(json.dumps(said))
-    source = READERS["ntu"].at(str(tmp_path))
-    assert source.classes == ("wave", "push")
-    assert source.default_protocol == "synthetic/cs"
-    assert source.missing(str(tmp_path)) == {}
-    with pytest.raises(BadClip, match="action 8 of a set with 2 classes"):
-        source.read(next(clip for clip in source.list_clips(str(tmp_path)) if clip.name.endswith("A008")))
+    description = {"classes": ["wave", "push"], "default_protocol": "synthetic/cs", "persons": 2, "generator": {}}
+    (tmp_path / "coablate_set.json").write_text(json.dumps(description))
+    reader = READERS["ntu"].at(str(tmp_path))
+    assert reader.classes == ("wave", "push")
+    assert reader.default_protocol == "synthetic/cs"
+    assert reader.missing(str(tmp_path)) == {}
+    with pytest.raises(BadClip, match="action 8 is none of the set's 2 classes"):
+        reader.read(next(clip for clip in reader.list_clips(str(tmp_path)) if clip.name.endswith("A008")))
 
 
-def test_a_generated_set_further_in_is_not_taken_for_the_published_one(tmp_path):
+def test_a_generated_set_in_a_subfolder_is_not_read_as_the_published_set(tmp_path):
     (tmp_path / "set").mkdir()
     fill(tmp_path / "set", [NAME])
     (tmp_path / "set" / "coablate_set.json").write_text("{}")
-    with pytest.raises(InputError, match=r"lies further in \(.*set/coablate_set\.json\)"):
+    with pytest.raises(InputError, match=r"lies in a subfolder or archive \(.*set/coablate_set\.json\)"):
         Ntu().at(str(tmp_path))
 
 
 @pytest.mark.parametrize(
-    ("said", "message"),
+    ("content", "message"),
     [
         ("{", "expected classes, default_protocol and persons"),
         ('{"classes": []}', "expected classes, default_protocol and persons"),
@@ -264,14 +255,14 @@ def test_a_generated_set_further_in_is_not_taken_for_the_published_one(tmp_path)
         ('{"classes": ["a"], "default_protocol": [], "persons": 2}', "no protocol"),
     ],
 )
-def test_a_malformed_description_is_the_users_error(tmp_path, said, message):
+def test_a_malformed_description_is_refused(tmp_path, content, message):
     fill(tmp_path, [NAME])
-    (tmp_path / "coablate_set.json").write_text(said)
+    (tmp_path / "coablate_set.json").write_text(content)
     with pytest.raises(InputError, match=message):
         Ntu().at(str(tmp_path))
 
 
-def test_videos_without_a_skeleton_are_said_to_be_left_out(tmp_path):
+def test_videos_without_a_skeleton_are_listed_as_missing(tmp_path):
     listed, alone = missing_names()[0], "S001C001P001R001A009"
     fill(tmp_path, [NAME], [NAME, listed, alone])
     missing = Ntu().missing(str(tmp_path))
@@ -280,8 +271,8 @@ def test_videos_without_a_skeleton_are_said_to_be_left_out(tmp_path):
     assert sorted(missing) == list(missing) == sorted([alone, listed])
 
 
-def test_a_folder_without_clips_says_what_was_expected(tmp_path):
-    with pytest.raises(InputError, match=r"expected files named like S001C001P001R001A001\.skeleton"):
+def test_a_folder_without_clips_is_refused_with_the_expected_names(tmp_path):
+    with pytest.raises(InputError, match=r"expected NTU RGB\+D files named like S001C001P001R001A001\.skeleton"):
         Ntu().list_clips(str(tmp_path))
     with pytest.raises(InputError, match="no such file or folder"):
         Ntu().list_clips(str(tmp_path / "nowhere"))
@@ -290,14 +281,14 @@ def test_a_folder_without_clips_says_what_was_expected(tmp_path):
         Ntu().list_clips(str(tmp_path))
 
 
-def test_the_same_clip_twice_is_the_users_error(tmp_path):
+def test_a_clip_that_appears_twice_is_refused(tmp_path):
     fill(tmp_path / "a", [NAME])
     fill(tmp_path / "b", [NAME])
-    with pytest.raises(InputError, match=f"clip {NAME} is there twice"):
+    with pytest.raises(InputError, match=f"clip {NAME} appears twice"):
         Ntu().list_clips(str(tmp_path))
 
 
-def test_carried_facts_are_whole():
+def test_the_lists_of_classes_and_missing_samples_are_complete():
     assert len(class_names()) == len(set(class_names())) == 120
     assert (class_names()[0], class_names()[49]) == ("drink water", "punching/slapping other person")
     assert len(set(missing_names())) == 535

@@ -1,4 +1,4 @@
-"""Genuine files become a store: resumable, nothing left out in silence, nothing done twice."""
+"""`prepare` makes a store from published files, resumes it, and lists every bad clip."""
 
 import errno
 import json
@@ -41,7 +41,7 @@ def test_a_store_is_made_and_a_second_run_does_nothing(tmp_path, genuine, cluste
     assert len(store) == 6
     assert store.clip(0).video.size == (48, 48)
     before = _state(tmp_path / "s")
-    monkeypatch.setitem(sys.modules, "ray.data", None)  # importing it would fail: Ray is not needed any more
+    monkeypatch.setitem(sys.modules, "ray.data", None)  # importing it would fail; with nothing to do, Ray is not needed
     again = prepare("utd_mhad", genuine, tmp_path / "s", OPTIONS)
     assert (again.done, again.skipped) == (0, 6)
     assert _state(tmp_path / "s") == before
@@ -105,17 +105,17 @@ def test_bad_clips_are_listed_and_tried_again_when_they_change(tmp_path, genuine
 
 
 @pytest.mark.ray
-def test_another_recipe_is_refused(tmp_path, genuine, cluster):
+def test_other_settings_are_refused(tmp_path, genuine, cluster):
     prepare("utd_mhad", genuine, tmp_path / "s", OPTIONS)
     before = _state(tmp_path / "s")
-    with pytest.raises(InputError, match=r"short_side 48 in the store, 64 asked for"):
+    with pytest.raises(InputError, match=r"short_side 48 in the store, 64 requested"):
         prepare("utd_mhad", genuine, tmp_path / "s", PrepareOptions(short_side=64, shard_clips=2))
     assert _state(tmp_path / "s") == before
     assert prepare("utd_mhad", genuine, tmp_path / "s", PrepareOptions(short_side=48, shard_clips=50)).done == 0
 
 
 @pytest.mark.ray
-def test_nothing_but_bad_clips_is_an_error_and_all_are_listed(tmp_path, write_clip, cluster):
+def test_only_bad_clips_is_an_error_and_all_are_listed(tmp_path, write_clip, cluster):
     write_clip(tmp_path / "utd", 1, 1).write_bytes(b"nonsense")
     write_clip(tmp_path / "utd", 2, 1).write_bytes(b"nonsense")
     with pytest.raises(InputError, match=r"none of the clips could be prepared .*a1_s1_t1_skeleton.mat"):
@@ -130,15 +130,15 @@ from pathlib import Path
 from coablate_platform.data.prepare import prepare
 from coablate_platform.data.shard import PrepareOptions
 options = PrepareOptions(short_side=48, shard_clips=1)
-tell = lambda done, total: print(done, total, flush=True)
-prepare("utd_mhad", Path(sys.argv[1]), Path(sys.argv[2]), options, progress=tell, cpus=1)
+show = lambda done, total: print(done, total, flush=True)
+prepare("utd_mhad", Path(sys.argv[1]), Path(sys.argv[2]), options, progress=show, cpus=1)
 print("ray stopped:", not ray.is_initialized())
 """
 
 
 @pytest.mark.ray
 @pytest.mark.timeout(120)  # starts Ray twice
-def test_a_killed_run_is_taken_up_in_silence(tmp_path, genuine):
+def test_a_killed_preparation_is_resumed(tmp_path, genuine):
     command = [sys.executable, "-c", _SCRIPT, str(genuine), str(tmp_path / "s")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         for line in process.stdout:
@@ -157,13 +157,13 @@ def test_a_killed_run_is_taken_up_in_silence(tmp_path, genuine):
     assert len(Store.open(str(tmp_path / "s"))) == 6
 
 
-def test_mistakes_are_said_before_anything_starts(tmp_path, genuine):
+def test_mistakes_are_refused_before_ray_starts(tmp_path, genuine):
     with pytest.raises(InputError, match="did you mean 'utd_mhad'"):
         prepare("utdmhad", genuine, tmp_path / "s", OPTIONS)
     with pytest.raises(InputError, match="no such folder"):
         prepare("utd_mhad", tmp_path / "none", tmp_path / "s", OPTIONS)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="no UTD-MHAD clip"):
+    with pytest.raises(InputError, match="no clip found; expected UTD-MHAD files"):
         prepare("utd_mhad", tmp_path / "empty", tmp_path / "s", OPTIONS)
     assert not (tmp_path / "s").exists()
     (tmp_path / "file").write_text("")
@@ -171,7 +171,7 @@ def test_mistakes_are_said_before_anything_starts(tmp_path, genuine):
         prepare("utd_mhad", genuine, tmp_path / "file" / "s", OPTIONS)
 
 
-def test_two_preparations_of_one_store_do_not_mix(tmp_path, genuine):
+def test_a_second_preparation_of_the_same_store_is_refused(tmp_path, genuine):
     import fcntl
 
     (tmp_path / "s").mkdir()
@@ -186,7 +186,7 @@ def test_a_file_system_without_locks_is_not_taken_for_another_preparation(tmp_pa
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr("fcntl.flock", refuse)
-    with pytest.raises(InputError, match=r"cannot be locked here \(No locks available\)"):
+    with pytest.raises(InputError, match=r"this file system has no locks \(No locks available\)"):
         prepare("utd_mhad", genuine, tmp_path / "s", OPTIONS)
 
 

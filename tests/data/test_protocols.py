@@ -1,4 +1,4 @@
-"""Protocols: who trains, who is selected on, who is tested; and the joints' layouts."""
+"""The splits of protocols, and the joint layouts."""
 
 import itertools
 
@@ -25,7 +25,7 @@ ROWS = grid(range(1, 107), (1, 2, 3), range(1, 33))
 
 @pytest.mark.parametrize("check", PROTOCOL.checks, ids=name_of)
 @pytest.mark.parametrize("name", PROTOCOLS)
-def test_a_protocol_does_what_every_protocol_must(name, check):
+def test_a_protocol_passes_the_conformance_suite(name, check):
     check(ProtocolSubject(protocol=get_protocol(name), rows=ROWS))
 
 
@@ -35,7 +35,7 @@ def test_every_published_protocol_has_a_validation_split(name):
 
 
 @pytest.mark.parametrize("name", sorted(set(PROTOCOLS) - {"utd/few"}))
-def test_validation_comes_out_of_training(name):
+def test_validation_rows_are_taken_from_training(name):
     held, whole = get_protocol(name).split(ROWS), get_protocol(name).split(ROWS, hold_out=False)
     assert np.union1d(held["train"], held["validation"]).tolist() == whole["train"].tolist()
     assert held["test"].tolist() == whole["test"].tolist()
@@ -71,9 +71,10 @@ PUBLISHED = {
     "ntu120/csub": (63_026, 50_919),
     "ntu120/cset": (54_468, 59_477),
 }
-# Performers a setup were recorded in blocks of 3 cameras, 2 replications and 60 actions. With the official lists of
-# missing samples, the published sizes come to whole numbers of blocks; those, by (first 17 setups, performer trains,
-# even setup). Their sums over either of the last two are facts; how they cross is not published, and does not matter.
+# A performer in a setup was recorded in a block of 3 cameras, 2 replications and 60 actions. Together with the official
+# lists of missing samples, the published sizes are whole numbers of such blocks. Here are the numbers of blocks by
+# (setup 1-17, training performer, even setup). The published sizes determine their sums over the second and over the
+# third part; how these two are combined is not published and does not change the sizes.
 BLOCKS = {
     (True, True, True): 56,
     (True, True, False): 56,
@@ -87,7 +88,7 @@ BLOCKS = {
 
 
 def ntu_names():
-    """Generate the names of a whole data set, those of the missing samples among them."""
+    """Generate the names of a complete data set, including the missing samples."""
     trains = set(ROWS["subject"][get_protocol("ntu120/csub").split(ROWS, hold_out=False)["train"]])
     known = {(int(name[1:4]), int(name[9:12])) for name in missing_names()}
     for (first, train, even), count in BLOCKS.items():
@@ -125,14 +126,14 @@ def test_rows_may_be_an_arrow_table():
         np.testing.assert_array_equal(part, get_protocol("ntu60/cs").split(ROWS)[name])
 
 
-def test_an_unknown_name_is_answered_with_the_nearest():
+def test_an_unknown_name_is_refused_with_the_nearest():
     with pytest.raises(InputError, match=r"no protocol 'ntu60/xsub' \(did you mean 'ntu"):
         get_protocol("ntu60/xsub")
 
 
-def test_every_source_has_its_protocols():
-    for name in READERS:
-        assert for_source(name)
+def test_every_reader_has_its_protocols():
+    for name, reader in READERS.items():
+        assert reader.default_protocol in {protocol.name for protocol in for_source(name)}
     assert {protocol.source for protocol in PROTOCOLS.values()} == set(READERS)
 
 

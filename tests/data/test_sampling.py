@@ -1,4 +1,4 @@
-"""Samples are pure functions of clip and generator; what is absent stays zero; a mirror is a mirror of both."""
+"""Samples are pure functions of clip and transform; absent joints stay zero; a flip mirrors both modalities."""
 
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ from coablate_platform.study.config import DataConfig
 from coablate_platform.study.streams import stream, stream_seed
 
 CONFIG = DataConfig(frames=6, size=40, skeleton_frames=16, flip=0.5)
-PLAIN = replace(evaluation_transform(CONFIG), side=1.0)
+PLAIN = replace(evaluation_transform(CONFIG), crop_side=1.0)
 
 
 def _skeleton(xyz, transform: Transform = PLAIN, layout: JointLayout = KINECT_V1, **settings):
@@ -25,14 +25,14 @@ def _clip(frames: int = 24, persons: int = 2):
     return np.random.default_rng(3).normal(1.0, 1.0, (frames, persons, 20, 3)).astype(np.float32)
 
 
-def test_streams_are_their_keys():
+def test_a_stream_depends_on_its_keys_alone():
     assert stream(1, 2, "order", 3).integers(2**60) == stream(1, 2, "order", 3).integers(2**60)
     seeds = {stream_seed(1, 2), stream_seed(12), stream_seed("1", 2), stream_seed(2, 1), stream_seed("1,2")}
     assert len(seeds) == 5
     assert all(0 <= seed < 2**63 for seed in seeds)
 
 
-def test_equal_generators_give_equal_bytes(store):
+def test_equal_generators_give_equal_samples(store):
     clip = store.clip(30)
     samples = [
         transform_clip(clip, random_transform(CONFIG, stream("a", key)), CONFIG, KINECT_V1, 2) for key in (1, 1, 2)
@@ -51,14 +51,12 @@ def test_modalities_do_not_change_each_other(store):
         assert torch.equal(alone[name], both[name])
 
 
-def test_motion_is_what_changes_between_the_frames_that_would_be_shown(store):
-    """Of one frame more, from the same clip; neither the skeleton nor any other draw is another."""
+def test_motion_gives_the_differences_of_one_frame_more(store):
+    """The skeleton and all other random numbers stay the same."""
     clip, moving = store.clip(0), replace(CONFIG, motion=True)
-    transform, longer = (
-        random_transform(moving, stream(1)),
-        random_transform(replace(CONFIG, frames=CONFIG.frames + 1), stream(1)),
-    )
-    sample, frames = (transform_clip(clip, c, s, KINECT_V1, 2) for c, s in ((transform, moving), (longer, CONFIG)))
+    longer = replace(CONFIG, frames=CONFIG.frames + 1)
+    sample = transform_clip(clip, random_transform(moving, stream(1)), moving, KINECT_V1, 2)
+    frames = transform_clip(clip, random_transform(longer, stream(1)), longer, KINECT_V1, 2)
     assert sample["video"].shape == (3, 6, 40, 40)
     assert torch.equal(sample["video"], (frames["video"][:, 1:] - frames["video"][:, :-1]) / 2)
     assert 0 < sample["video"].abs().max() <= 1
@@ -94,7 +92,7 @@ def test_a_gap_stays_a_gap_and_is_not_blended():
     absent = (out == 0).all((1, 2, 3))
     assert absent.nonzero()[0].tolist() == [8, 9, 10, 11, 12]
     origin = xyz[0, 0, KINECT_V1.centre]
-    np.testing.assert_allclose(out[7], xyz[3] - origin, atol=1e-6)  # half way into the gap: the body as last seen
+    np.testing.assert_allclose(out[7], xyz[3] - origin, atol=1e-6)  # half way into the gap: the last position before it
     np.testing.assert_allclose(out[13], xyz[7] - origin, atol=1e-6)
     np.testing.assert_allclose(out[1], (xyz[0] + xyz[1]) / 2 - origin, atol=1e-6)
 
@@ -108,7 +106,7 @@ def test_the_centre_is_person_0_where_first_tracked():
     assert (out[:3, 0] == 0).all()
 
 
-def test_centred_in_every_frame_the_centre_joint_stands_still():
+def test_centred_in_every_frame_the_centre_joint_does_not_move():
     xyz = _clip()
     out = _skeleton(xyz, skeleton_frames=24, centring="every")
     np.testing.assert_allclose(out, xyz - xyz[:, :1, KINECT_V1.centre, None], atol=1e-6)
@@ -117,7 +115,7 @@ def test_centred_in_every_frame_the_centre_joint_stands_still():
     assert not np.allclose(_skeleton(walking, skeleton_frames=24), _skeleton(xyz, skeleton_frames=24), atol=1)
 
 
-def test_a_centre_that_is_lost_is_taken_from_the_frame_before():
+def test_an_absent_centre_joint_has_its_last_position():
     xyz = _clip()
     xyz[[0, 5, 6], 0, KINECT_V1.centre] = 0
     out = _skeleton(xyz, skeleton_frames=24, centring="every")
@@ -132,12 +130,12 @@ def test_an_empty_skeleton_stays_empty(centring):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
-def test_mirroring_twice_is_nothing(layout):
+def test_mirroring_twice_restores_the_skeleton(layout):
     xyz = np.random.default_rng(0).normal(size=(8, 2, len(layout.joints), 3)).astype(np.float32)
     flip = replace(PLAIN, flip=True)
     plain = _skeleton(xyz, PLAIN, layout, skeleton_frames=8)
     once = _skeleton(xyz, flip, layout, skeleton_frames=8)
-    twice = _skeleton(once + 5, flip, layout, skeleton_frames=8)  # away from zero, which means absent
+    twice = _skeleton(once + 5, flip, layout, skeleton_frames=8)  # added so that no joint is zero, which means absent
     np.testing.assert_allclose(twice, plain, atol=1e-5)
     left = layout.joints.index("left hand")
     right = layout.joints.index("right hand")
@@ -150,8 +148,8 @@ def test_a_flip_mirrors_the_video_about_the_same_axis(store):
 
 
 def test_the_video_shows_where_the_joint_is(store):
-    clip = store.clip(10)  # its source paints a white square on joint 0
-    transform = replace(PLAIN, across=0.0)
+    clip = store.clip(10)  # its video has a white square on joint 0
+    transform = replace(PLAIN, crop_x=0.0)
     out = transform_video(clip.video, transform, 48)  # a square of the whole height: no scaling
     for place, number in enumerate(frame_numbers(len(clip.video.packets), transform)):
         x, y = clip.pixels[number, 0, 0].astype(int)
@@ -159,7 +157,7 @@ def test_the_video_shows_where_the_joint_is(store):
         assert out[:, place, y + 12, x].max() < 0.3
 
 
-def test_framed_on_the_persons_the_video_is_the_square_around_their_joints(store):
+def test_framing_on_persons_shows_the_square_around_their_joints(store):
     clip, config = _marked(store), replace(CONFIG, framing="persons", size=40)
     whole_clip = transform_clip(clip, PLAIN, config, KINECT_V1, 2, ("video",))["video"]
     # Joints reach from (8, 10) to (40, 26): 32 pixels and an eighth on each side are 40 around (24, 18).
@@ -170,8 +168,8 @@ def test_framed_on_the_persons_the_video_is_the_square_around_their_joints(store
     assert torch.equal(flipped, whole_clip.flip(3))
 
 
-def test_a_crop_lies_within_what_is_shown(store):
-    clip, transform = _marked(store), replace(PLAIN, side=0.5, down=1.0, across=0.0)
+def test_a_crop_is_taken_from_the_framed_region(store):
+    clip, transform = _marked(store), replace(PLAIN, crop_side=0.5, crop_y=1.0, crop_x=0.0)
     config = replace(CONFIG, framing="persons", size=20)
     corner = transform_clip(clip, transform, config, KINECT_V1, 2, ("video",))["video"]
     assert torch.equal(corner, transform_video(clip.video, PLAIN, 20, Region(18, 4, 20, 20)))
@@ -183,7 +181,7 @@ def test_beyond_the_frame_the_video_is_black(store, region):
 
 
 @pytest.mark.parametrize("pixels", [0.0, np.nan, -5.0, 9e3], ids=["absent", "unknown", "left of it", "right of it"])
-def test_without_a_joint_on_the_frames_all_of_them_is_shown(store, pixels):
+def test_without_a_joint_on_the_frames_the_whole_frame_is_shown(store, pixels):
     clip = store.clip(10)
     nowhere = replace(clip, pixels=np.full_like(clip.pixels, pixels))
     config = replace(CONFIG, framing="persons")
@@ -192,7 +190,7 @@ def test_without_a_joint_on_the_frames_all_of_them_is_shown(store, pixels):
 
 
 def _marked(store):
-    """A clip whose joints lie on two places of the frames, and some on none."""
+    """Return a clip with two joints inside of the frame, and others absent, unknown or outside."""
     clip = store.clip(10)
     pixels = np.full_like(clip.pixels, np.nan)
     pixels[0, 0, :2] = [[8, 10], [40, 26]]
@@ -225,18 +223,18 @@ def test_rotation_keeps_lengths_and_the_vertical():
     np.testing.assert_allclose(np.linalg.norm(larger, axis=-1), 1.1 * np.linalg.norm(plain, axis=-1), rtol=1e-4)
 
 
-def test_draws_stay_in_their_ranges():
+def test_random_transforms_stay_in_their_ranges():
     transforms = [random_transform(CONFIG, stream("ranges", seed)) for seed in range(300)]
     assert all(
         0.5 <= transform.length <= 1 and 0 <= transform.start <= 1 - transform.length for transform in transforms
     )
     assert all(
-        0.8 <= transform.side <= 1 and abs(transform.rotation) <= 0.5 and 0.85 <= transform.scale <= 1.15
+        0.8 <= transform.crop_side <= 1 and abs(transform.rotation) <= 0.5 and 0.85 <= transform.scale <= 1.15
         for transform in transforms
     )
     assert 100 < sum(transform.flip for transform in transforms) < 200
     still = random_transform(
         DataConfig(crop_ratio=1, spatial_crop=1, flip=0, colour=0, rotation=0, tilt=0, scale=0, jitter=0), stream(0)
     )
-    assert (still.start, still.length, still.side, still.flip, still.noise) == (0, 1, 1, False, None)
+    assert (still.start, still.length, still.crop_side, still.flip, still.noise_seed) == (0, 1, 1, False, None)
     assert (still.brightness, still.contrast, still.rotation, still.tilt, still.scale) == (0, 1, 0, 0, 1)

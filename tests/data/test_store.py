@@ -1,4 +1,4 @@
-"""What goes into a store comes out of it, whatever the sharding; what is wrong with one is said in a line."""
+"""The store returns the clips that were written, whatever the sharding; errors are one line."""
 
 import json
 import multiprocessing
@@ -15,10 +15,10 @@ from coablate_platform.data.video import VideoError
 from coablate_platform.study.errors import InputError
 
 
-def test_clips_come_back_as_they_were(store, make_reader):
-    source = make_reader(clips=40)
+def test_stored_clips_equal_the_clips_that_were_read(store, make_reader):
+    reader = make_reader(clips=40)
     for row in (0, 17, 39):
-        clip, raw = store.clip(row), source.read(source.refs()[row])
+        clip, raw = store.clip(row), reader.read(reader.refs()[row])
         assert (clip.name, clip.label) == (raw.name, raw.label)
         np.testing.assert_array_equal(clip.xyz, raw.xyz)
         np.testing.assert_array_equal(clip.pixels, raw.pixels)
@@ -31,30 +31,30 @@ def test_clips_come_back_as_they_were(store, make_reader):
             assert luma.mean() < 3
 
 
-def test_index_is_in_the_order_of_names(store):
+def test_the_index_is_sorted_by_name(store):
     assert store.names == [f"c{number:03}" for number in range(40)]
     assert store.index["frames"].to_pylist() == [20 + number for number in range(40)]
     assert store.classes == ("wave", "clap", "sit")
 
 
-def test_arrays_are_views_of_mapped_pages(store):
+def test_arrays_are_read_only_views_of_mapped_memory(store):
     clip = store.clip(3)
     assert not clip.xyz.flags.owndata
     assert not clip.xyz.flags.writeable
 
 
 def test_fingerprint_does_not_depend_on_sharding_or_order(tmp_path, make_store, make_reader):
-    source = make_reader(clips=7)
-    one = make_store(tmp_path / "a", source, PrepareOptions(shard_clips=3))
-    two = make_store(tmp_path / "b", source, PrepareOptions(shard_clips=7), reverse=True)
+    reader = make_reader(clips=7)
+    one = make_store(tmp_path / "a", reader, PrepareOptions(shard_clips=3))
+    two = make_store(tmp_path / "b", reader, PrepareOptions(shard_clips=7), reverse=True)
     fewer = make_store(tmp_path / "c", make_reader(clips=6), PrepareOptions(shard_clips=3))
-    coarser = make_store(tmp_path / "d", source, PrepareOptions(shard_clips=3, quality=9))
+    coarser = make_store(tmp_path / "d", reader, PrepareOptions(shard_clips=3, quality=9))
     assert one.fingerprint == two.fingerprint
     assert len({one.fingerprint, fewer.fingerprint, coarser.fingerprint}) == 3
     np.testing.assert_array_equal(one.clip(5).xyz, two.clip(5).xyz)
 
 
-def test_bad_clips_stand_in_the_shard(tmp_path, make_store, make_reader):
+def test_a_shard_lists_its_bad_clips(tmp_path, make_store, make_reader):
     store = make_store(tmp_path / "s", make_reader(clips=5, bad=frozenset({1, 3})))
     assert store.names == ["c000", "c002", "c004"]
     (shard,) = (tmp_path / "s" / SHARDS).iterdir()
@@ -71,7 +71,7 @@ def test_a_store_without_video(skeleton_store):
     assert clip.pixels is None
 
 
-def test_floats_are_packed_by_byte_planes(store):
+def test_floats_are_stored_as_byte_streams_and_compressed(store):
     shard = next((Path(store.uri) / SHARDS).iterdir())
     group = pq.ParquetFile(shard).metadata.row_group(0)
     columns = {group.column(number).path_in_schema: group.column(number) for number in range(group.num_columns)}
@@ -84,7 +84,7 @@ def _open(uri: str) -> str:
     return Store.open(uri).clip(4).name
 
 
-def test_processes_that_open_a_store_at_once_agree(tmp_path, make_store, make_reader):
+def test_processes_may_open_a_store_at_the_same_time(tmp_path, make_store, make_reader):
     store = make_store(tmp_path / "s", make_reader(clips=6))
     for mapped in (tmp_path / "s" / ".mapped" / store.fingerprint).iterdir():
         mapped.unlink()
@@ -92,7 +92,9 @@ def test_processes_that_open_a_store_at_once_agree(tmp_path, make_store, make_re
         assert pool.map(_open, [store.uri] * 2, chunksize=1) == ["c004"] * 2
 
 
-def test_a_store_that_cannot_be_written_is_mapped_elsewhere(tmp_path, make_store, make_reader, monkeypatch):
+def test_a_store_in_a_read_only_folder_is_unpacked_among_temporary_files(
+    tmp_path, make_store, make_reader, monkeypatch
+):
     uri = make_store(tmp_path / "s", make_reader(clips=3)).uri
     monkeypatch.setattr("os.access", lambda path, mode: False)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
@@ -105,6 +107,7 @@ def test_a_store_opens_by_uri(store):
 
 
 def _fresh(tmp_path, make_store, make_reader) -> Path:
+    """Return the folder of a store that the test may damage."""
     return Path(make_store(tmp_path / "s", make_reader(clips=6)).uri)
 
 
@@ -135,12 +138,12 @@ def test_damaged_metadata_is_refused(tmp_path, content):
         Store.open(str(tmp_path))
 
 
-def test_what_is_no_store_is_refused(tmp_path):
+def test_a_folder_without_a_store_is_refused(tmp_path):
     with pytest.raises(InputError, match="no such folder"):
         Store.open(str(tmp_path / "none"))
     with pytest.raises(InputError, match="not a prepared store"):
         Store.open(str(tmp_path))
-    with pytest.raises(InputError, match="not a place"):
+    with pytest.raises(InputError, match="storage cannot be opened"):
         Store.open("ftq://host/store")
 
 
@@ -156,11 +159,11 @@ def test_a_damaged_shard_is_named(tmp_path, make_store, make_reader):
         Store.open(str(folder))
 
 
-def test_a_lost_shard_is_noticed(tmp_path, make_store, make_reader):
+def test_a_missing_shard_is_refused(tmp_path, make_store, make_reader):
     folder = _fresh(tmp_path, make_store, make_reader)
     sorted((folder / SHARDS).iterdir())[0].unlink()
     (next((folder / ".mapped").iterdir()) / "complete.json").unlink()
-    with pytest.raises(InputError, match="are not those"):
+    with pytest.raises(InputError, match="do not match the fingerprint"):
         Store.open(str(folder))
 
 

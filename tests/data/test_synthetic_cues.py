@@ -1,4 +1,4 @@
-"""What makes fusion matter: which classes each modality cannot tell apart, held by construction."""
+"""The cues of the synthetic set: which classes each modality can tell apart, by construction."""
 
 from collections import Counter
 
@@ -7,9 +7,9 @@ import pytest
 
 from coablate_platform.data.synthetic import ACTIONS, SyntheticConfig
 from coablate_platform.data.synthetic.figure import FINGERS, PARENTS, Build, two_bones
-from coablate_platform.data.synthetic.motion import Action, Style, Take, film, perform
-from coablate_platform.data.synthetic.render import background, draw_look, project, render
-from coablate_platform.data.synthetic.write import ClipKey, hold_things, make_clip
+from coablate_platform.data.synthetic.motion import Action, Streams, Style, perform, view
+from coablate_platform.data.synthetic.render import background, project, render, sample_look
+from coablate_platform.data.synthetic.write import ClipKey, held_objects, make_clip
 
 TIME = np.arange(24) / 30
 SIZE = 64
@@ -22,18 +22,18 @@ def rng(seed: int) -> np.random.Generator:
 
 def play(action: Action, seed: int = 0) -> list[np.ndarray]:
     builds = [Build.sample(rng(seed)), Build.sample(rng(seed + 1))]
-    take = Take(gesture=rng(seed + 2), fingers=rng(seed + 3))
-    return film(perform(action, builds, Style.sample(rng(seed)), TIME, take), 2, rng(seed + 4))
+    streams = Streams(gesture=rng(seed + 2), fingers=rng(seed + 3))
+    return view(perform(action, builds, Style.sample(rng(seed)), TIME, streams), 2, rng(seed + 4))
 
 
 def shoot(action: Action, bodies: list[np.ndarray], seed: int = 0) -> np.ndarray:
-    looks = [draw_look(rng(seed + 5 + n), rng(seed + 7 + n), 1.0) for n in range(len(bodies))]
-    things = hold_things(action, bodies, rng(seed + 9))
-    return render(bodies, looks, things, background(rng(seed + 10), SIZE, 1.0), rng(seed + 11))
+    looks = [sample_look(rng(seed + 5 + n), rng(seed + 7 + n), 1.0) for n in range(len(bodies))]
+    objects = held_objects(action, bodies, rng(seed + 9))
+    return render(bodies, looks, objects, background(rng(seed + 10), SIZE, 1.0), rng(seed + 11))
 
 
 def pairs(same: str, differ: str) -> list[tuple[Action, Action]]:
-    """Neighbouring actions that agree in gesture and ``same`` and differ in ``differ``."""
+    """Return pairs of actions that are equal in gesture and ``same`` and different in ``differ``."""
     return [
         (first, second)
         for number, first in enumerate(ACTIONS)
@@ -45,7 +45,7 @@ def pairs(same: str, differ: str) -> list[tuple[Action, Action]]:
 
 
 @pytest.mark.parametrize(("first", "second"), pairs("fingers", "held"), ids=lambda action: action.name)
-def test_the_thing_is_seen_only_by_the_video(first: Action, second: Action) -> None:
+def test_the_held_object_is_seen_only_by_the_video(first: Action, second: Action) -> None:
     one, two = play(first), play(second)
     for body, other in zip(one, two, strict=True):
         np.testing.assert_array_equal(body, other)
@@ -79,10 +79,10 @@ def test_bones_keep_their_length_and_limbs_reach_their_targets() -> None:
 
 
 def test_joints_project_onto_the_figure() -> None:
-    """Where the room is repainted, the figure stays: its joints must lie on those pixels."""
+    """Pixels that are equal in a black and in a white room belong to the figure; its joints must lie on them."""
     action = ACTIONS[6]
     bodies = play(action)
-    look = [draw_look(rng(0), rng(1), 1.0)]
+    look = [sample_look(rng(0), rng(1), 1.0)]
     black, white = (render(bodies, look, [], np.full((SIZE, SIZE, 3), v, np.float32), rng(2)) for v in (0.0, 1.0))
     figure = np.abs(black.astype(int) - white).max(axis=-1) < 40
     assert 0.05 < figure.mean() < 0.5

@@ -1,4 +1,4 @@
-"""The synthetic set as files: NTU's grammar, determinism, and what a second call does."""
+"""The files of the synthetic set: NTU's formats, determinism, and a second call of `generate`."""
 
 import hashlib
 import json
@@ -14,23 +14,23 @@ import pytest
 from av.video.frame import PictureType
 
 from coablate_platform.data.synthetic import ACTIONS, SyntheticConfig, generate
-from coablate_platform.data.synthetic.write import ClipKey, keys, make_clip, write_clip
+from coablate_platform.data.synthetic.write import ClipKey, clip_keys, make_clip, write_clip
 from coablate_platform.study.errors import InputError
 
 SMALL = SyntheticConfig(replications=1, size=48, frames=(20, 24))
-SOME = [key for number, key in enumerate(keys(SMALL)) if number % 23 == 0]
+SOME = [key for number, key in enumerate(clip_keys(SMALL)) if number % 23 == 0]
 
 
 @dataclass(frozen=True)
 class Body:
-    """A body of one frame: id and (25, 12) fields."""
+    """A body in one frame: its id and the fields of its joints (25, 12)."""
 
     number: int
     joints: np.ndarray
 
 
 def read_skeleton(data: bytes) -> list[list[Body]]:
-    """Read NTU's text strictly: every count holds, every line has its fields, nothing follows."""
+    """Parse NTU's text strictly: every count and every number of fields is right, and nothing follows."""
     text = data.decode("ascii")
     newline = "\r\n" if "\r" in text else "\n"
     assert text.endswith(newline)
@@ -70,7 +70,7 @@ def digest(folder: Path) -> dict[str, str]:
 
 
 def test_names_are_ntus_and_cover_performers_cameras_and_classes() -> None:
-    every = list(keys(SMALL))
+    every = list(clip_keys(SMALL))
     parts = [re.fullmatch(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})", key.name) for key in every]
     assert all(parts)
     fields = {tuple(int(group) for group in part.groups()) for part in parts if part}
@@ -143,20 +143,20 @@ def test_a_seed_gives_the_same_bytes_and_another_seed_others(tmp_path: Path) -> 
 def test_generate_keeps_what_is_there_and_fills_what_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("coablate_platform.data.synthetic.write.keys", lambda _: iter(SOME[:3]))
+    monkeypatch.setattr("coablate_platform.data.synthetic.write.clip_keys", lambda _: iter(SOME[:3]))
     seen = []
     generate(tmp_path, SMALL, workers=1, progress=lambda done, total: seen.append((done, total)))
     assert seen == [(1, 3), (2, 3), (3, 3)]
     before = digest(tmp_path)
-    described = json.loads((tmp_path / "coablate_set.json").read_text())
-    assert described["classes"] == [action.name for action in ACTIONS]
-    assert (described["default_protocol"], described["persons"]) == ("synthetic/cs", 2)
+    description = json.loads((tmp_path / "coablate_set.json").read_text())
+    assert description["classes"] == [action.name for action in ACTIONS]
+    assert (description["default_protocol"], description["persons"]) == ("synthetic/cs", 2)
     kept = tmp_path / f"{SOME[0].name}.skeleton"
     (tmp_path / f"{SOME[1].name}_rgb.avi").unlink()
-    stamp = kept.stat().st_mtime_ns
+    modified = kept.stat().st_mtime_ns
     generate(tmp_path, SMALL, workers=1)
     assert digest(tmp_path) == before
-    assert kept.stat().st_mtime_ns == stamp
+    assert kept.stat().st_mtime_ns == modified
 
 
 def test_another_set_in_the_folder_is_refused(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Video is cut into packets that any frame can be sought in."""
+"""Encoding and decoding of the store's videos, and seeking to any frame."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ def _clip(count: int = 30, size: tuple[int, int] = (48, 64)) -> list[np.ndarray]
     return [np.roll(ground, number, axis=1) for number in range(count)]
 
 
-def test_any_frame_decodes_as_if_all_had_been():
+def test_a_single_frame_decodes_as_in_the_whole_video():
     video = encode(_clip(), fit((48, 64), 48, "crop"), gop=7, quality=3)
     every = decode(video.data, video.packets, range(30))
     for wanted in ([0], [29], [6, 7, 8], [3, 3, 20], [13, 29]):
@@ -19,10 +19,10 @@ def test_any_frame_decodes_as_if_all_had_been():
             np.testing.assert_array_equal(frame, every[number])
 
 
-@pytest.mark.parametrize("behind", [0x00, 0x55, 0xAA, 0xFF])
-def test_what_lies_behind_the_stream_does_not_matter(behind):
+@pytest.mark.parametrize("following", [0x00, 0x55, 0xAA, 0xFF])
+def test_bytes_after_the_stream_do_not_matter(following):
     video = encode(_clip(13), fit((48, 64), 48, "crop"), gop=12, quality=3)
-    memory = video.data + bytes([behind]) * 64
+    memory = video.data + bytes([following]) * 64
     for last in (11, 12):
         (frame,) = decode(memoryview(memory)[: len(video.data)], video.packets, [last])
         np.testing.assert_array_equal(frame, decode(video.data, video.packets, [last])[0])
@@ -41,25 +41,27 @@ def test_a_keyframe_begins_every_group():
         ((1080, 1920), "crop", (256, 456), (256, 456)),
         ((1080, 1920), "squash", (256, 256), (256, 256)),
         ((1080, 1920), "pad", (144, 256), (256, 256)),
-        ((120, 160), "crop", (120, 160), (120, 160)),  # nothing is enlarged
+        ((120, 160), "crop", (120, 160), (120, 160)),  # never enlarged
         ((120, 160), "pad", (120, 160), (160, 160)),
         ((121, 161), "crop", (120, 160), (120, 160)),  # even
         ((123, 163), "crop", (122, 162), (122, 162)),
         ((123, 163), "squash", (122, 122), (122, 122)),
     ],
 )
-def test_fit(size, resize, inner, outer):
-    place = fit(size, 256, resize)
-    assert (place.inner, place.outer) == (inner, outer)
+def test_fit_gives_scaled_and_stored_sizes(size, resize, inner, outer):
+    fitted = fit(size, 256, resize)
+    assert (fitted.inner, fitted.outer) == (inner, outer)
 
 
 def test_padding_moves_the_joints_with_the_picture():
-    place = fit((100, 200), 50, "pad")
-    frame = np.zeros((*place.inner, 3), np.uint8)
+    fitted = fit((100, 200), 50, "pad")
+    frame = np.zeros((*fitted.inner, 3), np.uint8)
     frame[10:14, 20:24] = 255
-    video = encode([frame], place, gop=12, quality=1)
+    video = encode([frame], fitted, gop=12, quality=1)
     (stored,) = decode(video.data, video.packets, [0])
-    joint = place.pixels(np.float32([[88, 48], [0, 0]]))  # source pixels of the patch's centre; an absent joint
+    joint = fitted.stored_pixels(
+        np.float32([[88, 48], [0, 0]])
+    )  # the patch's centre in original pixels; an absent joint
     assert stored.shape == (50, 50, 3)
     x, y = joint[0].round().astype(int)
     assert stored[y, x].min() > 200

@@ -273,5 +273,5 @@ def test_studies_are_found_by_name_or_key(uri: str) -> None:
 
 
 def test_an_unknown_scheme_is_a_clear_error() -> None:
-    with pytest.raises(InputError, match="nowhere://x: not a place that can be read"):
+    with pytest.raises(InputError, match="nowhere://x: this storage cannot be opened"):
         Journal("nowhere://x").plans()

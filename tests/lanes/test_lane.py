@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import Iterator
 from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import ray
 import torch
 
 from coablate_platform.journal.journal import Journal
@@ -15,10 +17,12 @@ from coablate_platform.lanes import lane
 from coablate_platform.lanes.dispatcher import Dispatcher, Lease
 from coablate_platform.train.checkpoint import Checkpoints
 from coablate_platform.train.events import Conclusion, EpochReport, Predictions, RunState, RunUpdate
-from coablate_platform.train.failures import MAX_LOSSES
+from coablate_platform.train.failures import MAX_LOSSES, DivergedError
 
 RUN = "a" * 64
 CPU = torch.device("cpu")
+BUG = RuntimeError("broken on purpose")
+PEER_LOST = RuntimeError("Connection closed by peer [127.0.0.1]:2817")
 
 
 class Handle:
@@ -42,8 +46,8 @@ def config_of(handle: Handle, journal: Journal) -> lane.LaneConfig:
     return lane.LaneConfig(lane=0, dispatcher=handle, recorder=journal, checkpoints=checkpoints, store="", threads=1)
 
 
-def run(handle: Handle, journal: Journal, losses: int = 0, lease_id: str = "first") -> list[RunUpdate]:
-    """Let the lane have a run, for which Tune asks one step and whose end it hears; return what it hears."""
+def leased(handle: Handle, lease_id: str = "first", losses: int = 0) -> Lease:
+    """A run that Tune has asked one step of and has told to stop."""
 
     async def asked() -> Lease:
         await handle.dispatcher.offer(lease_id, RUN, b"")
@@ -54,19 +58,41 @@ def run(handle: Handle, journal: Journal, losses: int = 0, lease_id: str = "firs
         step.cancel()
         return taken
 
-    lease = replace(asyncio.run(asked()), losses=losses)
-    with pytest.MonkeyPatch.context() as patch, contextlib.suppress(OSError):  # it ends the lane
-        patch.setattr(lane, "_events", broken)
-        lane._run(lease, config_of(handle, journal), CPU)
-    handle.release.remote(0, lease_id, lease.token)
+    return replace(asyncio.run(asked()), losses=losses)
+
+
+def heard(handle: Handle, lease_id: str = "first") -> list[RunUpdate]:
+    """What Tune is told of a run."""
     answers = handle.dispatcher._answers[lease_id]
     return [answers.get_nowait() for _ in range(answers.qsize())]
 
 
-def broken(lease: Lease, attempt: int, config: lane.LaneConfig, device: torch.device) -> Iterator[EpochReport]:
+def run(handle: Handle, journal: Journal, losses: int = 0, lease_id: str = "first") -> list[RunUpdate]:
+    """Let the lane have a run that fails; return what Tune is told."""
+    lease = leased(handle, lease_id, losses)
+    with pytest.MonkeyPatch.context() as patch, contextlib.suppress(OSError):  # it ends the lane
+        patch.setattr(lane, "_events", broken)
+        lane._run(lease, config_of(handle, journal), CPU)
+    handle.release.remote(0, lease_id, lease.token)
+    return heard(handle, lease_id)
+
+
+def broken(
+    lease: Lease,
+    attempt: int,
+    config: lane.LaneConfig,
+    device: torch.device,
+    error: Exception = BUG,
+) -> Iterator[EpochReport]:
     config.recorder.begin(lease.run_id, attempt, {})
-    raise RuntimeError("broken on purpose")
+    raise error
     yield
+
+
+def of_several(monkeypatch, workers: int) -> None:
+    """Let this process be the leader of so many workers."""
+    group = SimpleNamespace(world_size=lambda: workers, rank=lambda: 0, broadcast=lambda value: value)
+    monkeypatch.setattr(lane, "distributed", group)
 
 
 def test_a_run_that_failed_before_it_began_can_fail_again_and_be_heard(handle, tmp_path):
@@ -87,9 +113,9 @@ def test_a_failure_that_cannot_be_written_is_heard(handle, tmp_path, full):
         raise OSError(28, "No space left on device")
 
     setattr(journal, full, refuse)
-    [heard] = run(handle, journal)
-    assert heard.state is RunState.CRASHED
-    assert ("broken on purpose" if full == "fail" else "No space left") in heard.reason
+    [said] = run(handle, journal)
+    assert said.state is RunState.CRASHED
+    assert ("broken on purpose" if full == "fail" else "No space left") in said.reason
 
 
 def test_a_completed_run_whose_lane_died_before_it_said_so_is_not_trained_again(handle, tmp_path):
@@ -101,3 +127,46 @@ def test_a_completed_run_whose_lane_died_before_it_said_so_is_not_trained_again(
     assert run(handle, journal) == [RunUpdate(state=RunState.COMPLETED, metrics={"test/accuracy": 0.5})]
     assert journal.attempts(RUN) == 1
     assert list((tmp_path / "checkpoints" / RUN).iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "workers", "keeps"),
+    [
+        (None, 2, False),
+        (BUG, 2, False),
+        (PEER_LOST, 2, True),  # the restarted lane resumes it
+        (PEER_LOST, 1, False),  # a lane of one worker has no peer: a server closed a connection
+    ],
+)
+def test_a_lane_keeps_a_run_only_where_a_worker_of_it_died(handle, tmp_path, monkeypatch, error, workers, keeps):
+    of_several(monkeypatch, workers)
+    held = lane._held(leased(handle), config_of(handle, Journal(str(tmp_path))))
+    with pytest.raises(RuntimeError) if error else contextlib.nullcontext(), held:
+        if error:
+            raise error
+    found = handle.take.remote(0, "node", "restarted", 0.0)
+    assert (isinstance(found, Lease) and found.run_id == RUN) == keeps
+
+
+@pytest.mark.parametrize(
+    ("error", "workers", "state", "restarts"),
+    [
+        (BUG, 1, RunState.CRASHED, False),
+        (torch.AcceleratorError("device-side assert"), 1, RunState.CRASHED, True),  # no run can use this GPU again
+        (BUG, 2, RunState.CRASHED, True),  # the other worker waits in a collective
+        (DivergedError("the loss became nan"), 2, RunState.DIVERGED, True),
+        (PEER_LOST, 1, RunState.CRASHED, False),
+        (PEER_LOST, 2, RunState.RUNNING, True),  # says nothing about the run
+        (ray.exceptions.RayActorError(), 1, RunState.RUNNING, True),  # the dispatcher died, nor does that
+    ],
+)
+def test_what_becomes_of_a_run_that_fails_and_of_its_lane(
+    handle, tmp_path, monkeypatch, error, workers, state, restarts
+):
+    of_several(monkeypatch, workers)
+    monkeypatch.setattr(lane, "_events", functools.partial(broken, error=error))
+    journal = Journal(str(tmp_path))
+    with pytest.raises(type(error)) if restarts else contextlib.nullcontext():
+        lane._run(leased(handle), config_of(handle, journal), CPU)
+    assert journal.state(RUN) is state
+    assert [update.state for update in heard(handle)] == ([state] if state.ended else [])

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -10,7 +11,6 @@ from coablate_platform.lanes.cluster import Cluster, LaneSize
 from coablate_platform.lanes.pool import WorkerPool
 from coablate_platform.study.errors import InputError, LaneLostError
 from coablate_platform.study.study import Resources
-from coablate_platform.train.failures import MAX_LOSSES
 from coablate_search_spaces.smoke import STUDY
 
 
@@ -50,12 +50,14 @@ def test_nodes_that_join_bring_lanes_and_nodes_that_leave_take_none():
         assert pool.started == len(expected)
 
 
-def test_the_capacity_is_not_asked_for_at_every_step():
-    asked = []
-    pool = WorkerPool(Lanes(), lambda: asked.append(1) or 1, most=8)
-    pool.reconcile()
-    pool.reconcile()
-    assert len(asked) == 1
+@pytest.mark.parametrize(("holds", "looks"), [(1, [0.0, 10.0, 20.5]), (2, [0.0])])
+def test_the_capacity_is_asked_for_every_ten_seconds_while_lanes_are_missing(monkeypatch, holds, looks):
+    asked, now = [], [0.0]
+    monkeypatch.setattr("coablate_platform.lanes.pool.time", SimpleNamespace(monotonic=lambda: now[0]))
+    pool = WorkerPool(Lanes(), lambda: asked.append(now[0]) or holds, most=2)
+    for now[0] in (0.0, 5.0, 9.9, 10.0, 19.9, 20.5):
+        pool.reconcile()
+    assert asked == looks
 
 
 def test_no_lane_is_added_when_one_found_nothing_left_to_take():
@@ -76,19 +78,29 @@ def test_a_lost_lane_is_started_again():
     assert lanes.started == [0, 1, 1]
 
 
-def test_a_lane_that_is_lost_too_often_stops_the_study():
+def test_a_lane_that_is_lost_for_the_third_time_stops_the_study():
     lanes = Lanes()
-    pool = WorkerPool(lanes, lambda: 1, most=8)
+    pool = WorkerPool(lanes, lambda: 2, most=2)
     pool.reconcile()
-    for _ in range(MAX_LOSSES - 1):
-        lanes.over = [(0, LOST)]
+    for lane in (0, 1, 0, 1):
+        lanes.over = [(lane, LOST)]
         pool.reconcile()
-    lanes.over = [(0, LOST)]
-    with pytest.raises(
-        LaneLostError, match=f"lane 0 was lost {MAX_LOSSES} times, last with RuntimeError: the controller died"
-    ):
+    assert lanes.started == [0, 1, 0, 1, 0, 1]
+    lanes.over = [(1, LOST)]
+    with pytest.raises(LaneLostError, match="lane 1 was lost 3 times, last with RuntimeError: the controller died"):
         pool.reconcile()
-    assert lanes.started == [0] * MAX_LOSSES
+    assert len(lanes.started) == 6
+
+
+def test_a_lost_lane_is_reported_with_what_ray_wraps():
+    lanes = Lanes()
+    pool = WorkerPool(lanes, lambda: 1, most=1)
+    pool.reconcile()
+    wrapped = RuntimeError("fit failed, with a traceback of many lines")
+    wrapped.cause = ValueError("the real one")
+    lanes.over = [(0, wrapped)] * 3
+    with pytest.raises(LaneLostError, match="last with ValueError: the real one"):
+        pool.reconcile()
 
 
 @pytest.mark.parametrize(

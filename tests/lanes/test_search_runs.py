@@ -1,5 +1,6 @@
 """Searches on real Ray, Tune, Train, Optuna and MLflow: they conclude, and come back from a kill as they were."""
 
+import contextlib
 import csv
 import os
 import random
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import mlflow
 import optuna
+import psutil
 import pytest
 import ray
 
@@ -41,7 +43,24 @@ STATUS = {RunState.COMPLETED: "FINISHED", RunState.STOPPED: "KILLED", RunState.D
 def started(*arguments: object, faults: str = "search") -> subprocess.Popen:
     command = [sys.executable, "-m", "coablate_platform", *map(str, arguments)]
     environment = os.environ | {"FAULTS": faults}
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(
+        command,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,  # its Ray is in it too
+    )
+
+
+def kill(process: subprocess.Popen) -> None:
+    """Kill a command, and what it leaves of its Ray. Its follower is in a session of its own, and ends by itself."""
+    process.kill()
+    for pid in psutil.pids():
+        with contextlib.suppress(ProcessLookupError):
+            if os.getsid(pid) == process.pid:
+                os.kill(pid, signal.SIGKILL)
+    process.communicate()
 
 
 def finished(process: subprocess.Popen) -> str:
@@ -114,8 +133,7 @@ def test_a_population_s_members_go_on_from_each_other_and_the_best_are_confirmed
     while not trials_of(tmp_path):
         time.sleep(0.2)
     time.sleep(2)  # among the first members
-    killed.send_signal(signal.SIGKILL)
-    killed.communicate()
+    kill(killed)
     finished(started("run", STUDY, "--data", store.uri, "--out", tmp_path, faults="population"))
     log = check_everything_agrees(tmp_path, number=8)  # five, and one for one after each of three turns
     trials, journal = log.trials(), Journal(str(tmp_path))
@@ -140,16 +158,12 @@ def test_killed_again_and_again_it_ends_as_if_it_had_not_been(store, tmp_path):
     for _ in range(4):
         process = started("run", STUDY, "--data", store.uri, "--out", tmp_path, "--set", "model.pause=0.05")
         time.sleep(chance.uniform(12, 30))
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
+        kill(process)
         trials = trials_of(tmp_path)
         within += any(trial.outcome is None for trial in trials.values())
         ended = {number: trial for number, trial in trials.items() if trial.outcome is not None}
         assert {number: ended[number] for number in known} == known
         known = ended
-        subprocess.run(
-            [sys.executable, "-m", "ray.scripts.scripts", "stop", "--force"], check=False, capture_output=True
-        )
     finished(started("resume", tmp_path))
     check_everything_agrees(tmp_path)
     assert within, "no kill met the trials"

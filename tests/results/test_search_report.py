@@ -45,7 +45,7 @@ def plan_of(declared: Search) -> SearchPlan:
         protocol="synthetic/cs",
         data={"fingerprint": "f" * 64},
         command={},
-        trials=declared.size,
+        trials=declared.trial_count,
         sampler=declared.sampler,
         stopping=declared.stopping,
         costs=tuple(declared.costs),

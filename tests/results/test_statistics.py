@@ -67,3 +67,9 @@ def test_rank_correlation_by_hand() -> None:
     assert rank_correlation([1, 2, 3], [9, 4, 1]) == pytest.approx(-1)
     assert rank_correlation([1, 2], [1, 2]) is None
     assert rank_correlation([1, 1, 1], [1, 2, 3]) is None
+    assert rank_correlation([1, 2, 3], [1, 1, 1]) is None
+
+
+def test_rank_correlation_of_sides_with_two_values_by_hand() -> None:
+    """Ranks 1, 2.5, 2.5 and 1.5, 1.5, 3: Pearson's r is 0.75 / 1.5."""
+    assert rank_correlation([0, 1, 1], [4, 4, 5]) == pytest.approx(0.5)

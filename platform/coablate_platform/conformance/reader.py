@@ -19,7 +19,7 @@ from coablate_platform.conformance.protocol import PROTOCOL, ProtocolSubject
 from coablate_platform.conformance.suite import Suite, expect, name_of
 from coablate_platform.data.formats.clip import BadClip, ClipRef, FileRef, RawClip, Reader
 from coablate_platform.data.protocols import Protocol, get_protocol
-from coablate_platform.data.shard import APART, APART_SHARE
+from coablate_platform.data.shard import LENGTH_TOLERANCE, LENGTH_TOLERANCE_SHARE
 from coablate_platform.study.errors import InputError
 
 READ, LOOKED_AT = 60, 3
@@ -179,7 +179,7 @@ def shows_videos_that_fit_their_skeletons(subject: ReaderSubject) -> None:
             not wrong, f"{clip.name}: frames are to be {shape} uint8, found {[(f.shape, f.dtype) for f in wrong[:1]]}"
         )
         apart = abs(len(frames) - len(clip.xyz))
-        allowed = APART + APART_SHARE * len(clip.xyz)
+        allowed = LENGTH_TOLERANCE + LENGTH_TOLERANCE_SHARE * len(clip.xyz)
         expect(apart <= allowed, f"{clip.name}: {len(frames)} frames of video, {len(clip.xyz)} of skeleton")
 
 

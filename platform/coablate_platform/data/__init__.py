@@ -1,1 +1,1 @@
-"""Feeds: formats, protocols, the prepared store, sampling and augmentation."""
+"""Read data sets: formats, protocols, the prepared store, sampling and augmentation."""

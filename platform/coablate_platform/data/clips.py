@@ -1,4 +1,4 @@
-"""Hands a run its batches: the same ones in the same order from the same seed, whatever threads or workers cut them."""
+"""Loads the batches of a run. They depend on the seed alone, not on the number of threads or workers."""
 
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -18,27 +18,27 @@ from coablate_platform.study.identity import digest
 from coablate_platform.study.streams import stream
 
 Batch = dict[str, torch.Tensor]
-_AHEAD = 2  # batches that are cut while the model works on one
+_PREFETCHED = 2  # batches that are loaded while the model works on one
 
 
 class ClipData:
-    """A store divided by a protocol, as the training loop reads it.
+    """The batches of one run, from a store that a protocol divides into splits.
 
     A batch holds ``video`` (N, 3, F, S, S) float32 in [-1, 1] where the store has video, ``skeleton``
-    (N, 3, T', V, M) float32, ``label`` (N,) int64 and ``index`` (N,) int64, the row in the store.
+    (N, 3, T', V, M) float32, ``label`` (N,) int64 and ``index`` (N,) int64, the clip's row in the store.
 
     Args:
         store: the clips.
-        config: protocol, sizes, augmentation.
-        protocol: the resolved one of ``config.protocol``.
+        config: sizes and augmentation.
+        protocol: the protocol that ``config.protocol`` names.
         seed: first keys of the run's random streams: study seed and run seed.
-        modalities: which to read; a run on the skeleton alone decodes no video.
-        threads: threads that cut samples where there is video: decoding and scaling release the interpreter's lock.
-            Skeletons alone are cut on one, since more would only wait for each other (measured: half the rate on two).
+        modalities: the modalities to read; without ``video`` no frame is decoded.
+        threads: threads that load samples with video: decoding and scaling release the interpreter's lock. Samples of
+            skeletons alone are loaded on one thread, since two only wait for each other (measured: half the rate).
 
     Raises:
-        InputError: the protocol is for another source or leaves nothing to train or test on; or a modality is unknown
-            or none of those asked for is in the store.
+        InputError: the protocol is for another data set, or its training or test split is empty; a modality is
+            unknown, or the store has none of them.
     """
 
     def __init__(
@@ -61,12 +61,12 @@ class ClipData:
         for split in ("train", "test"):
             if not len(self._rows[split]):
                 raise InputError(
-                    f"{store.uri}: protocol {protocol.name!r} leaves none of {len(store)} clips to {split}"
+                    f"{store.uri}: protocol {protocol.name!r} puts none of {len(store)} clips into the {split} split"
                 )
 
     @property
     def shape(self) -> ClipShape:
-        """What a model must know of the clips."""
+        """The sizes that a model is built for."""
         return ClipShape(
             classes=self._classes,
             channels=3,
@@ -79,7 +79,7 @@ class ClipData:
 
     @property
     def sizes(self) -> dict[str, int]:
-        """Clips a split: ``train``, ``validation``, ``test``."""
+        """Number of clips in each split: ``train``, ``validation``, ``test``."""
         return {split: len(rows) for split, rows in self._rows.items()}
 
     @property
@@ -91,23 +91,23 @@ class ClipData:
 
     @property
     def names(self) -> list[str]:
-        """The clips' names by row of the store, which is what ``index`` counts."""
+        """Names of the clips by their row in the store; a batch's ``index`` holds such rows."""
         return self._store.names
 
     def train(self, epoch: int, batch_size: int, rank: int = 0, world: int = 1) -> Iterator[Batch]:
-        """Yield one epoch of augmented batches in an order of its own; close the iterator to stop early.
+        """Yield the augmented batches of one epoch in random order; close the iterator to stop early.
 
-        Order and augmentation follow from (seed, epoch, row) alone, so neither the number of workers nor of threads
-        changes a sample. A last batch that is not full is left out, unless it is the only one.
+        The order depends on (seed, epoch) and a sample on (seed, epoch, row), so the numbers of workers and threads
+        change neither. A last batch that is not full is dropped, unless it is the only one.
 
         Args:
-            epoch: from 0.
-            batch_size: clips a batch over all workers.
-            rank: this worker; it gets its contiguous share of every batch.
+            epoch: counted from 0.
+            batch_size: clips per batch over all workers.
+            rank: number of this worker; it gets a contiguous share of every batch.
             world: number of workers.
 
         Raises:
-            InputError: the workers cannot share a batch evenly.
+            InputError: the batch cannot be divided evenly between the workers.
             VideoError: a stored video is damaged.
         """
         rows = self._rows["train"]
@@ -119,15 +119,15 @@ class ClipData:
         order = stream(*self._seed, "order", epoch).permutation(rows)
         share = size // world
         starts = range(rank * share, len(order) - size + rank * share + 1, size)
-        return self._batches([order[start : start + share] for start in starts], self._cutter(epoch))
+        return self._batches([order[start : start + share] for start in starts], self._loader(epoch))
 
     def evaluate(self, split: str, batch_size: int, rank: int = 0, world: int = 1) -> Iterator[Batch]:
-        """Yield all clips of a split, unchanged, in the store's order; close the iterator to stop early.
+        """Yield all clips of a split without augmentation, in the store's order; close the iterator to stop early.
 
         Args:
             split: ``train``, ``validation`` or ``test``.
-            batch_size: clips a batch; the last one may hold fewer.
-            rank: this worker; it gets its contiguous share of the split, equal to the others' within one clip.
+            batch_size: clips per batch; the last batch may hold fewer.
+            rank: number of this worker; it gets a contiguous share of the split. Shares differ by one clip at most.
             world: number of workers.
 
         Raises:
@@ -135,40 +135,40 @@ class ClipData:
         """
         rows = np.array_split(self._rows[split], world)[rank]
         parts = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
-        return self._batches(parts, self._cutter(None))
+        return self._batches(parts, self._loader(None))
 
-    def _cutter(self, epoch: int | None) -> Callable[[int], Sample]:
-        """Return what cuts the sample of a row: augmented in an epoch, plain without one."""
+    def _loader(self, epoch: int | None) -> Callable[[int], Sample]:
+        """Return a function that loads the sample of a row: augmented where an epoch is given, else for evaluation."""
         store, config = self._store, self._config
-        plain = evaluation_transform(config)
+        fixed = evaluation_transform(config)
 
-        def cut(row: int) -> Sample:
-            how = plain if epoch is None else random_transform(config, stream(*self._seed, "augment", epoch, row))
-            return transform_clip(store.clip(row), how, config, store.layout, store.persons, self._modalities)
+        def load(row: int) -> Sample:
+            transform = fixed if epoch is None else random_transform(config, stream(*self._seed, "augment", epoch, row))
+            return transform_clip(store.clip(row), transform, config, store.layout, store.persons, self._modalities)
 
-        return cut
+        return load
 
-    def _batches(self, parts: list[NDArray[np.int64]], cut: Callable[[int], Sample]) -> Iterator[Batch]:
-        """Transform the parts' samples on threads, a few batches ahead of the consumer, and yield them in order."""
+    def _batches(self, parts: list[NDArray[np.int64]], load: Callable[[int], Sample]) -> Iterator[Batch]:
+        """Yield a batch for each part's rows, in order. Threads load a few batches ahead of the consumer."""
         pool = ThreadPoolExecutor(self._threads, thread_name_prefix="coablate-clips")
-        under_way: deque[tuple[NDArray[np.int64], list[Future[list[Sample]]]]] = deque()
-        following = iter(parts)
+        pending: deque[tuple[NDArray[np.int64], list[Future[list[Sample]]]]] = deque()
+        remaining = iter(parts)
 
-        def cut_all(rows: NDArray[np.int64]) -> list[Sample]:
-            return [cut(row) for row in rows.tolist()]
+        def load_all(rows: NDArray[np.int64]) -> list[Sample]:
+            return [load(row) for row in rows.tolist()]
 
-        def submit() -> None:
-            rows = next(following, None)
+        def submit_next() -> None:
+            rows = next(remaining, None)
             if rows is not None:
-                under_way.append((rows, [pool.submit(cut_all, part) for part in np.array_split(rows, self._threads)]))
+                pending.append((rows, [pool.submit(load_all, part) for part in np.array_split(rows, self._threads)]))
 
         try:
-            for _ in range(_AHEAD + 1):
-                submit()
-            while under_way:
-                rows, futures = under_way.popleft()
+            for _ in range(_PREFETCHED + 1):
+                submit_next()
+            while pending:
+                rows, futures = pending.popleft()
                 batch = self._collate(rows, [sample for future in futures for sample in future.result()])
-                submit()
+                submit_next()
                 yield batch
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
@@ -183,16 +183,25 @@ class ClipData:
 def _check(store: Store, protocol: Protocol, modalities: tuple[str, ...]) -> None:
     if protocol.source != store.source:
         raise InputError(
-            f"data.protocol: {protocol.name!r} divides clips of {protocol.source!r}; {store.uri} holds {store.source!r}"
+            f"data.protocol: {protocol.name!r} divides clips of {protocol.source!r}, but {store.uri} holds clips of "
+            f"{store.source!r}"
         )
     if unknown := set(modalities) - set(MODALITIES):
-        raise InputError(f"a model reads {sorted(unknown)}; a store has {' and '.join(MODALITIES)}")
+        raise InputError(
+            f"the model reads the modalities {sorted(unknown)}, but a store has only {' and '.join(MODALITIES)}"
+        )
     if "skeleton" not in modalities and not store.has_video:
-        raise InputError(f"{store.uri}: the model reads video alone and the store has none")
+        raise InputError(f"{store.uri}: the model reads only video, but the store has no video")
 
 
 def clips_of(config: RunConfig, store: Store, seed: tuple[int, int]) -> ClipData:
-    """Return the clips that a run of ``config`` reads."""
+    """Return the clips of a run.
+
+    Args:
+        config: the run's configuration; its protocol is resolved.
+        store: the clips.
+        seed: study seed and run seed.
+    """
     return ClipData(
         store,
         config=config.data,

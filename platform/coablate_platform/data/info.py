@@ -1,25 +1,25 @@
-"""What a store holds, in numbers, for a person to look at."""
+"""Describes a store in numbers, for ``coablate data info``."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from coablate_platform.data.formats.clip import Recipe
 from coablate_platform.data.protocols import for_source
 from coablate_platform.data.store import Store
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProtocolCounts:
-    """How a protocol divides the store.
+    """The sizes of a protocol's splits in one store.
 
     Args:
-        name: of the protocol.
-        default: whether a study that names none gets it.
-        train: clips that train when validation subjects are held out.
-        validation: clips that are held out.
+        name: name of the protocol.
+        default: whether a study that names no protocol gets this one.
+        train: clips of the training split without the validation clips.
+        validation: clips of the validation split.
         test: clips of the test split.
-        rule: how validation is chosen, in words.
+        rule: the rule that chooses the validation split, in words.
     """
 
     name: str
@@ -35,19 +35,19 @@ class StoreDescription:
     """A store in numbers.
 
     Args:
-        uri: where it lies.
-        source: format it was made from.
-        fingerprint: of its content.
+        uri: the store's path or URI.
+        source: name of the data set's format.
+        fingerprint: SHA-256 of the content.
         clips: number of clips.
-        classes: names by label.
-        clips_per_class: clips by label.
-        joints: joints a person.
-        persons: persons a clip at most.
-        frames: fewest, median and most skeleton frames a clip.
-        video_sizes: (height, width) of stored frames, with the number of clips; empty without video.
-        recipe: how it was made.
-        versions: of the packages that made it.
-        protocols: those of its source that find clips to train and test on.
+        classes: class names by label.
+        clips_per_class: number of clips by label.
+        joints: joints per person.
+        persons: most persons that a clip can have.
+        frames: minimum, median and maximum of a clip's skeleton frames.
+        video_sizes: number of clips by (height, width) of their stored frames; empty without video.
+        recipe: the settings that the store was made with.
+        versions: versions of the packages that made it.
+        protocols: the protocols of the data set whose training and test splits are not empty.
     """
 
     uri: str
@@ -60,13 +60,13 @@ class StoreDescription:
     persons: int
     frames: tuple[int, float, int]
     video_sizes: dict[tuple[int, int], int]
-    recipe: dict[str, Any]
+    recipe: Recipe
     versions: dict[str, str]
     protocols: tuple[ProtocolCounts, ...]
 
 
 def describe_store(store: Store) -> StoreDescription:
-    """Count what the store holds; no clip is read."""
+    """Describe a store; only its index is read, no clip."""
     frames = np.asarray(store.index["frames"])
     sizes = np.stack([np.asarray(store.index["video_height"]), np.asarray(store.index["video_width"])], axis=1)
     kinds, counts = np.unique(sizes, axis=0, return_counts=True)
@@ -83,15 +83,15 @@ def describe_store(store: Store) -> StoreDescription:
         video_sizes={(h, w): n for (h, w), n in zip(kinds.tolist(), counts.tolist(), strict=True) if h},
         recipe=store.metadata.recipe,
         versions=store.metadata.versions,
-        protocols=_divisions(store),
+        protocols=_protocol_counts(store),
     )
 
 
-def _divisions(store: Store) -> tuple[ProtocolCounts, ...]:
-    found = []
+def _protocol_counts(store: Store) -> tuple[ProtocolCounts, ...]:
+    counts = []
     for protocol in for_source(store.source, store.own_protocol):
         split = {name: len(rows) for name, rows in protocol.split(store.index).items()}
         if split["train"] and split["test"]:
             default = protocol.name == store.default_protocol
-            found.append(ProtocolCounts(name=protocol.name, default=default, rule=protocol.rule, **split))
-    return tuple(found)
+            counts.append(ProtocolCounts(name=protocol.name, default=default, rule=protocol.rule, **split))
+    return tuple(counts)

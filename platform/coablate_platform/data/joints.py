@@ -1,4 +1,4 @@
-"""Which joints a skeleton has, how they are joined, and which are each other's mirror image."""
+"""Joint layouts: the joints of a skeleton, its bones, and which joints are mirror images of each other."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,15 +7,15 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class JointLayout:
-    """The joints of one sensor, in the order in which clips hold them.
+    """The joints of one sensor's skeleton, in the order of a clip's arrays.
 
     Args:
-        name: key in :data:`LAYOUTS`, or that of a reader's own.
-        joints: names, one a joint (V).
-        bones: (child, parent) pairs, the tree that graph networks use.
-        official_bones: the tree of the data set's own viewer where it differs, else equal to ``bones``.
-        centre: the joint that sampling subtracts from all others: the middle of the spine, or of the hips.
-        mirror: for each joint the one that takes its place when left and right are swapped.
+        name: key in :data:`LAYOUTS`, or the name of a reader's own layout.
+        joints: names of the V joints.
+        bones: the tree that graph networks use, as (child, parent) pairs.
+        official_bones: the tree of the data set's own viewer; equal to ``bones`` where the two do not differ.
+        centre: number of the joint that sampling moves to the origin: the middle of the spine or of the hips.
+        mirror: for each joint, the joint that replaces it when left and right are swapped.
     """
 
     name: str
@@ -40,7 +40,7 @@ def _tuples(value: Any) -> Any:
 
 
 def _mirror(joints: tuple[str, ...]) -> tuple[int, ...]:
-    """Pair every ``left …`` joint with its ``right …`` one; the others stay."""
+    """Return the number of each joint's mirror image: ``left …`` and ``right …`` swap, other joints stay."""
     swap = {"left": "right", "right": "left"}
     images = (" ".join(swap.get(word, word) for word in joint.split()) for joint in joints)
     return tuple(joints.index(image) for image in images)
@@ -69,7 +69,7 @@ KINECT_V2 = JointLayout(
     centre=1,
     mirror=_mirror(_V2),
 )
-"""NTU RGB+D: 25 joints in the file's order."""
+"""NTU RGB+D: 25 joints in the order of the files."""
 
 _V1 = (
     *("hip centre", "spine", "shoulder centre", "head"),
@@ -88,6 +88,6 @@ _V1_BONES = (
 KINECT_V1 = JointLayout(
     name="kinect_v1", joints=_V1, bones=_V1_BONES, official_bones=_V1_BONES, centre=0, mirror=_mirror(_V1)
 )
-"""NW-UCLA and UTD-MHAD: 20 joints in the sensor's order; the reader of UTD-MHAD reorders its joints to it."""
+"""NW-UCLA and UTD-MHAD: 20 joints in the sensor's order. UTD-MHAD's files have another order; its reader sorts them."""
 
 LAYOUTS = {layout.name: layout for layout in (KINECT_V1, KINECT_V2)}

@@ -1,20 +1,31 @@
-"""Makes a store from clips in a genuine format, on Ray Data: resumable, and nothing is left out in silence.
+"""Makes a store from the published files of a data set; a later call resumes it or adds clips.
 
-What has been done is read from the shards themselves, so a killed preparation needs no journal: shards are whole or
-absent, clips that are in none are still to be done.
+There is no journal: all state is in the store. A shard is complete or absent. It also lists its bad clips, which are
+those that could not be prepared.
+
+=========================================  ==============================================
+state of the clip                          what :func:`prepare` does
+=========================================  ==============================================
+in no shard                                reads it and writes it into a shard
+stored, its files are as they were         nothing
+stored, its files have changed             refuses the input before anything is written
+bad, its files are as they were            reports it again
+bad, its files have changed                reads it again
+bad, perhaps not because of its files      reads it again
+bad, its files were removed                forgets it
+=========================================  ==============================================
+
+``store.json`` has no fingerprint from the first new shard until the end, and a store without one cannot be opened.
 """
 
 import importlib.metadata
 import json
-import logging
 import os
-import pickle
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 from pyarrow import fs
@@ -23,33 +34,33 @@ from coablate_platform.data.formats import get_reader
 from coablate_platform.data.formats.clip import ClipRef, Reader
 from coablate_platform.data.joints import LAYOUTS
 from coablate_platform.data.mapping import MAPPED, list_shards
-from coablate_platform.data.progress import Tell
+from coablate_platform.data.progress import ProgressCallback
 from coablate_platform.data.schema import METADATA, SHARDS, StoreMetadata, fingerprint
-from coablate_platform.data.shard import LeftOut, PrepareOptions, Shard, change, read_shard, stamp, write_shard
+from coablate_platform.data.shard import BadClipRecord, PrepareOptions, Shard, clip_stamp, describe_change, read_shard
 from coablate_platform.data.store import read_metadata
+from coablate_platform.data.write_shards import write_shards
 from coablate_platform.files import locked, write_atomically
-from coablate_platform.study.errors import InputError
-from coablate_platform.study.source import Sources, attach, forget
+from coablate_platform.study.errors import InputError, first_line
+from coablate_platform.study.source import forget
 
 REPORT = "report.json"
 
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareReport:
-    """What came of a preparation.
+    """The outcome of a preparation. ``bad`` and ``missing`` also hold the clips of earlier calls for this store.
 
     Args:
-        done: clips added by this call.
-        skipped: clips that were in the store before.
-        bad: clips that could not be read, with file and reason; all of the store's, not only this call's, but those
-            whose files are gone from the input.
-        missing: clips of which there is nothing to read, with the reason: the set's own lists call them unusable, or
-            they have no skeleton; all of the store's likewise.
+        done: number of clips that this call added.
+        skipped: number of clips of the input that were already in the store.
+        bad: clips that could not be prepared; without those whose files were removed from the input.
+        missing: clips that were left out without being read, with the reason: they are on the data set's own lists of
+            unusable samples, or have no skeleton.
     """
 
     done: int
     skipped: int
-    bad: list[LeftOut]
+    bad: list[BadClipRecord]
     missing: dict[str, str]
 
 
@@ -58,23 +69,23 @@ def prepare(
     input: Path,  # noqa: A002 - the command line's word
     store: Path,
     options: PrepareOptions,
-    progress: Tell = lambda done, total: None,
+    progress: ProgressCallback = lambda done, total: None,
     cpus: int | None = None,
 ) -> PrepareReport:
-    """Bring every clip under ``input`` into the store; a second call over the same input changes nothing.
+    """Add every clip under ``input`` to the store; a second call for the same input changes nothing.
 
     Args:
-        source: name of the format, or a reference to a reader of the user's own.
-        input: folder (or archive) of the genuine files.
-        store: folder to make or to go on with. Clips of several inputs may come together in one, such as the two
-            parts of NTU RGB+D 120.
-        options: the recipe; that of an existing store must be the same.
-        progress: called with clips done and clips to do, after every shard.
-        cpus: processor cores to use; None uses all, or those of the Ray cluster that is already joined.
+        source: name of the data set's format, or a reference to a reader of the user's own.
+        input: folder or archive of the published files.
+        store: folder of the store, new or existing. Several inputs may go into one store, such as the two parts of NTU
+            RGB+D 120.
+        options: the settings; an existing store must have the same ones.
+        progress: called with the numbers of clips done and of clips to do, at first and after every shard.
+        cpus: processor cores to use; None uses all, or those of the Ray cluster that this process has joined.
 
     Raises:
-        InputError: the source is unknown, nothing of it lies there, the store cannot be written, it exists with
-            another source or recipe, or the files of clips in it have changed since.
+        InputError: the format is unknown, or the input has no clip of it; the store cannot be written, was made from
+            another data set or with other settings; or the files of stored clips have changed.
     """
     forget()
     reader = get_reader(source)
@@ -84,23 +95,33 @@ def prepare(
     missing = reader.missing(str(input.absolute()))
     refs = [ref for ref in reader.list_clips(str(input.absolute())) if ref.name not in missing]
     _check_names(refs)
-    with _owned(store):
+    with _locked_store(store):
         metadata = metadata_of(reader, options, store)
         shards = read_shards(store)
         _check_files(store, refs, shards)
-        present = {name for shard in shards for name in shard.digests}
-        tried = {(clip.name, clip.stamp) for shard in shards for clip in shard.bad}
-        todo = [ref for ref in refs if ref.name not in present and (ref.name, stamp(ref)) not in tried]
-        asked = _asked(reader, options)
+        before, todo = _stored_names(shards), _clips_to_read(refs, shards)
+        requested = _requested_metadata(reader, options)
         if todo:
-            metadata = _opened(store, metadata, asked)
-            _write_shards(reader, todo, store, options, progress, cpus)
+            metadata = _mark_unfinished(store, metadata, requested)
+            write_shards(reader, todo, store, options, progress, cpus)
             shards = read_shards(store)
-        if {ref.name for ref in refs} & {name for shard in shards for name in shard.digests}:
-            metadata = metadata.widened(asked)
-        bad, missing = finish(store, metadata, _without_gone(shards, refs, input.absolute()), missing)
-    done = sum(len(shard.digests) for shard in shards) - len(present)
-    return PrepareReport(done=done, skipped=sum(ref.name in present for ref in refs), bad=bad, missing=missing)
+        after = _stored_names(shards)
+        if any(ref.name in after for ref in refs):
+            metadata = metadata.with_longer_classes(requested)
+        bad, missing = finish(store, metadata, _without_removed(shards, refs, input.absolute()), missing)
+    skipped = sum(ref.name in before for ref in refs)
+    return PrepareReport(done=len(after) - len(before), skipped=skipped, bad=bad, missing=missing)
+
+
+def _stored_names(shards: list[Shard]) -> set[str]:
+    return {name for shard in shards for name in shard.digests}
+
+
+def _clips_to_read(refs: list[ClipRef], shards: list[Shard]) -> list[ClipRef]:
+    """Return the clips that are neither stored nor known to be bad with the same files."""
+    stored = _stored_names(shards)
+    bad = {(clip.name, clip.stamp) for shard in shards for clip in shard.bad}
+    return [ref for ref in refs if ref.name not in stored and (ref.name, clip_stamp(ref)) not in bad]
 
 
 def _check_names(refs: list[ClipRef]) -> None:
@@ -112,9 +133,9 @@ def _check_names(refs: list[ClipRef]) -> None:
 
 
 def _check_files(store: Path, refs: list[ClipRef], shards: list[Shard]) -> None:
-    """Refuse an input whose files are not those that the store's clips of the same names were made from."""
-    before = {name: measures for shard in shards for name, measures in shard.files.items()}
-    changes = [found for ref in refs if ref.name in before and (found := change(ref, before[ref.name]))]
+    """Refuse an input in which the files of stored clips have changed."""
+    before = {name: found for shard in shards for name, found in shard.fingerprints.items()}
+    changes = [found for ref in refs if ref.name in before and (found := describe_change(ref, before[ref.name]))]
     if changes:
         raise InputError(
             f"{store}: the files of {len(changes)} clips have changed since they were stored, the first: {changes[0]}; "
@@ -122,21 +143,19 @@ def _check_files(store: Path, refs: list[ClipRef], shards: list[Shard]) -> None:
         )
 
 
-def _without_gone(shards: list[Shard], refs: list[ClipRef], input: Path) -> list[Shard]:  # noqa: A002 - as above
-    """Forget the clips that were left out for a file under the input, where their files are there no more."""
-    here = {ref.name for ref in refs}
+def _without_removed(shards: list[Shard], refs: list[ClipRef], input: Path) -> list[Shard]:  # noqa: A002 - as above
+    """Return the shards without the bad clips whose files lay under the input and were removed."""
+    names = {ref.name for ref in refs}
+    folder = f"{input}{os.sep}"
     return [
-        replace(
-            shard,
-            bad=[clip for clip in shard.bad if clip.name in here or not clip.file.startswith(f"{input}{os.sep}")],
-        )
+        replace(shard, bad=[clip for clip in shard.bad if clip.name in names or not clip.file.startswith(folder)])
         for shard in shards
     ]
 
 
 @contextmanager
-def _owned(store: Path) -> Iterator[None]:
-    """Make the store's folder and keep other preparations out of it."""
+def _locked_store(store: Path) -> Iterator[None]:
+    """Make the store's folder, and lock it against other preparations."""
     taken = f"{store}: another `coablate data prepare` is writing this store"
     lock = ExitStack()
     try:
@@ -148,52 +167,51 @@ def _owned(store: Path) -> Iterator[None]:
         yield
 
 
-def metadata_of(source: Reader, options: PrepareOptions, store: Path) -> StoreMetadata:
-    """Return the store's metadata, written now where the store is new.
+def metadata_of(reader: Reader, options: PrepareOptions, store: Path) -> StoreMetadata:
+    """Return the metadata of a store; write ``store.json`` if the store is new.
 
     Raises:
-        InputError: the store was made from another source or with another recipe.
+        InputError: the store was made from another data set or with other settings.
     """
-    asked = _asked(source, options)
+    requested = _requested_metadata(reader, options)
     existing = read_metadata(fs.LocalFileSystem(), str(store), str(store))
     if existing is None:
-        _write(store / METADATA, asked.to_json())
-        return asked
-    if differences := "; ".join(existing.differences(asked)):
+        _write(store / METADATA, requested.to_json())
+        return requested
+    if differences := "; ".join(existing.differences(requested)):
         raise InputError(
-            f"{store}: this store was prepared otherwise ({differences}); use another folder or that recipe"
+            f"{store}: this store was prepared with other settings ({differences}); use its settings or another folder"
         )
     return existing
 
 
-def _asked(source: Reader, options: PrepareOptions) -> StoreMetadata:
-    """Return what a store of this source with this recipe says of itself at first."""
-    layout, protocol = source.layout, source.default_protocol
-    known = protocol if isinstance(protocol, str) else protocol.name
+def _requested_metadata(reader: Reader, options: PrepareOptions) -> StoreMetadata:
+    """Return the metadata of a new store with these settings."""
+    layout, protocol = reader.layout, reader.default_protocol
     return StoreMetadata(
-        source=source.name,
+        source=reader.name,
         layout=layout.name,
-        persons=source.persons,
-        classes=source.classes,
-        default_protocol=known,
-        has_video=source.has_video,
-        recipe=options.recipe() | source.reading,
+        persons=reader.persons,
+        classes=reader.classes,
+        default_protocol=protocol if isinstance(protocol, str) else protocol.name,
+        has_video=reader.has_video,
+        recipe=options.recipe() | reader.reading,
         versions={name: importlib.metadata.version(name) for name in ("av", "numpy", "pyarrow")},
         joints=None if LAYOUTS.get(layout.name) == layout else asdict(layout),
         protocol=None if isinstance(protocol, str) else protocol.to_plain(),
     )
 
 
-def _opened(store: Path, metadata: StoreMetadata, asked: StoreMetadata) -> StoreMetadata:
-    """Let the store say that it is unfinished, until the end.
+def _mark_unfinished(store: Path, metadata: StoreMetadata, requested: StoreMetadata) -> StoreMetadata:
+    """Remove the fingerprint from ``store.json``, until :func:`finish` writes the new one.
 
     Raises:
-        InputError: its recipe does not say enough to make clips as its others were made.
+        InputError: the store did not record all settings, so its clips may have been made with other ones.
     """
-    if unsaid := metadata.unsaid(asked):
+    if unrecorded := metadata.unrecorded(requested):
         raise InputError(
-            f"{store}: an earlier version made this store and did not record {', '.join(unsaid)}; it can be trained "
-            "on, but not added to: prepare into a new store"
+            f"{store}: an earlier version made this store and did not record {', '.join(unrecorded)}; it can be "
+            "trained on, but clips cannot be added: prepare into a new store"
         )
     metadata = replace(metadata, fingerprint=None)
     _write_changed(store / METADATA, metadata.to_json())
@@ -201,115 +219,58 @@ def _opened(store: Path, metadata: StoreMetadata, asked: StoreMetadata) -> Store
 
 
 def read_shards(store: Path) -> list[Shard]:
-    """Return what all shards hold, in the order in which they were written."""
+    """Read what all shards hold, in the order in which they were written.
+
+    Raises:
+        InputError: a shard is damaged.
+    """
     shards = []
     paths = map(Path, list_shards(fs.LocalFileSystem(), str(store)))
     for path in sorted(paths, key=lambda path: path.stat().st_mtime_ns):
         try:
             shards.append(read_shard(path))
         except (pa.ArrowException, OSError, ValueError) as error:
-            reason = str(error).splitlines()[0]
+            reason = first_line(error)
             raise InputError(f"{path}: the shard is damaged ({reason}); delete it and prepare again") from None
     return shards
 
 
-def _write_shards(
-    reader: Reader, refs: list[ClipRef], store: Path, options: PrepareOptions, progress: Tell, cpus: int | None
-) -> None:
-    """Run one Ray Data task a shard, as many at a time as there are cores, and report as they end."""
-    size, place = options.shard_clips, (store / SHARDS).absolute()
-    units = [{"work": pickle.dumps((reader, refs[start : start + size]))} for start in range(0, len(refs), size)]
-    sources = _kept_sources(store.absolute())
-
-    def write(row: dict[str, Any]) -> dict[str, Any]:
-        attach(sources)
-        reader, unit = pickle.loads(row["work"])
-        try:
-            write_shard(reader, unit, place, options)
-        except OSError as error:  # said to the user in one line, instead of through a task's traceback
-            return {"clips": 0, "error": f"{place}: the shard cannot be written ({error.strerror or error})"}
-        return {"clips": len(unit), "error": ""}
-
-    for leftover in place.glob("*.tmp"):  # of a run that was killed
-        leftover.unlink(missing_ok=True)
-    done = 0
-    progress(done, len(refs))
-    with _ray(cpus) as ray:
-        shards = ray.data.from_items(units, override_num_blocks=len(units)).map(write)
-        for result in shards.iter_rows():
-            if result["error"]:
-                raise InputError(result["error"])
-            done += result["clips"]
-            progress(done, len(refs))
-
-
-def _kept_sources(store: Path) -> str:
-    """Keep the source of a reader of the user's own with the store; return the folder, empty where it is ours."""
-    sources = Sources.imported()
-    folder = store / "source" / sources.digest
-    for name, content in sources.files.items():
-        write_atomically(fs.LocalFileSystem(), str(folder / name), content)
-    return str(folder) if sources.files else ""
-
-
-@contextmanager
-def _ray(cpus: int | None) -> Iterator[Any]:
-    """Yield Ray, started when nobody has and then stopped again; it says nothing, progress is the caller's."""
-    import ray  # here: a run with nothing to do shall not wait for it
-    import ray.data
-
-    started = not ray.is_initialized()
-    if started:
-        ray.init(num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    logger = logging.getLogger("ray.data")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield ray
-    finally:
-        logger.setLevel(level)
-        if started:
-            ray.shutdown()
-
-
 def finish(
     store: Path, metadata: StoreMetadata, shards: list[Shard], missing: dict[str, str]
-) -> tuple[list[LeftOut], dict[str, str]]:
-    """Write report and fingerprint where they are not what stands there; return the bad clips and the missing ones.
+) -> tuple[list[BadClipRecord], dict[str, str]]:
+    """Write the report and the fingerprint; return the bad and the missing clips. Equal files are not rewritten.
 
     Args:
-        store: the folder.
-        metadata: as far as it is known.
-        shards: all of the store's, from :func:`read_shards`.
-        missing: clips of this input of which there is nothing to read; what the report has of others stays in it.
+        store: folder of the store.
+        metadata: the metadata to write, apart from the fingerprint.
+        shards: all shards of the store, from :func:`read_shards`.
+        missing: clips of this input that were left out without being read, with the reason. The report also keeps those
+            of earlier inputs.
 
     Raises:
-        InputError: no shard holds a clip; the report is written all the same.
+        InputError: no shard holds a clip; the report is written nevertheless.
     """
     digests = {name: digest for shard in shards for name, digest in shard.digests.items()}
     latest = {clip.name: clip for shard in shards for clip in shard.bad if clip.name not in digests}
     bad = [latest[name] for name in sorted(latest)]
-    here = _reported(store / REPORT) | missing
-    missing = {name: here[name] for name in sorted(here) if name not in digests and name not in latest}
+    known = _reported_missing(store / REPORT) | missing
+    missing = {name: known[name] for name in sorted(known) if name not in digests and name not in latest}
     report = {"clips": len(digests), "bad": [clip._asdict() for clip in bad], "missing": missing}
     _write_changed(store / REPORT, json.dumps(report, indent=2) + "\n")
     if not digests:
         example = bad[0] if bad else None
-        reason = f"the first: {example.file}: {example.reason}" if example else "all are on the lists of unusable ones"
-        raise InputError(f"{store}: none of the clips could be prepared ({reason}); {REPORT} there lists them all")
+        reason = f"the first: {example.file}: {example.reason}" if example else "all are missing or listed as unusable"
+        raise InputError(f"{store}: none of the clips could be prepared ({reason}); {REPORT} there lists all of them")
     key = fingerprint(list(digests), list(digests.values()))
-    for stale in (store / MAPPED).glob("*"):
-        if stale.name != key:
-            shutil.rmtree(stale, ignore_errors=True)
+    for folder in (store / MAPPED).glob("*"):
+        if folder.name != key:  # unpacked from former content
+            shutil.rmtree(folder, ignore_errors=True)
     _write_changed(store / METADATA, replace(metadata, fingerprint=key).to_json())
     return bad, missing
 
 
-def _reported(report: Path) -> dict[str, str]:
-    """Return the missing clips of an earlier report; nothing where there is none, or one that cannot be read."""
+def _reported_missing(report: Path) -> dict[str, str]:
+    """Return the missing clips of an earlier report; none where it does not exist or cannot be parsed."""
     try:
         return {str(name): str(reason) for name, reason in json.loads(report.read_text())["missing"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

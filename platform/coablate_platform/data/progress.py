@@ -1,4 +1,4 @@
-"""What a person sees while clips are written: a bar on a terminal, elsewhere a line now and then."""
+"""Shows the progress of writing clips: a bar on a terminal, else at most nine lines."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -10,48 +10,49 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 PLAIN_LINES = 10
 
-Tell = Callable[[int, int], None]
-"""Called with the clips done and all clips to do."""
+ProgressCallback = Callable[[int, int], None]
+"""Called with the number of clips done and of clips to do."""
 
 
 @contextmanager
-def clip_progress(console: Console) -> Iterator[Tell]:
-    """Yield what shows how far a preparation or a generation is; nothing is shown before it is called.
+def clip_progress(console: Console) -> Iterator[ProgressCallback]:
+    """Yield a callback that shows progress; nothing is shown before its first call.
 
     Args:
         console: where to show it.
     """
-    if not console.is_interactive:  # a terminal without a cursor to move is none
-        yield _lines(console)
+    if not console.is_interactive:  # also a terminal whose cursor cannot move, which cannot show a bar
+        yield _show_lines(console)
         return
     columns = (TextColumn("clips"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console) as bar:
-        yield _bar(bar)
+        yield _show_bar(bar)
 
 
-def _bar(progress: Progress) -> Tell:
+def _show_bar(progress: Progress) -> ProgressCallback:
+    """Return a callback that updates a bar, and adds it at the first call."""
     tasks: list[TaskID] = []
 
-    def tell(done: int, total: int) -> None:
+    def show(done: int, total: int) -> None:
         if not tasks:
             tasks.append(progress.add_task("", total=total))
         progress.update(tasks[0], completed=done)
 
-    return tell
+    return show
 
 
-def _lines(console: Console) -> Tell:
-    """Return what prints a line at every tenth, but none at the end: what was done is said there."""
-    started, shown = time.monotonic(), 0
+def _show_lines(console: Console) -> ProgressCallback:
+    """Return a callback that prints a line at every tenth, but none at the end: the caller prints a summary there."""
+    started, last_tenth = time.monotonic(), 0
 
-    def tell(done: int, total: int) -> None:
-        nonlocal shown
+    def show(done: int, total: int) -> None:
+        nonlocal last_tenth
         tenth = done * PLAIN_LINES // max(total, 1)
-        if shown < tenth and done < total:
-            shown = tenth
-            gone = time.monotonic() - started
-            left = timedelta(seconds=int(gone / done * (total - done)))
-            line = f"{done} of {total} clips, {timedelta(seconds=int(gone))} gone, about {left} left"
+        if last_tenth < tenth and done < total:
+            last_tenth = tenth
+            elapsed = time.monotonic() - started
+            left = timedelta(seconds=int(elapsed / done * (total - done)))
+            line = f"{done} of {total} clips, {timedelta(seconds=int(elapsed))} gone, about {left} left"
             console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-    return tell
+    return show

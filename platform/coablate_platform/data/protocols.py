@@ -1,7 +1,7 @@
-"""Published ways to divide a data set: row filters over one store, with a validation split held out by a named rule.
+"""Protocols: the published train/test splits of each data set, as row filters over one store, and a validation split.
 
-No data set here has an official validation split, and public code selects on test. Every protocol therefore names
-rows that are taken out of training and selected on; the test rows are for the end.
+None of these data sets has an official validation split, and public code selects checkpoints on the test split. Every
+protocol here therefore holds out training rows by a named rule. Selection uses those; the test split is used once.
 """
 
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from coablate_platform.study.extensions import Kind, Loaded, installed, load_object
 
@@ -19,14 +19,14 @@ _RULES = ("train", "test", "validation")
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """Rows whose subject, camera and setup are all among the named ones; None leaves a column free."""
+    """A row filter: keeps rows whose subject, camera and setup are all in these sets; None allows every value."""
 
     subjects: frozenset[int] | None = None
     cameras: frozenset[int] | None = None
     setups: frozenset[int] | None = None
 
     def matches(self, rows: Mapping[str, NDArray[np.int64]]) -> NDArray[np.bool_]:
-        """Return a mask (N,) over columns ``subject``, ``camera`` and ``setup`` of N rows each."""
+        """Return a mask (N,) of the rows to keep, from columns ``subject``, ``camera`` and ``setup`` of N rows each."""
         columns = {"subject": self.subjects, "camera": self.cameras, "setup": self.setups}
         keep = np.ones(len(rows["subject"]), dtype=np.bool_)
         for name, values in columns.items():
@@ -37,17 +37,19 @@ class Rule:
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """A way to divide the clips of one source. One that no rules express is a subclass with a ``split`` of its own.
+    """A way to divide the clips of one data set into train, validation and test split.
+
+    A protocol that rules cannot express is a subclass with a ``split`` of its own.
 
     Args:
-        name: ``set/rule``, as published.
-        source: the :class:`~coablate_platform.data.formats.clip.Reader` whose clips it divides.
-        train: rows of the published training set.
-        test: rows of the published test set.
-        validation: rows taken out of training to select on.
-        rule: the validation rule in words.
+        name: ``set/split``, after the published name.
+        source: name of the :class:`~coablate_platform.data.formats.clip.Reader` whose clips it divides.
+        train: rows of the published training split.
+        test: rows of the published test split.
+        validation: rows that are held out of training for selection.
+        rule: the rule of ``validation`` in words.
         description: the protocol in words.
-        classes: number of classes where the protocol uses only the first of the source's, else None.
+        classes: number of classes if the protocol uses only the first of the data set's, else None.
     """
 
     name: str
@@ -59,17 +61,17 @@ class Protocol:
     description: str
     classes: int | None = None
 
-    def split(self, rows: Mapping[str, Any], *, hold_out: bool = True) -> dict[str, NDArray[np.int64]]:
-        """Divide rows into disjoint ``train``, ``validation`` and ``test``.
+    def split(self, rows: Mapping[str, ArrayLike], *, hold_out: bool = True) -> dict[str, NDArray[np.int64]]:
+        """Divide rows into disjoint splits ``train``, ``validation`` and ``test``.
 
         Args:
-            rows: integer columns ``subject``, ``camera`` and ``setup`` of equal length, as numpy or Arrow arrays (a
-                ``pyarrow.Table`` will do).
-            hold_out: whether validation rows leave training; without, validation is empty and training is the
-                published set.
+            rows: integer columns ``subject``, ``camera`` and ``setup`` of equal length, as numpy or Arrow arrays; a
+                ``pyarrow.Table`` is also accepted.
+            hold_out: whether validation rows are held out of training. If not, the validation split is empty and the
+                training split is the published one.
 
         Returns:
-            Ascending row numbers by split.
+            Ascending row numbers by name of the split.
         """
         columns = {name: np.asarray(rows[name]) for name in ("subject", "camera", "setup")}
         train, test = self.train.matches(columns), self.test.matches(columns)
@@ -220,31 +222,31 @@ def find_protocol(name: str, own: Protocol | None = None) -> Loaded:
     """Return a protocol, and the name by which other processes find it.
 
     Args:
-        name: Coablate's, the store's, one that a package has registered, ``module:NAME`` or ``file.py:NAME``.
-        own: the protocol that the store itself remembers.
+        name: name of one of ours, of the store's, of one that a package registers, ``module:NAME`` or ``file.py:NAME``.
+        own: the protocol that the store keeps.
 
     Raises:
-        InputError: there is none; the message names the nearest.
+        InputError: there is no such protocol; the message names the nearest one.
     """
     known = PROTOCOLS if own is None else {own.name: own, **PROTOCOLS}
     return Loaded(value=known[name], reference=name) if name in known else load_object(name, KIND, known)
 
 
 def get_protocol(name: str, own: Protocol | None = None) -> Protocol:
-    """Return the protocol of that name. See :func:`find_protocol`."""
+    """Return a protocol by its name. See :func:`find_protocol`."""
     protocol: Protocol = find_protocol(name, own).value
     return protocol
 
 
 def for_source(source: str, own: Protocol | None = None) -> tuple[Protocol, ...]:
-    """Return the protocols that divide clips of the source of that name; NTU's include the synthetic set's.
+    """Return the protocols of a data set by its name; those of ``ntu`` include the synthetic set's.
 
     Args:
         source: the reader's name.
-        own: the protocol that the store itself remembers.
+        own: the protocol that the store keeps.
 
     Raises:
-        InputError: one that a package has registered cannot be imported.
+        InputError: one that a package registers cannot be imported.
     """
     known = (*_ALL, *(() if own is None else (own,)), *map(get_protocol, installed(KIND)))
     return tuple(protocol for protocol in known if protocol.source == source)

@@ -1,14 +1,26 @@
-"""From a stored clip to what a model sees: pure functions of the clip and the cut.
+"""Makes samples from stored clips: pure functions of a clip and a transform.
 
-The skeleton is centred on the layout's centre joint of person 0. The ancestors say "centred on joint 1 of person 0";
-whether once or in every frame they leave open, so it is a setting: ``first`` takes the joint where it is first tracked
-in the window and moves all frames alike, so that walking stays walking; ``every`` takes it anew in every frame, which
-leaves the pose alone. Absent joints are exactly zero before, in every step, and after: they are never interpolated
-from, moved or jittered.
+The origin of the skeleton is the layout's centre joint of person 0. The papers that this project follows say "centred
+on joint 1 of person 0", but not whether once per clip or in every frame. Therefore it is a setting, ``data.centring``:
 
-The video shows a square of the frame, in evaluation the one in its middle that is as large as its short side, or,
-``persons``, the square around all joints of the whole clip, an eighth of its side wider on each side: the same square
-in every frame, so that walking stays walking. The papers leave this open too.
+=========  =====================================================  ===============================
+setting    origin                                                 what the sample keeps
+=========  =====================================================  ===============================
+``first``  the joint's first position in the window               the pose and the person's path
+``every``  the joint's position in each frame                     the pose alone
+=========  =====================================================  ===============================
+
+Absent joints are exactly zero in the clip and in the sample: they are never interpolated, moved or jittered.
+
+The video shows a square, the same one in every frame of a clip, so that walking remains visible. The papers do not say
+either from which region it is taken. This is the setting ``data.framing``:
+
+===========  ======================================================================================
+setting      region
+===========  ======================================================================================
+``frame``    the whole frame; evaluation takes the square in its middle, as large as its short side
+``persons``  the square around all joints of the whole clip, an eighth of their extent wider on each side
+===========  ======================================================================================
 """
 
 import math
@@ -29,11 +41,11 @@ from coablate_platform.study.config import DataConfig
 Sample = dict[str, torch.Tensor]
 MODALITIES = ("video", "skeleton")
 
-_MARGIN = 1 / 8  # of the joints' extent, on each side: hands and the crown of the head lie beyond their joints
+_MARGIN = 1 / 8  # of the joints' extent, on each side: the hands and the top of the head lie beyond their joints
 
 
 class Region(NamedTuple):
-    """A rectangle of a video frame, in pixels; it may reach beyond the frame."""
+    """A rectangle in pixels of a video frame; it may reach beyond the frame."""
 
     top: int
     left: int
@@ -49,16 +61,16 @@ def transform_clip(
     persons: int,
     modalities: tuple[str, ...] = MODALITIES,
 ) -> Sample:
-    """Transform a sample: both modalities from the same window, mirrored together.
+    """Make a sample: both modalities come from the same time window and are mirrored together.
 
     Args:
-        clip: from the store.
+        clip: a clip of the store.
         transform: from :func:`~coablate_platform.data.augment.random_transform` in training,
             :func:`~coablate_platform.data.augment.evaluation_transform` in evaluation.
-        config: sizes, what the video shows, where the skeleton is centred, and the strength of the joints' noise.
-        layout: the clip's joints.
-        persons: persons of the sample M; missing ones are zeros.
-        modalities: which to make; a video that is not asked for is not decoded.
+        config: sizes, framing, centring, and the standard deviation of the noise on the joints.
+        layout: the joints of the store's skeletons.
+        persons: number of persons M in the sample; a clip with fewer is filled up with zeros.
+        modalities: the modalities to make; without ``video`` no frame is decoded.
 
     Returns:
         ``video`` (3, F, S, S) float32 in [-1, 1] where the clip has one, ``skeleton`` (3, T', V, M) float32.
@@ -68,9 +80,9 @@ def transform_clip(
     """
     sample: Sample = {}
     if "video" in modalities and clip.video is not None:
-        region = _around_persons(clip, clip.video.size) if config.framing == "persons" else None
+        region = _persons_region(clip, clip.video.size) if config.framing == "persons" else None
         video = transform_video(clip.video, transform, config.size, region)
-        sample["video"] = differences(video) if config.motion else video
+        sample["video"] = frame_differences(video) if config.motion else video
     if "skeleton" in modalities:
         xyz = transform_skeleton(clip.xyz, transform, config, layout)
         padded = np.zeros((3, config.skeleton_frames, xyz.shape[2], persons), dtype=np.float32)
@@ -80,94 +92,101 @@ def transform_clip(
 
 
 def frame_numbers(count: int, transform: Transform) -> list[int]:
-    """Take one frame from each of equal segments of the window.
+    """Choose one frame in each of equal segments of the time window.
 
     Args:
-        count: frames of the clip.
-        cut: window and moments.
+        count: number of frames of the clip.
+        transform: the window, and the position of the frame in each segment.
 
     Returns:
-        Ascending frame numbers, one a moment; they repeat where the window is shorter than that.
+        Ascending frame numbers, one per segment; they repeat where the window has fewer frames.
     """
-    segments = len(transform.moments)
-    shares = transform.start + transform.length * (np.arange(segments) + transform.moments) / segments
-    return np.minimum((shares * count).astype(np.int64), count - 1).tolist()  # type: ignore[no-any-return]
+    segments = len(transform.frame_offsets)
+    fractions = transform.start + transform.length * (np.arange(segments) + transform.frame_offsets) / segments
+    return np.minimum((fractions * count).astype(np.int64), count - 1).tolist()  # type: ignore[no-any-return]
 
 
 def transform_video(video: StoredVideo, transform: Transform, size: int, region: Region | None = None) -> torch.Tensor:
-    """Decode, crop, scale, mirror and recolour.
+    """Decode the chosen frames, crop, scale and mirror them, and change their colours.
 
     Args:
-        video: the stored clip.
-        transform: how the sample departs from the stored clip.
+        video: the video of a stored clip.
+        transform: the parameters of the sample.
         size: side S of the result in pixels.
-        region: what of the frames is shown; None shows all. Where it reaches beyond the frame it is black.
+        region: the part of the frames that the crop is taken from; None takes it from the whole frame. Beyond the
+            frame the result is black.
 
     Returns:
         (3, F, S, S) float32 in [-1, 1].
     """
     numbers = frame_numbers(len(video.packets), transform)
     top, left, height, width = region or Region(0, 0, *video.size)
-    side = max(1, round(transform.side * min(height, width)))
+    side = max(1, round(transform.crop_side * min(height, width)))
     square = Region(
-        top + round(transform.down * (height - side)), left + round(transform.across * (width - side)), side, side
+        top + round(transform.crop_y * (height - side)), left + round(transform.crop_x * (width - side)), side, side
     )
-    frames = np.stack([_shown(frame, square) for frame in video.decode(numbers)])
-    pixels = torch.from_numpy(frames).permute(0, 3, 1, 2)  # channels last in memory: torch's fast path for uint8
+    frames = np.stack([_crop(frame, square) for frame in video.decode(numbers)])
+    pixels = torch.from_numpy(frames).permute(0, 3, 1, 2)  # a view with channels last: torch's fast path for uint8
     if side != size:
         pixels = functional.interpolate(pixels, (size, size), mode="bilinear", antialias=side > size)
     if transform.flip:
         pixels = pixels.flip(3)
     gain = transform.contrast / 127.5
-    made = torch.empty((3, len(numbers), size, size))
-    made.copy_(pixels.transpose(0, 1))
-    return made.mul_(gain).add_(transform.brightness - transform.contrast).clamp_(-1.0, 1.0)
+    result = torch.empty((3, len(numbers), size, size))
+    result.copy_(pixels.transpose(0, 1))
+    return result.mul_(gain).add_(transform.brightness - transform.contrast).clamp_(-1.0, 1.0)
 
 
-def differences(video: torch.Tensor) -> torch.Tensor:
-    """Return what changes from each frame to the next: (3, F + 1, S, S) in [-1, 1] to (3, F, S, S) in [-1, 1].
+def frame_differences(video: torch.Tensor) -> torch.Tensor:
+    """Return half the difference of each frame to the next.
+
+    Args:
+        video: (3, F + 1, S, S) in [-1, 1].
+
+    Returns:
+        (3, F, S, S) in [-1, 1].
 
     Source: the RGB difference of temporal segment networks (Wang et al., ECCV 2016), halved to keep the range.
     """
     return (video[:, 1:] - video[:, :-1]) / 2
 
 
-def _around_persons(clip: StoredClip, size: tuple[int, int]) -> Region | None:
-    """Return the square around the joints that lie on the frames (H, W), with a margin; None where none is known."""
+def _persons_region(clip: StoredClip, size: tuple[int, int]) -> Region | None:
+    """Return the square around all joints that lie on the frames (H, W), with a margin; None without such a joint."""
     if clip.pixels is None:
         return None
     joints = clip.pixels[clip.pixels.any(-1)]  # (J, 2), x then y
-    inside = ((joints >= 0) & (joints < (size[1], size[0]))).all(-1)  # never of the unknown, which are NaN
+    inside = ((joints >= 0) & (joints < (size[1], size[0]))).all(-1)  # False where unknown: NaN
     if not inside.any():
         return None
-    least, most = joints[inside].min(0), joints[inside].max(0)
-    side = max(1, math.ceil((1 + 2 * _MARGIN) * float((most - least).max())))
-    left, top = np.rint((least + most - side) / 2).astype(int).tolist()
+    low, high = joints[inside].min(0), joints[inside].max(0)
+    side = max(1, math.ceil((1 + 2 * _MARGIN) * float((high - low).max())))
+    left, top = np.rint((low + high - side) / 2).astype(int).tolist()
     return Region(top, left, side, side)
 
 
-def _shown(frame: NDArray[np.uint8], region: Region) -> NDArray[np.uint8]:
-    """Transform a region from a frame (H, W, 3); what lies beyond the frame is black."""
+def _crop(frame: NDArray[np.uint8], region: Region) -> NDArray[np.uint8]:
+    """Crop a region from a frame (H, W, 3); what lies beyond the frame is black."""
     top, left, height, width = region
     inner = frame[max(top, 0) : max(top + height, 0), max(left, 0) : max(left + width, 0)]
     if inner.shape[:2] == (height, width):
         return inner
-    shown = np.zeros((height, width, 3), dtype=np.uint8)
-    above, before = max(-top, 0), max(-left, 0)
-    shown[above : above + inner.shape[0], before : before + inner.shape[1]] = inner
-    return shown
+    cropped = np.zeros((height, width, 3), dtype=np.uint8)
+    first_row, first_column = max(-top, 0), max(-left, 0)
+    cropped[first_row : first_row + inner.shape[0], first_column : first_column + inner.shape[1]] = inner
+    return cropped
 
 
 def transform_skeleton(
     xyz: NDArray[np.float32], transform: Transform, config: DataConfig, layout: JointLayout
 ) -> NDArray[np.float32]:
-    """Resample the window, centre, turn, scale, mirror and jitter.
+    """Resample the time window, centre, rotate, scale and mirror the skeleton, and add noise.
 
     Args:
-        xyz: (T, M, V, 3) in metres, zeros where absent.
-        transform: how the sample departs from the stored clip.
+        xyz: joints (T, M, V, 3) in metres, zeros where absent.
+        transform: the parameters of the sample.
         config: length T' of the result, centring, and the standard deviation of the noise in metres.
-        layout: names the centre and each joint's mirror image.
+        layout: the centre joint, and each joint's mirror image.
 
     Returns:
         (T', M, V, 3), exactly zero where absent.
@@ -178,13 +197,15 @@ def transform_skeleton(
     origins = _origins(moved, present, layout.centre)
     if config.centring == "first":
         origins = origins[:1]
-    moved = np.asarray((moved - origins[:, None, None]) @ _turn(transform), dtype=np.float32)
+    moved = np.asarray((moved - origins[:, None, None]) @ _rotation(transform), dtype=np.float32)
     if transform.flip:
         mirror = list(layout.mirror)
         moved, present = moved[:, :, mirror], present[:, :, mirror]
         moved[..., 0] *= -1
-    if transform.noise is not None:
-        noise = np.random.Generator(np.random.PCG64(transform.noise)).standard_normal(moved.shape, dtype=np.float32)
+    if transform.noise_seed is not None:
+        noise = np.random.Generator(np.random.PCG64(transform.noise_seed)).standard_normal(
+            moved.shape, dtype=np.float32
+        )
         moved += np.float32(config.jitter) * noise
     moved[~present] = 0.0
     return moved
@@ -193,34 +214,43 @@ def transform_skeleton(
 def _resample(
     xyz: NDArray[np.float32], positions: NDArray[np.float64]
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Interpolate linearly between frames; a joint that only one of the two has is taken from that one."""
+    """Interpolate linearly between two frames; a joint that is absent in one of them is taken from the other.
+
+    Args:
+        xyz: joints (T, M, V, 3), zeros where absent.
+        positions: frame numbers (T',), fractions included.
+
+    Returns:
+        Joints (T', M, V, 3), and whether each is present (T', M, V).
+    """
     before = np.floor(positions).astype(np.int64)
     after = np.minimum(before + 1, len(xyz) - 1)
-    share = (positions - before).astype(np.float32)[:, None, None]
+    weight = (positions - before).astype(np.float32)[:, None, None]
     first, second = xyz[before], xyz[after]
-    here, there = first.any(-1), second.any(-1)
-    share = np.where(here & there, share, there.astype(np.float32))
-    mixed = first + (second - first) * share[..., None]
-    # At a whole position the later frame has no weight: the joint is there if the frame itself has it.
-    present = np.where(positions[:, None, None] == before[:, None, None], here, here | there)
+    in_first, in_second = first.any(-1), second.any(-1)
+    weight = np.where(in_first & in_second, weight, in_second.astype(np.float32))
+    mixed = first + (second - first) * weight[..., None]
+    # At a whole position the second frame has no weight: the joint is present only if the first frame has it.
+    present = np.where(positions[:, None, None] == before[:, None, None], in_first, in_first | in_second)
     return mixed, present
 
 
 def _origins(xyz: NDArray[np.float32], present: NDArray[np.bool_], centre: int) -> NDArray[np.float32]:
-    """Return the centre joint of person 0 in each frame (T', 3); where it is not tracked, that of the frame before.
+    """Return the position of person 0's centre joint in each frame (T', 3).
 
-    Frames before the first have the first's. Where it never is, all have the mean of what is there, else zero.
+    Where the joint is absent, its last position counts; before its first position, the first. If it is absent in all
+    frames, all of them get the mean of all present joints, or zero without any.
     """
     tracked = present[:, 0, centre]
     if tracked.any():
-        newest = np.maximum.accumulate(np.where(tracked, np.arange(len(xyz)), int(tracked.argmax())))
-        return np.asarray(xyz[newest, 0, centre])
+        last = np.maximum.accumulate(np.where(tracked, np.arange(len(xyz)), int(tracked.argmax())))
+        return np.asarray(xyz[last, 0, centre])
     mean = xyz[present].mean(0) if present.any() else np.zeros(3)
     return np.broadcast_to(np.asarray(mean, dtype=np.float32), (len(xyz), 3))
 
 
-def _turn(transform: Transform) -> NDArray[np.float32]:
-    """Return the matrix (3, 3) that row vectors are multiplied with: about y, then about x, then scaled."""
+def _rotation(transform: Transform) -> NDArray[np.float32]:
+    """Return the matrix (3, 3) that rotates row vectors about y, then about x, and scales them."""
     cos, sin = math.cos(transform.rotation), math.sin(transform.rotation)
     about_y = np.array([[cos, 0, -sin], [0, 1, 0], [sin, 0, cos]])
     cos, sin = math.cos(transform.tilt), math.sin(transform.tilt)

@@ -1,4 +1,4 @@
-"""How a clip lies in the store: a row of one Parquet file, and what the store says of itself in ``store.json``."""
+"""The store's file formats: the Parquet schema of clips, one row each, and the metadata in ``store.json``."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ from coablate_platform.study.errors import InputError
 
 FORMAT = 1
 METADATA = "store.json"
-SHARDS = "clips"  # folder of the Parquet files
+SHARDS = "clips"  # the folder of the Parquet files
 
 SCHEMA = pa.schema(
     [
@@ -41,13 +41,15 @@ SCHEMA = pa.schema(
         pa.field("pixels", pa.list_(pa.field("element", pa.float32(), nullable=False))),  # (T, M, V, 2), stored pixels
         pa.field("valid", pa.list_(pa.field("element", pa.bool_(), nullable=False)), nullable=False),  # (T, M)
         pa.field("video", pa.binary()),  # MPEG-4 part 2, an elementary stream
-        pa.field("packets", pa.list_(pa.field("element", pa.int32(), nullable=False))),  # bytes of each video frame
+        pa.field(
+            "packets", pa.list_(pa.field("element", pa.int32(), nullable=False))
+        ),  # size of each video frame in bytes
     ]
 )
 INDEX = SCHEMA.names[: SCHEMA.get_field_index("digest") + 1]
-"""The light columns, held in memory by an open store."""
+"""The small columns, which an open store holds in memory."""
 
-PARQUET: dict[str, Any] = {
+PARQUET: dict[str, object] = {
     "use_dictionary": False,
     "column_encoding": {"xyz.list.element": "BYTE_STREAM_SPLIT", "pixels.list.element": "BYTE_STREAM_SPLIT"},
     "compression": {name: "NONE" if name == "video" else "ZSTD" for name in SCHEMA.names}
@@ -55,20 +57,24 @@ PARQUET: dict[str, Any] = {
     "write_page_checksum": True,
     "store_schema": True,
 }
-"""How a shard is written: floats by byte planes, which zstd shrinks; video as it is, it does not shrink."""
+"""Options of the Parquet writer. Floats are split into byte streams, which zstd compresses well; video is stored as it
+is, since it would not become smaller."""
+
+Row = dict[str, str | int | bytes | NDArray[np.generic] | None]
+"""One clip as values by column of :data:`SCHEMA`."""
 
 
-def make_row(clip: RawClip, video: EncodedVideo | None, pixels: NDArray[np.float32] | None) -> dict[str, Any]:
-    """Return the clip as a row of :data:`SCHEMA`, with the digest of its content.
+def make_row(clip: RawClip, video: EncodedVideo | None, pixels: NDArray[np.float32] | None) -> Row:
+    """Return a clip as a row, with the digest of its content.
 
     Args:
-        clip: as read.
-        video: its frames as stored.
-        pixels: its joints in stored pixels, (T, M, V, 2).
+        clip: the clip as its reader returned it.
+        video: the encoded video; None stores none.
+        pixels: joints in pixels of the stored video, (T, M, V, 2).
     """
     frames, bodies = clip.xyz.shape[:2]
     height, width = video.size if video else (0, 0)
-    row: dict[str, Any] = {
+    row: Row = {
         "name": clip.name,
         "label": int(clip.label),
         "subject": int(clip.subject),
@@ -97,27 +103,27 @@ def make_row(clip: RawClip, video: EncodedVideo | None, pixels: NDArray[np.float
 
 
 def fingerprint(names: Sequence[str], digests: Sequence[str]) -> str:
-    """Return the SHA-256 of all (name, digest) in the order of names: the content, however it is sharded."""
+    """Return the SHA-256 of all (name, digest) pairs, sorted: it identifies the content, however it is sharded."""
     pairs = sorted(zip(names, digests, strict=True))
     return hashlib.sha256("".join(f"{name} {digest}\n" for name, digest in pairs).encode()).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoreMetadata:
-    """What ``store.json`` holds.
+    """The content of ``store.json``.
 
     Args:
-        source: name of the format that the clips came in.
-        layout: name of the skeleton's joint layout.
-        persons: persons a clip has at most.
-        classes: names by label.
+        source: name of the data set's format: the reader's name.
+        layout: name of the joint layout.
+        persons: most persons that a clip can have.
+        classes: class names by label.
         default_protocol: the protocol of a study that names none.
-        has_video: whether every clip has a video, or none has.
-        recipe: what decided the content: resizing, codec, and how the source reads.
-        versions: of the packages that wrote it.
-        fingerprint: see :func:`fingerprint`; None while ``prepare`` is under way.
-        joints: the joint layout's fields; None for one of :data:`~coablate_platform.data.joints.LAYOUTS`.
-        protocol: fields of a protocol that came with the reader, the default one; None for one that has a known name.
+        has_video: True: every clip has a video; False: no clip has one.
+        recipe: the settings that decided the content: resizing, video encoding and the reader's own.
+        versions: versions of the packages that wrote the store.
+        fingerprint: see :func:`fingerprint`; None until ``prepare`` has finished.
+        joints: fields of the joint layout; None for one of :data:`~coablate_platform.data.joints.LAYOUTS`.
+        protocol: fields of the default protocol where the reader brought it; None for one with a known name.
     """
 
     source: str
@@ -133,24 +139,25 @@ class StoreMetadata:
     protocol: dict[str, Any] | None = None
 
     def to_json(self) -> str:
+        """Return the content of ``store.json``."""
         fields = asdict(self)
         left_out = [name for name in ("joints", "protocol") if fields[name] is None]
         return json.dumps({"format": FORMAT} | {k: v for k, v in fields.items() if k not in left_out}, indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str, where: str) -> "StoreMetadata":
-        """Read ``store.json``.
+        """Parse ``store.json``; ``where`` names the store in error messages.
 
         Raises:
-            InputError: it is damaged, or of another version of the format.
+            InputError: it is damaged, or has another version of the format.
         """
         try:
             content = json.loads(text)
             found = content.pop("format")
         except (ValueError, KeyError, AttributeError, TypeError):
-            raise InputError(f"{where}: {METADATA} is damaged; delete the store and prepare it anew") from None
+            raise InputError(f"{where}: {METADATA} is damaged; delete the store and prepare it again") from None
         if found != FORMAT:
-            raise InputError(f"{where}: the store has format {found}, this version reads {FORMAT}; prepare it anew")
+            raise InputError(f"{where}: the store has format {found}, this version reads {FORMAT}; prepare it again")
         try:
             metadata = cls(**content)
             _, _ = metadata.joint_layout, metadata.own_protocol
@@ -168,31 +175,35 @@ class StoreMetadata:
         """The protocol that came with the reader."""
         return None if self.protocol is None else Protocol.from_plain(self.protocol)
 
-    def differences(self, other: "StoreMetadata") -> Iterable[str]:
-        """Yield in words what of the source or the recipe is not the same in ``other``.
+    def differences(self, requested: "StoreMetadata") -> Iterable[str]:
+        """Yield, in words, each setting of this store that is different in ``requested``.
 
-        What the recipe here does not say is none, see :meth:`unsaid`; nor are more classes, see :meth:`widened`.
+        Settings that this store did not record do not count, see :meth:`unrecorded`. Neither does a class list that is
+        the beginning of the other one, see :meth:`with_longer_classes`.
         """
-        here, there = len(self.classes), len(other.classes)
-        if any(mine != theirs for mine, theirs in zip(self.classes, other.classes, strict=False)):
-            yield f"{here} classes in the store, {there}{' others' if here == there else ''} asked for"
-        mine, others = self.widened(other)._decisive(), other.widened(self)._decisive()
+        here, there = len(self.classes), len(requested.classes)
+        if any(mine != theirs for mine, theirs in zip(self.classes, requested.classes, strict=False)):
+            yield f"{here} classes in the store, {there}{' others' if here == there else ''} requested"
+        mine = self.with_longer_classes(requested)._compared()
+        theirs = requested.with_longer_classes(self)._compared()
         for key in sorted(mine):
-            if mine[key] != others.get(key):
-                yield f"{key} {mine[key]!r} in the store, {others.get(key)!r} asked for"
+            if mine[key] != theirs.get(key):
+                yield f"{key} {mine[key]!r} in the store, {theirs.get(key)!r} requested"
 
-    def unsaid(self, other: "StoreMetadata") -> list[str]:
-        """Return what ``other``'s recipe names and this one does not: an earlier version wrote it."""
-        return sorted(other.recipe.keys() - self.recipe.keys())
+    def unrecorded(self, requested: "StoreMetadata") -> list[str]:
+        """Return the recipe's settings that ``requested`` has and this store, made by an earlier version, lacks."""
+        return sorted(requested.recipe.keys() - self.recipe.keys())
 
-    def widened(self, other: "StoreMetadata") -> "StoreMetadata":
-        """Return this with the classes and the default protocol of whichever has more classes.
+    def with_longer_classes(self, other: "StoreMetadata") -> "StoreMetadata":
+        """Return a copy with classes and default protocol of the one of the two that has more classes.
 
-        A set may come in parts: the first classes of NTU RGB+D 120 are those of NTU RGB+D 60, so that labels stay.
+        A data set may be prepared in parts. The first 60 classes of NTU RGB+D 120 are those of NTU RGB+D 60, so labels
+        stay the same when the second part is added.
         """
-        wider = other if len(other.classes) > len(self.classes) else self
-        return replace(self, classes=wider.classes, default_protocol=wider.default_protocol, protocol=wider.protocol)
+        longer = other if len(other.classes) > len(self.classes) else self
+        return replace(self, classes=longer.classes, default_protocol=longer.default_protocol, protocol=longer.protocol)
 
-    def _decisive(self) -> dict[str, Any]:
-        kept = ("source", "layout", "persons", "default_protocol", "has_video", "joints", "protocol")
-        return {name: getattr(self, name) for name in kept} | self.recipe
+    def _compared(self) -> dict[str, object]:
+        """Return the settings that must be equal for clips to go into one store."""
+        names = ("source", "layout", "persons", "default_protocol", "has_video", "joints", "protocol")
+        return {name: getattr(self, name) for name in names} | self.recipe

@@ -1,4 +1,4 @@
-"""Reads, encodes and writes the clips of one shard: the work of one task, whole or absent afterwards."""
+"""Reads and encodes the clips of one shard and writes its Parquet file: the work of one Ray Data task."""
 
 import hashlib
 import itertools
@@ -7,40 +7,40 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from coablate_platform.data.formats.clip import BadClip, ClipRef, FileRef, RawClip, Reader, Recipe
-from coablate_platform.data.formats.files import Measure, measure
-from coablate_platform.data.schema import PARQUET, SCHEMA, make_row
+from coablate_platform.data.formats.clip import BadClip, ClipRef, FileRef, Reader, Recipe
+from coablate_platform.data.formats.files import FileFingerprint, fingerprint_file
+from coablate_platform.data.schema import PARQUET, SCHEMA, Row, make_row
 from coablate_platform.data.video import Resize, VideoError, encode, fit
 from coablate_platform.files import replacing
 
-APART, APART_SHARE = 3, 0.05
-"""Frames, and the share of the skeleton's besides, by which a video may be longer or shorter than its skeleton: two
-recordings of one clip need not end together. Beyond that, one of them lacks a part. The numbers are our choice."""
+LENGTH_TOLERANCE, LENGTH_TOLERANCE_SHARE = 3, 0.05
+"""A video may be longer or shorter than its skeleton by this many frames plus this share of the skeleton's frames: two
+recordings of one clip need not end together. Where they differ by more, one of them is incomplete. The numbers are our
+choice."""
 
-_ROWS = 16  # clips a row group: bounds what a task holds in memory
+_GROUP_ROWS = 16  # clips per row group: bounds the memory of a task
 _BAD = b"coablate.bad"
 _FILES = b"coablate.files"
 
-Measures = Sequence[Measure]
-"""Of the skeleton's and, where there is one, of the video's file."""
+ClipFingerprints = Sequence[FileFingerprint]
+"""Fingerprints of a clip's skeleton file and, where there is one, of its video file."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareOptions:
-    """What decides a store's content, but for ``shard_clips``.
+    """The settings of a preparation. All of them but ``shard_clips`` decide the store's content.
 
     Args:
-        short_side: of a stored frame in pixels; smaller videos are not enlarged.
+        short_side: short side of a stored frame in pixels; smaller videos are not enlarged.
         resize: see :func:`~coablate_platform.data.video.fit`.
-        gop: frames from one keyframe to the next; fewer make seeking faster and files larger.
-        quality: quantiser of the video, 1 (best) to 31.
-        shard_clips: clips a shard; what an interruption loses of each task.
+        gop: frames from one keyframe to the next; a smaller number makes seeking faster and files larger.
+        quality: quantiser of the video, from 1 (best) to 31.
+        shard_clips: clips per shard. An interruption loses the shards that are being written.
     """
 
     short_side: int = 256
@@ -50,18 +50,19 @@ class PrepareOptions:
     shard_clips: int = 128
 
     def recipe(self) -> Recipe:
+        """Return the settings that decide the store's content."""
         return {name: value for name, value in asdict(self).items() if name != "shard_clips"}
 
 
-class LeftOut(NamedTuple):
-    """A clip that is not in the store, and why.
+class BadClipRecord(NamedTuple):
+    """A record of a clip that could not be prepared.
 
     Args:
-        name: the clip's.
-        file: the one at fault, with its line where it is text.
-        reason: in one line.
-        stamp: size and modification time of the clip's files: when they change, it is tried again. Empty where the
-            files may not be at fault: it is tried again in any case.
+        name: name of the clip.
+        file: the file at fault, with ``:line`` behind it where it is text.
+        reason: the reason in one line.
+        stamp: see :func:`clip_stamp`; the clip is tried again when its files have another stamp. Empty where the files
+            may not be at fault: the clip is tried again every time.
     """
 
     name: str
@@ -72,64 +73,67 @@ class LeftOut(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Shard:
-    """What a finished shard holds.
+    """The content of a finished shard, without the clips' data.
 
     Args:
-        digests: of its clips, by name.
-        bad: clips that it had to leave out.
-        files: what the clips' files measured when they were read, by name; without those that could not be measured,
-            and all of a shard that an earlier version wrote.
+        digests: digests of the stored clips, by name.
+        bad: the clips that could not be prepared.
+        fingerprints: fingerprints of the stored clips' files when they were read, by the clip's name. A clip whose
+            files had none is missing, and so are all clips of a shard from an earlier version.
     """
 
     digests: dict[str, str]
-    bad: list[LeftOut]
-    files: dict[str, Measures]
+    bad: list[BadClipRecord]
+    fingerprints: dict[str, ClipFingerprints]
 
 
-def write_shard(source: Reader, refs: Sequence[ClipRef], folder: Path, options: PrepareOptions) -> Path:
-    """Write the clips of one shard, named by its content of clips; a clip that cannot be read is listed inside.
+def write_shard(reader: Reader, refs: Sequence[ClipRef], folder: Path, options: PrepareOptions) -> Path:
+    """Write the clips of one shard, whose name follows from the clips; list those that cannot be read in it.
 
     Raises:
         OSError: the folder cannot be written.
     """
-    key = hashlib.sha256("\n".join(f"{ref.name} {stamp(ref)}" for ref in refs).encode()).hexdigest()
+    key = hashlib.sha256("\n".join(f"{ref.name} {clip_stamp(ref)}" for ref in refs).encode()).hexdigest()
     target = folder / f"{key[:16]}.parquet"
-    bad: list[LeftOut] = []
-    files = {ref.name: measured for ref in refs if (measured := _measures(ref))}
+    bad: list[BadClipRecord] = []
+    fingerprints = {ref.name: found for ref in refs if (found := _clip_fingerprints(ref))}
     with replacing(target) as partial, pq.ParquetWriter(partial, SCHEMA, **PARQUET) as writer:
-        rows: list[dict[str, Any]] = []
-        for row in _rows(source, refs, options, bad):
+        rows: list[Row] = []
+        for row in _rows(reader, refs, options, bad):
             rows.append(row)
-            if len(rows) == _ROWS:
+            if len(rows) == _GROUP_ROWS:
                 writer.write_table(_table(rows))
                 rows = []
         if rows:
             writer.write_table(_table(rows))
-        writer.add_key_value_metadata({_BAD: json.dumps(bad).encode(), _FILES: json.dumps(files).encode()})
+        metadata = {_BAD: json.dumps(bad).encode(), _FILES: json.dumps(fingerprints).encode()}
+        writer.add_key_value_metadata(metadata)
     return target
 
 
 def read_shard(path: Path) -> Shard:
-    """Return what a shard holds, without its clips' content.
+    """Read what a shard holds, without the clips' data.
 
     Raises:
         OSError, pyarrow.ArrowException: it is damaged.
     """
     with pq.ParquetFile(path) as file:
         table = file.read(["name", "digest"])
-        said = file.metadata.metadata or {}
+        metadata = file.metadata.metadata or {}
     digests = dict(zip(table["name"].to_pylist(), table["digest"].to_pylist(), strict=True))
-    files = {name: [Measure(*file) for file in files] for name, files in json.loads(said.get(_FILES, b"{}")).items()}
+    fingerprints = json.loads(metadata.get(_FILES, b"{}"))
     return Shard(
         digests=digests,
-        bad=[LeftOut(*entry) for entry in json.loads(said.get(_BAD, b"[]"))],
-        files={name: files[name] for name in digests if name in files},
+        bad=[BadClipRecord(*entry) for entry in json.loads(metadata.get(_BAD, b"[]"))],
+        fingerprints={
+            name: [FileFingerprint(*entry) for entry in fingerprints[name]] for name in digests if name in fingerprints
+        },
     )
 
 
-def stamp(ref: ClipRef) -> str:
+def clip_stamp(ref: ClipRef) -> str:
     """Return size and modification time of a clip's files, or of the archives that hold them."""
-    return " ".join(_file_stamp(file) for file in (ref.skeleton, ref.video) if file is not None)
+    return " ".join(_file_stamp(file) for file in ref.files)
 
 
 def _file_stamp(file: FileRef) -> str:
@@ -140,70 +144,68 @@ def _file_stamp(file: FileRef) -> str:
     return f"{status.st_size}:{status.st_mtime_ns}"
 
 
-def change(ref: ClipRef, before: Measures) -> str | None:
-    """Say which of a stored clip's files is not what it was, and how; None where none can be told to have changed.
+def describe_change(ref: ClipRef, before: ClipFingerprints) -> str | None:
+    """Say which file of a stored clip has changed, and how; return None where no change can be found.
 
-    A file that was copied or touched is read; checksums count where both are known, so that a set may lie in archives
-    once and in folders another time.
+    A file whose modification time is another one is read and compared by its checksum. Archives record a checksum, so
+    a data set may lie in archives at one time and unpacked at another.
     """
-    for file, then, now in zip((ref.skeleton, ref.video), before, _measures(ref, before) or (), strict=False):
-        if then.size != now.size:
-            return f"{file} has {now.size} bytes, it had {then.size}"
-        if None not in (then.checksum, now.checksum) and then.checksum != now.checksum:
-            return f"{file} has the size that it had, but another checksum"
+    for file, old, new in zip(ref.files, before, _clip_fingerprints(ref, before) or (), strict=False):
+        if old.size != new.size:
+            return f"{file} has {new.size} bytes, it had {old.size}"
+        if None not in (old.checksum, new.checksum) and old.checksum != new.checksum:
+            return f"{file} has the same size, but another checksum"
     return None
 
 
-def _measures(ref: ClipRef, before: Measures = ()) -> Measures | None:
-    files = [file for file in (ref.skeleton, ref.video) if file is not None]
+def _clip_fingerprints(ref: ClipRef, before: ClipFingerprints = ()) -> ClipFingerprints | None:
+    """Return the fingerprints of a clip's files; None where a file cannot be read."""
+    known = before[: len(ref.files)]
     try:
-        return [measure(file, then) for file, then in itertools.zip_longest(files, before[: len(files)])]
+        return [fingerprint_file(file, old) for file, old in itertools.zip_longest(ref.files, known)]
     except (OSError, KeyError, zipfile.BadZipFile, BadClip):
         return None
 
 
-def _rows(
-    source: Reader, refs: Sequence[ClipRef], options: PrepareOptions, bad: list[LeftOut]
-) -> Iterator[dict[str, Any]]:
-    """Yield a row for every clip that can be read, and append the others to ``bad``: no file stops a set."""
+def _rows(reader: Reader, refs: Sequence[ClipRef], options: PrepareOptions, bad: list[BadClipRecord]) -> Iterator[Row]:
+    """Yield a row for every clip that can be read, and append the others to ``bad``: no file stops a data set."""
     for ref in refs:
         try:
-            yield _row(source, ref, options)
+            yield _row(reader, ref, options)
         except BadClip as error:
             file = error.file if error.line is None else f"{error.file}:{error.line}"
-            bad.append(LeftOut(ref.name, file, error.reason, stamp(ref)))
+            bad.append(BadClipRecord(ref.name, file, error.reason, clip_stamp(ref)))
         except VideoError as error:
-            bad.append(LeftOut(ref.name, str(ref.video or ref.skeleton), f"its video {error}", stamp(ref)))
+            bad.append(BadClipRecord(ref.name, str(ref.video or ref.skeleton), f"its video {error}", clip_stamp(ref)))
         except OSError as error:
             file = str(error.filename or ref.skeleton)
-            bad.append(LeftOut(ref.name, file, f"cannot be read: {error.strerror or error}", ""))
-        except Exception as error:  # what no reader foresaw: it may be the program's fault, so it is tried again
-            file = " or ".join(str(file) for file in (ref.skeleton, ref.video) if file is not None)
-            said = " ".join(str(error).split())
-            bad.append(LeftOut(ref.name, file, f"cannot be read: {type(error).__name__}: {said}", ""))
+            bad.append(BadClipRecord(ref.name, file, f"cannot be read: {error.strerror or error}", ""))
+        except Exception as error:  # one that no reader expects: perhaps the program's fault, so no stamp
+            file = " or ".join(str(file) for file in ref.files)
+            message = " ".join(str(error).split())
+            bad.append(BadClipRecord(ref.name, file, f"cannot be read: {type(error).__name__}: {message}", ""))
 
 
-def _row(source: Reader, ref: ClipRef, options: PrepareOptions) -> dict[str, Any]:
-    clip = source.read(ref)
-    if not source.has_video:
+def _row(reader: Reader, ref: ClipRef, options: PrepareOptions) -> Row:
+    """Read one clip and encode its video."""
+    clip = reader.read(ref)
+    if not reader.has_video:
         return make_row(clip, None, None)
     if clip.video is None:
-        raise BadClip(str(ref.skeleton), "has no video beside it, as other clips have")
-    place = fit(clip.video.size, options.short_side, options.resize)
-    video = encode(clip.video.frames(place.inner), place, gop=options.gop, quality=options.quality)
+        raise BadClip(str(ref.skeleton), "has no video, though other clips have one")
+    fitted = fit(clip.video.size, options.short_side, options.resize)
+    video = encode(clip.video.frames(fitted.inner), fitted, gop=options.gop, quality=options.quality)
     _check_lengths(ref, len(video.packets), len(clip.xyz))
-    return make_row(clip, video, _stored_pixels(clip, place.pixels))
+    return make_row(clip, video, None if clip.pixels is None else fitted.stored_pixels(clip.pixels))
 
 
 def _check_lengths(ref: ClipRef, video: int, skeleton: int) -> None:
-    """Refuse a video and a skeleton that cannot be of one length, see :data:`APART`."""
-    if abs(video - skeleton) > APART + APART_SHARE * skeleton:
-        raise BadClip(str(ref.video), f"the video has {video} frames, its skeleton {skeleton}: one lacks a part")
+    """Refuse a clip whose numbers of video and skeleton frames differ too much, see :data:`LENGTH_TOLERANCE`."""
+    if abs(video - skeleton) > LENGTH_TOLERANCE + LENGTH_TOLERANCE_SHARE * skeleton:
+        raise BadClip(
+            str(ref.video), f"the video has {video} frames and the skeleton {skeleton}: one of them is incomplete"
+        )
 
 
-def _stored_pixels(clip: RawClip, move: Any) -> np.ndarray[Any, np.dtype[np.float32]] | None:
-    return None if clip.pixels is None else move(clip.pixels)
-
-
-def _table(rows: list[dict[str, Any]]) -> pa.Table:
+def _table(rows: list[Row]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=SCHEMA)

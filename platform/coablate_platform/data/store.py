@@ -1,8 +1,7 @@
-"""A prepared data set, opened: both modalities of a clip by row number, out of pages that a node's processes share."""
+"""The prepared store: gives both modalities of a clip by row number, from memory that the processes of a node share."""
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +12,7 @@ from coablate_platform.data.joints import JointLayout
 from coablate_platform.data.mapping import index_of, list_shards, map_shards
 from coablate_platform.data.protocols import Protocol
 from coablate_platform.data.schema import METADATA, StoreMetadata
-from coablate_platform.data.video import VideoError, decode
+from coablate_platform.data.video import Buffer, VideoError, decode
 from coablate_platform.files import filesystem_of
 from coablate_platform.study.errors import InputError
 
@@ -22,25 +21,25 @@ from coablate_platform.study.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class StoredVideo:
-    """An encoded clip inside the store.
+    """The encoded video of a stored clip.
 
     Args:
-        name: the clip's.
-        data: MPEG-4 part 2, an elementary stream.
-        packets: bytes of each frame, (F,) int32.
-        size: height and width of a frame.
+        name: name of the clip.
+        data: MPEG-4 part 2 elementary stream.
+        packets: size of each frame's packet in bytes, (F,) int32.
+        size: height and width of a frame in pixels.
     """
 
     name: str
-    data: Any
+    data: Buffer
     packets: NDArray[np.int32]
     size: tuple[int, int]
 
     def decode(self, wanted: list[int]) -> list[NDArray[np.uint8]]:
-        """Return the frames (H, W, 3) of these ascending numbers.
+        """Return frames (H, W, 3) by their numbers, which are ascending.
 
         Raises:
-            VideoError: the stream is damaged; the clip is named.
+            VideoError: the stream is damaged; the message names the clip.
         """
         try:
             return decode(self.data, self.packets, wanted)
@@ -50,15 +49,16 @@ class StoredVideo:
 
 @dataclass(frozen=True, kw_only=True)
 class StoredClip:
-    """One clip; its arrays are read-only views of mapped pages.
+    """A clip of the store; its arrays are read-only views of memory-mapped files.
 
     Args:
         name: unique in the store.
-        label: class from 0.
-        xyz: joints (T, M, V, 3) in metres, zeros where absent.
-        pixels: joints in the stored video's pixels (T, M, V, 2), zeros where absent, NaN where unknown; or None.
-        valid: (T, M) where a body was tracked.
-        video: None in a store without.
+        label: class, counted from 0.
+        xyz: joints (T, M, V, 3) in metres; zeros where a body is absent.
+        pixels: joints in pixels of the stored video (T, M, V, 2), x then y; zeros where a body is absent, NaN where
+            the position is unknown. None without a video.
+        valid: (T, M), whether the body was tracked in the frame.
+        video: the encoded video; None in a store without video.
     """
 
     name: str
@@ -71,14 +71,15 @@ class StoredClip:
 
 @dataclass(frozen=True, kw_only=True)
 class Store:
-    """An open store; :meth:`open` makes one.
+    """An open store, returned by :meth:`open`.
 
     Args:
-        uri: where it lies.
-        metadata: what ``store.json`` says.
-        index: a row a clip, sorted by name, so that row numbers do not depend on the sharding: ``name``, ``label``,
-            ``subject``, ``camera``, ``setup``, ``replication``, ``frames``, ``bodies``, ``video_*``, ``digest``.
-        batches: the mapped rows; ``index`` says in ``batch`` and ``row`` where a clip lies.
+        uri: its path or URI.
+        metadata: the content of ``store.json``.
+        index: one row per clip, sorted by name, so that row numbers do not depend on the sharding. Columns: ``name``,
+            ``label``, ``subject``, ``camera``, ``setup``, ``replication``, ``frames``, ``bodies``, ``video_*``,
+            ``digest``, and ``batch`` and ``row``, the clip's place in ``batches``.
+        batches: the memory-mapped rows of all shards.
     """
 
     uri: str
@@ -88,21 +89,21 @@ class Store:
 
     @classmethod
     def open(cls, uri: str) -> "Store":
-        """Open a store, unpacking it on this node when nobody has yet.
+        """Open a store; the first process that opens it on a node unpacks it.
 
         Args:
-            uri: a folder, or a URI that ``pyarrow.fs`` knows.
+            uri: a local folder, or a URI that ``pyarrow.fs`` opens.
 
         Raises:
-            InputError: there is none, it is unfinished, of another format, or damaged.
+            InputError: there is no store, or it is unfinished, damaged or in another version of the format.
         """
-        files, root = filesystem_of(uri)
-        metadata = read_metadata(files, root, uri)
+        filesystem, root = filesystem_of(uri)
+        metadata = read_metadata(filesystem, root, uri)
         if metadata is None:
             raise InputError(f"{uri}: not a prepared store (no {METADATA}); make one with `coablate data prepare`")
         if metadata.fingerprint is None:
             raise InputError(f"{uri}: its preparation did not finish; run the same `coablate data prepare` again")
-        batches = map_shards(files, root, uri, metadata.fingerprint)
+        batches = map_shards(filesystem, root, uri, metadata.fingerprint)
         return cls(uri=uri, metadata=metadata, index=index_of(batches), batches=batches)
 
     def __len__(self) -> int:
@@ -143,22 +144,23 @@ class Store:
 
     @cached_property
     def names(self) -> list[str]:
-        """The clips' names by row."""
+        """Names of the clips by row."""
         return [str(name) for name in self.index["name"].to_pylist()]
 
     @cached_property
     def labels(self) -> NDArray[np.int64]:
-        """The clips' classes by row."""
+        """Classes of the clips by row."""
         return np.asarray(self.index["label"])
 
     @cached_property
     def _places(self) -> NDArray[np.int32]:
+        """Number of the batch, and row in it, of each clip: (N, 2)."""
         return np.stack([np.asarray(self.index["batch"]), np.asarray(self.index["row"])], axis=1)
 
     def clip(self, row: int) -> StoredClip:
         """Return the clip in a row of :attr:`index`."""
-        place, position = self._places[row].tolist()
-        batch = self.batches[place]
+        number, position = self._places[row].tolist()
+        batch = self.batches[number]
         frames, bodies = batch["frames"][position].as_py(), batch["bodies"][position].as_py()
         joints = len(self.layout.joints)
         pixels, packets = batch["pixels"][position].values, batch["packets"][position].values
@@ -177,18 +179,19 @@ class Store:
         return StoredVideo(name=name, data=batch["video"][position].as_buffer(), packets=packets, size=size)
 
 
-def read_metadata(files: fs.FileSystem, root: str, uri: str) -> StoreMetadata | None:
-    """Return what ``store.json`` says, or None where there is none.
+def read_metadata(filesystem: fs.FileSystem, root: str, uri: str) -> StoreMetadata | None:
+    """Read ``store.json``; return None where the folder has neither this file nor shards.
 
     Raises:
-        InputError: the folder is missing, the file is damaged or of another format.
+        InputError: the folder is missing; or the file is damaged, in another version of the format, or missing though
+            there are shards.
     """
-    if files.get_file_info(root).type is not fs.FileType.Directory:
+    if filesystem.get_file_info(root).type is not fs.FileType.Directory:
         raise InputError(f"{uri}: there is no store here (no such folder)")
     path = f"{root}/{METADATA}"
-    if files.get_file_info(path).type is fs.FileType.NotFound:
-        if list_shards(files, root):
-            raise InputError(f"{uri}: {METADATA} is gone though shards are there; prepare it anew in another folder")
+    if filesystem.get_file_info(path).type is fs.FileType.NotFound:
+        if list_shards(filesystem, root):
+            raise InputError(f"{uri}: {METADATA} is missing though there are shards; prepare into another folder")
         return None
-    with files.open_input_stream(path) as file:
+    with filesystem.open_input_stream(path) as file:
         return StoreMetadata.from_json(file.read().decode(errors="replace"), uri)

@@ -125,7 +125,7 @@ class Journal:
         """Return how many attempts there were, those among them that failed before they had begun."""
         return max(self._files(run_id), default=-1) + 1
 
-    def tested(self, run_id: str) -> dict[str, float]:
+    def test_metrics(self, run_id: str) -> dict[str, float]:
         """Return a completed run's test metrics by plain name; nothing of another."""
         return self.record(run_id).metrics
 

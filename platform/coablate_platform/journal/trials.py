@@ -165,7 +165,7 @@ class JournalTrialLog:
         self.journal.stop(run_id)
 
     def fork(self, parent: str, child: str) -> None:
-        self._checkpoints(child).copy(self._checkpoints(parent))
+        self._checkpoints(child).copy_from(self._checkpoints(parent))
 
     def reached(self, run_id: str) -> int:
         return self._checkpoints(run_id).epoch

@@ -1,4 +1,4 @@
-"""Joins or starts Ray, and says what there is to work with."""
+"""Joins or starts Ray, and counts how many lanes the cluster holds."""
 
 import contextlib
 import socket
@@ -15,17 +15,17 @@ from coablate_platform.study.errors import InputError, first_line
 from coablate_platform.study.search import Search
 from coablate_platform.study.study import Study
 
-SHARE = 0.95  # of its cores that a lane's worker claims; what remains is for Tune's proxies (0.001 each)
-OBJECT_STORE_BYTES = 128 * 2**20  # nothing large travels: data is memory-mapped, results are files
-GPU_STEPS = 10_000  # a share of a GPU is counted in these: rounded up, the last of several would not fit
+SHARE = 0.95  # share of its cores that a worker reserves; the rest is for Tune's proxies (0.001 CPU each)
+OBJECT_STORE_BYTES = 128 * 2**20  # small: data is memory-mapped and results are files
+GPU_STEPS = 10_000  # Ray counts GPU shares in these steps; shares are rounded down so that all of them fit
 STATE_API_WAIT_S = 30.0
 MAX_PORT = 65535
-STARTED_AT_ONCE = 8  # processes; Ray warns of a lane's handful of them where cores are few
+STARTED_AT_ONCE = 8  # worker processes; with Ray's default a lane's processes draw a warning on few cores
 
 
 @dataclass(frozen=True, kw_only=True)
 class LaneSize:
-    """What a lane is made of: workers, and what each of them claims. A worker stands on one node, a lane on any."""
+    """Size of a lane: how many workers, and what each reserves. A worker is on one node; a lane may span nodes."""
 
     workers: int
     cpus: float
@@ -33,19 +33,19 @@ class LaneSize:
 
     @property
     def claim(self) -> dict[str, float]:
-        """A worker's resources, as Ray names them."""
+        """A worker's resources by Ray's names."""
         return {"CPU": self.cpus * SHARE} | ({"GPU": self.gpus} if self.gpus else {})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cluster:
-    """What the nodes of a cluster have at one moment, (CPUs, GPUs) each."""
+    """The nodes of a cluster at one moment, (CPUs, GPUs) each."""
 
     nodes: tuple[tuple[float, float], ...]
 
     @classmethod
     def now(cls) -> "Cluster":
-        """Return what the joined cluster has; nodes may come and go."""
+        """Return the nodes that the joined cluster has now."""
         alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         return cls(nodes=tuple((has.get("CPU", 0.0), has.get("GPU", 0.0)) for has in alive))
 
@@ -58,14 +58,14 @@ class Cluster:
         return places // size.workers
 
     def size_of(self, study: Study | Search, fit: Callable[[], int]) -> LaneSize:
-        """Return the size of the study's lanes on this cluster; where it leaves GPUs open, one if there is any.
+        """Return the size of a study's lanes on this cluster. A worker gets a GPU where the study leaves it open.
 
         Args:
-            study: what is to run.
-            fit: measures how many of its runs a GPU holds; called where the study asks for that.
+            study: the study or search to run.
+            fit: measures how many of its runs a GPU holds; called only where the study asks for that.
 
         Raises:
-            InputError: not even one lane fits, or workers that belong together would have to share a GPU.
+            InputError: not even one lane fits, or the workers of one lane would have to share a GPU.
         """
         asked, workers = study.resources, study.base.training.workers
         gpus = asked.gpus
@@ -130,7 +130,7 @@ def package_folders() -> list[str]:
 
 
 def check_reachable(address: str) -> None:
-    """Say early that a cluster cannot be joined; Ray itself would try for minutes.
+    """Check early that a cluster can be reached; Ray itself would try for minutes.
 
     Raises:
         InputError: the address is not ``host:port``, or nothing listens there.
@@ -146,7 +146,7 @@ def check_reachable(address: str) -> None:
 
 def _check_state_api() -> None:
     deadline = time.monotonic() + STATE_API_WAIT_S
-    own = ray.get_runtime_context().gcs_address  # by name: another cluster may run on this machine
+    own = ray.get_runtime_context().gcs_address  # named, because another cluster may run on this machine
     while True:
         try:
             list_nodes(address=own, limit=1)

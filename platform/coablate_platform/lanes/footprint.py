@@ -1,4 +1,4 @@
-"""How much of a GPU a run needs, measured by one real training step, and so how many can share one."""
+"""Measures the GPU memory of one real training step, and how many runs can share a GPU."""
 
 import tempfile
 from collections.abc import Iterator
@@ -20,17 +20,17 @@ from coablate_platform.train.checkpoint import Checkpoints
 from coablate_platform.train.loop import Batch, Task, train
 
 SPARE = 0.1
-"""Of what the step took: memory that lies between other blocks, and larger workspaces in later steps."""
+"""Margin on what the step took: for fragmentation, and for larger workspaces in later steps."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Footprint:
-    """What one training step took of a device, in bytes.
+    """Memory of one training step on a device, in bytes.
 
     Args:
-        reserved: torch's allocator at its peak.
-        besides: what else was taken on the device: CUDA's own, and other processes'.
-        total: the device's.
+        reserved: peak of what torch's allocator reserved.
+        besides: what else is in use on the device: CUDA's context, and other processes.
+        total: memory of the device.
     """
 
     reserved: int
@@ -39,17 +39,17 @@ class Footprint:
 
     @property
     def fit(self) -> int:
-        """How many such runs the device holds at a time, at least one."""
+        """How many such runs the device holds at a time; at least one."""
         return max(int(self.total / (self.reserved * (1 + SPARE) + self.besides)), 1)
 
 
 def fit_together(study: Study | Search, store: str, source: str) -> int:
-    """Return how many of a study's runs one of the joined cluster's GPUs holds, by the most demanding one known.
+    """Return how many of a study's runs a GPU of the joined cluster holds, measured with the most demanding known one.
 
-    A search's trials beyond the base and the points are not known: one that needs more runs alone in the end.
+    Of a search only the base and its points are known. A trial that needs more memory runs alone in the end.
 
     Args:
-        study: what is to run, resolved.
+        study: the resolved study or search.
         store: URI of its data.
         source: folder of the user's own files as modules; empty where there are none.
 
@@ -88,11 +88,11 @@ def footprint(config: RunConfig, shape: ClipShape) -> Footprint:
     """Measure a run on this process's GPU.
 
     Args:
-        config: the run's.
-        shape: of its clips.
+        config: configuration of the run.
+        shape: shape of its clips.
 
     Raises:
-        InputError: one step does not even fit the whole device.
+        InputError: one step does not fit the whole device.
     """
     device = torch.device("cuda")
     try:
@@ -108,7 +108,7 @@ def footprint(config: RunConfig, shape: ClipShape) -> Footprint:
 
 
 def one_step(config: RunConfig, shape: ClipShape, device: torch.device) -> None:
-    """Train one batch of random clips as a run would, checkpoint included, and leave nothing behind."""
+    """Train one batch of random clips as a run would, with its checkpoint, in a temporary folder."""
     once = replace(config, training=replace(config.training, epochs=1, step_epochs=(), selection="last"))
     task = Task(run_id="footprint", config=once, seed=(0, 0))
     clips = _OneBatch(shape, config.training.batch_size // config.training.workers)
@@ -117,7 +117,7 @@ def one_step(config: RunConfig, shape: ClipShape, device: torch.device) -> None:
 
 
 class _OneBatch:
-    """A training split of one batch of random clips, and no other."""
+    """A training split of one batch of random clips; the other splits are empty."""
 
     def __init__(self, shape: ClipShape, clips: int) -> None:
         self.shape = shape

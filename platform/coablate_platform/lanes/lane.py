@@ -1,7 +1,6 @@
-"""A lane: one long-lived group of Ray Train workers that takes run after run from the dispatcher.
+"""Runs on a lane's workers: a lane is one long-lived group of Ray Train workers that takes run after run.
 
-Every function here runs on every worker of the group; only rank 0 (the leader) speaks to the dispatcher, and shares
-what it hears with the others.
+Every function here runs on every worker of the group. Only rank 0 calls the dispatcher; it broadcasts the answers.
 """
 
 import contextlib
@@ -26,7 +25,7 @@ from coablate_platform.study.source import attach
 from coablate_platform.train import distributed
 from coablate_platform.train.checkpoint import Checkpoints
 from coablate_platform.train.events import Conclusion, EpochReport, Failure, Recorder, RunState, RunUpdate
-from coablate_platform.train.failures import MAX_LOSSES, failure_of, lost_peer, must_restart_lane
+from coablate_platform.train.failures import MAX_LOSSES, failure_of, is_peer_loss, lane_must_restart
 from coablate_platform.train.loop import Task, train
 from coablate_platform.train.provenance import computing_code, context
 
@@ -36,17 +35,17 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class LaneConfig:
-    """What a lane's workers are given.
+    """Configuration of a lane's workers.
 
     Args:
         lane: this lane's number.
         dispatcher: handle of the dispatcher actor.
-        recorder: where runs are written down.
+        recorder: writes runs to the journal.
         checkpoints: folder or URI; each run has its own folder below it.
         store: URI of the prepared data.
         source: folder of the user's own files as modules; empty where there are none.
         threads: torch threads a worker.
-        gpu_share: the most of a GPU's memory that a worker may take while it shares it.
+        gpu_share: share of a GPU's memory that a worker may use while others use the same GPU.
     """
 
     lane: int
@@ -60,10 +59,10 @@ class LaneConfig:
 
 
 def serve(config: LaneConfig) -> None:
-    """Take runs until the dispatcher has none left."""
+    """Train runs until the dispatcher has none left."""
     attach(config.source)
     torch.set_num_threads(config.threads)
-    computing_code()  # now, before anybody edits a file
+    computing_code()  # cached now, before anybody edits a file
     device = ray.train.torch.get_device()
     node = ray.get_runtime_context().get_node_id()
     take = functools.partial(config.dispatcher.take.remote, config.lane, node, uuid.uuid4().hex, PATIENCE_S)
@@ -80,7 +79,7 @@ def serve(config: LaneConfig) -> None:
 
 @contextlib.contextmanager
 def _held(lease: Lease, config: LaneConfig) -> Iterator[None]:
-    """Let a run go at the end; but where a worker died, this one or another, the restarted lane takes it again."""
+    """Release the lease when the block ends. If a worker of this lane died, keep it: the restarted lane resumes it."""
     try:
         yield
     except Exception as error:
@@ -91,8 +90,8 @@ def _held(lease: Lease, config: LaneConfig) -> Iterator[None]:
 
 
 def _peer_is_lost(error: Exception) -> bool:
-    """Return whether a lane of several workers met ``error`` only because one of them died."""
-    return distributed.world() > 1 and lost_peer(error)
+    """Return whether ``error`` only says that another worker of this lane died."""
+    return distributed.world_size() > 1 and is_peer_loss(error)
 
 
 def _release(lease: Lease, config: LaneConfig) -> None:
@@ -102,11 +101,11 @@ def _release(lease: Lease, config: LaneConfig) -> None:
 def _run(lease: Lease, config: LaneConfig, device: torch.device) -> None:
     recorder = config.recorder
     try:
-        attempt, state = distributed.share((recorder.attempts(lease.run_id), recorder.state(lease.run_id)))
-        if state is RunState.COMPLETED:  # its lane died before it could say so
+        attempt, state = distributed.broadcast((recorder.attempts(lease.run_id), recorder.state(lease.run_id)))
+        if state is RunState.COMPLETED:  # its lane died before it could send the update
             if distributed.rank() == 0:
                 Checkpoints(f"{config.checkpoints}/{lease.run_id}").clear()
-            _conclude(lease, recorder.tested(lease.run_id), config)
+            _conclude(lease, recorder.test_metrics(lease.run_id), config)
             return
     except Exception as error:
         if not _peer_is_lost(error):
@@ -116,7 +115,7 @@ def _run(lease: Lease, config: LaneConfig, device: torch.device) -> None:
 
 
 def _attempt(lease: Lease, attempt: int, config: LaneConfig, device: torch.device) -> None:
-    """Train a run, and write down how it failed where it does."""
+    """Train a run, and record its failure if it fails."""
     try:
         if lease.losses >= MAX_LOSSES:
             reason = f"its worker died {lease.losses} times while training it"
@@ -125,7 +124,7 @@ def _attempt(lease: Lease, attempt: int, config: LaneConfig, device: torch.devic
         with contextlib.closing(_events(lease, attempt, config, device)) as events:
             _follow(lease, attempt, events, config)
     except ray.exceptions.RayActorError:
-        raise  # the dispatcher is gone: that is nothing about the run
+        raise  # the dispatcher died; the run itself did not fail
     except Exception as error:
         if _peer_is_lost(error):
             raise
@@ -133,7 +132,7 @@ def _attempt(lease: Lease, attempt: int, config: LaneConfig, device: torch.devic
         failure = failure_of(error)
         if not (_found_no_room(error, failure, config) and _set_aside(lease, config)):
             _fail(lease, attempt, failure, config)
-        if must_restart_lane(error, distributed.world()):
+        if lane_must_restart(error, distributed.world_size()):
             raise
 
 
@@ -176,7 +175,7 @@ def _found_no_room(error: Exception, failure: Failure, config: LaneConfig) -> bo
     A lane of several workers stops as a whole: what one of them met is written down at once.
     """
     owns_device = isinstance(error, torch.OutOfMemoryError) and torch.cuda.is_available() and config.gpu_share >= 1
-    return failure.state is RunState.OUT_OF_MEMORY and distributed.world() == 1 and not owns_device
+    return failure.state is RunState.OUT_OF_MEMORY and distributed.world_size() == 1 and not owns_device
 
 
 def _set_aside(lease: Lease, config: LaneConfig) -> bool:
@@ -194,7 +193,7 @@ def _fail(lease: Lease, attempt: int, failure: Failure, config: LaneConfig) -> N
     finally:  # also where it could not be written, on a full disk
         if first:
             _send_failure(lease, failure, config)
-    if distributed.world() == 1:
+    if distributed.world_size() == 1:
         _wait_for_stop(lease, config)
 
 
@@ -228,7 +227,7 @@ def _command(lease: Lease, config: LaneConfig) -> str:
 
 def _poll(ask: Callable[[], Any]) -> Any:
     """Ask the dispatcher on the leader, share what it says, and ask again while there is nothing to say."""
-    while isinstance(said := distributed.share(ray.get(ask()) if distributed.rank() == 0 else None), Idle):
+    while isinstance(said := distributed.broadcast(ray.get(ask()) if distributed.rank() == 0 else None), Idle):
         pass
     return said
 

@@ -72,7 +72,7 @@ class WorkerPool:
             self._look_at = time.monotonic() + self._every
 
     def _start_again(self, lane: int, error: Exception) -> None:
-        cause = getattr(error, "cause", None) or error  # Ray wraps it, with the remote traceback as its text
+        cause = getattr(error, "cause", None) or error  # Ray wraps it; the text has the traceback
         reason = f"{type(cause).__name__}: {first_line(cause)}"
         self._losses[lane] += 1
         log.warning("lane %d was lost (%s)", lane, reason)
@@ -84,7 +84,7 @@ class WorkerPool:
 class _Trainers:
     """An actor that runs the lanes' trainers, each in a thread.
 
-    Not the driver itself: a thread that speaks to Ray while Ray shuts down makes it end the process.
+    They are not in the driver, because a thread that calls Ray while Ray shuts down ends the process.
     """
 
     def fit(self, config: LaneConfig, size: LaneSize, scratch: str) -> None:
@@ -114,7 +114,7 @@ class _LossReporter(ray.train.UserCallback):  # type: ignore[misc]  # ray is unt
 
 
 class RayLanes:
-    """Lanes as Ray Train runs. Train restarts workers that die; what ends here with an error was lost as a whole.
+    """Lanes as Ray Train runs. Train restarts workers that die; a lane that ends here with an error was lost whole.
 
     Args:
         config: what the workers are given; the lane's number is put in.
@@ -142,7 +142,7 @@ class RayLanes:
         """Return the lanes that ended since last asked.
 
         Raises:
-            LaneLostError: the dispatcher died, and with it what lanes and trials had to say to each other.
+            LaneLostError: the dispatcher died; lanes and proxies can no longer reach each other.
         """
         if ray.wait([self._dispatcher], timeout=0)[0]:
             raise LaneLostError("the dispatcher died")
@@ -151,17 +151,17 @@ class RayLanes:
             yield self._open.pop(future), _error(future)
 
     def wait(self, patience: float) -> None:
-        """Let the lanes come to their ends, for so many seconds."""
+        """Wait for the lanes to end, for at most so many seconds."""
         if self._open:
             ray.wait(list(self._open), num_returns=len(self._open), timeout=patience)
 
     def kill(self) -> None:
-        """Stop them where they are."""
+        """Kill all lanes at once."""
         ray.kill(self._trainers)
 
 
 def this_node() -> NodeAffinitySchedulingStrategy:
-    """Place an actor beside the driver: only with it may it fall."""
+    """Return the strategy that places an actor on the driver's node, so that it is lost only with the driver."""
     return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
 
 

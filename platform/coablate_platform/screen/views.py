@@ -13,7 +13,7 @@ from rich.text import Text
 from coablate_platform.data.clips import clips_of
 from coablate_platform.data.info import StoreDescription
 from coablate_platform.data.prepare import PrepareReport
-from coablate_platform.planning.costs import seconds_a_run
+from coablate_platform.planning.costs import seconds_per_run
 from coablate_platform.planning.resolve import PreparedSearch, PreparedStudy
 from coablate_platform.results.report import Findings, best_table, importance_table
 from coablate_platform.study.load import load_study, shipped
@@ -34,15 +34,15 @@ def _search_view(prepared: PreparedSearch) -> RenderableType:
     plan, search, store = prepared.plan, prepared.search, prepared.store
     rows = [(name, str(domain)) for name, domain in search.space.factors.items()]
     threads = search.resources.threads
-    seconds = seconds_a_run(search.base, clips_of(search.base, store, (search.seed, 0)), threads)
+    seconds = seconds_per_run(search.base, clips_of(search.base, store, (search.seed, 0)), threads)
     epochs, confirmed = search.base.training.epochs, (search.confirm + 1) * search.seeds
     grace, judged = search.stopping.grace, search.stopping.rule != "none" and search.stopping.grace < epochs
     rule = f"stopping rule {search.stopping.rule} from epoch {grace} on" if judged else "no trial given up"
     text = (
-        f"{search.size} trials by {search.sampler}, {rule}; then the best {search.confirm} and the base over "
+        f"{search.trial_count} trials by {search.sampler}, {rule}; then the best {search.confirm} and the base over "
         f"{search.seeds} seeds ({confirmed} runs of {epochs} epochs); a run of the base takes about "
         f"{_minutes(seconds)} of one worker's time on this machine, without data loading: up to about "
-        f"{_minutes(seconds * (search.size + confirmed))} in all"
+        f"{_minutes(seconds * (search.trial_count + confirmed))} in all"
     )
     return Group(_table(f"{plan.title} — {plan.protocol}", ("factor", "values"), rows), Text(text))
 
@@ -71,7 +71,7 @@ def _arms_view(prepared: PreparedStudy) -> RenderableType:
     rows, total = [], 0.0
     for planned in plan.arms:
         config = study.config(study.arm(planned.name))
-        seconds = seconds_a_run(config, clips_of(config, store, (study.seed, 0)), study.resources.threads)
+        seconds = seconds_per_run(config, clips_of(config, store, (study.seed, 0)), study.resources.threads)
         total += seconds * study.seeds
         change = changes_text(planned.difference) or "(reference)"
         rows.append((planned.name, change, f"{planned.parameters:,}", f"{planned.flops / 1e9:.2f}", _minutes(seconds)))

@@ -1,4 +1,4 @@
-"""Optuna's storage, which several searches may share: each has a study of its own there and touches no other's."""
+"""Optuna's storage. Several searches may share it; each has a study of its own there and changes no other."""
 
 import contextlib
 from collections.abc import Iterator
@@ -12,11 +12,11 @@ from sqlalchemy.pool import NullPool
 
 from coablate_platform.study.errors import InputError, first_line
 
-OWNER = "coablate.folder"  # the attribute of Optuna's study that says whose it is
+OWNER = "coablate.folder"  # user attribute of Optuna's study: the results folder it belongs to
 
 
 def open_storage(url: str) -> RDBStorage:
-    """Return the storage at a URL. It holds no connection between two requests: a sweep asks seldom and runs long.
+    """Return the storage at a URL. It keeps no connection open: a search asks seldom and runs long.
 
     Raises:
         InputError: it cannot be opened.
@@ -26,28 +26,28 @@ def open_storage(url: str) -> RDBStorage:
 
 
 def put(name: str, memory: InMemoryStorage, url: str, owner: str, pruner: BasePruner) -> optuna.Study:
-    """Put a study into the storage at ``url``, in place of what an earlier start of the same search left there.
+    """Copy a study into the storage at ``url``, replacing what an earlier start of the same search left there.
 
     Args:
-        name: of the study.
-        memory: where it is, whole.
-        url: of the storage.
-        owner: whose it is.
-        pruner: of the study that is returned.
+        name: name of the study.
+        memory: the storage that holds it now.
+        url: URL of the storage to copy it to.
+        owner: the results folder it belongs to.
+        pruner: pruner of the returned study.
 
     Returns:
         The study in the storage.
 
     Raises:
-        InputError: the storage cannot be opened, or the study of that name there is another's.
+        InputError: the storage cannot be opened, or the study of that name belongs to another results folder.
     """
     storage = open_storage(url)
     with _in_one_line(url):
         if name in optuna.get_all_study_names(storage):
             found = optuna.load_study(study_name=name, storage=storage)
             theirs = found.user_attrs.get(OWNER)
-            begun = theirs is None and not found.get_trials(deepcopy=False)  # killed before it could say whose it is
-            moved = url.startswith(f"sqlite:///{owner}/")  # a folder's own file says where the folder lay before
+            begun = theirs is None and not found.get_trials(deepcopy=False)  # killed before the owner was written
+            moved = url.startswith(f"sqlite:///{owner}/")  # the folder's own file, and the folder was moved
             if theirs != owner and not begun and not moved:
                 raise InputError(f"Optuna storage {url}: its study {name} belongs to {theirs}; choose another storage")
             optuna.delete_study(study_name=name, storage=storage)

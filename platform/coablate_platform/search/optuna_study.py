@@ -1,7 +1,7 @@
-"""Optuna's side of a search: what to draw, and whether a trial is worth going on with.
+"""Optuna's study of a search: it suggests parameters, and its pruner says which trials are hopeless.
 
-Optuna's study follows from the log and is rebuilt from it at every start, so that neither a crash nor another search
-can put anything else into it.
+The study is rebuilt from the trial log at every start, so neither a crash nor another search can leave anything else in
+it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,10 +13,10 @@ from optuna.trial import TrialState
 from coablate_platform.journal.trials import TrialLog, TrialOutcome, TrialRecord
 from coablate_platform.search.optuna_storage import put
 from coablate_platform.search.samplers import keeps_count, pruner_of, quiet, sampler_of
-from coablate_platform.study.domains import Plain
 from coablate_platform.study.errors import InputError
 from coablate_platform.study.identity import canonical
 from coablate_platform.study.search import Search
+from coablate_platform.study.suggesters import PlainValue
 
 _STATES = {TrialOutcome.PRUNED: TrialState.PRUNED, TrialOutcome.FAILED: TrialState.FAIL}
 
@@ -25,16 +25,16 @@ class OptunaStudy:
     """Optuna's study of one search.
 
     Args:
-        search: what is declared.
-        name: of Optuna's study; no other search may have it.
-        log: what has happened so far.
+        search: the declared search.
+        name: name of Optuna's study; no other search may have it.
+        log: the search's trials so far.
         earlier: trials of other searches to learn from.
         storage: URL of Optuna's storage; None keeps the study in memory.
 
     Attributes:
-        study: Optuna's.
-        learnt: how many of the earlier trials counted: those that came to their end and whose configuration this search
-            could draw.
+        study: Optuna's study.
+        learnt: how many earlier trials were added to it: the completed ones whose configuration this search could
+            suggest.
 
     Raises:
         InputError: the storage cannot be opened.
@@ -47,8 +47,8 @@ class OptunaStudy:
         self._search = search
         self._metric = f"validation/{search.base.training.metric}"
         self._trials: dict[int, optuna.Trial] = {}
-        self._judged: dict[int, int] = {}  # trial -> the last epoch that the stopping rule has judged
-        self._hopeless: dict[int, bool] = {}  # trial -> what it said of that epoch
+        self._judged: dict[int, int] = {}  # trial -> the last epoch that the pruner judged
+        self._hopeless: dict[int, bool] = {}  # trial -> its judgement of that epoch
         self.learnt = 0
         directions = [StudyDirection.MAXIMIZE, *(StudyDirection.MINIMIZE for _ in search.costs)]
         memory, pruner = optuna.storages.InMemoryStorage(), pruner_of(search)
@@ -62,13 +62,13 @@ class OptunaStudy:
                 if not trial.state.is_finished():
                     self._trials[trial.number - self.learnt] = optuna.Trial(self.study, trial._trial_id)
 
-    def ask(self, number: int, given: Mapping[str, Plain] | None) -> optuna.Trial:
-        """Return a new trial, which will suggest what is given, else what the sampler says."""
-        self._trials[number] = self._new(given, sampler_of(self._search, number))
+    def ask(self, number: int, parameters: Mapping[str, PlainValue] | None) -> optuna.Trial:
+        """Return a new trial that suggests these parameters where they are given, else those of the sampler."""
+        self._trials[number] = self._new(parameters, sampler_of(self._search, number))
         return self._trials[number]
 
     def tell(self, record: TrialRecord) -> None:
-        """Let Optuna know where a trial stands: begun, or how it ended."""
+        """Tell Optuna that a trial has begun, or how it ended."""
         trial = self._trials[record.number]
         if record.outcome is None:
             trial.set_user_attr("run_id", record.run_id)
@@ -78,10 +78,10 @@ class OptunaStudy:
             self.study.tell(trial, state=_STATES[record.outcome])
 
     def judge(self, number: int, epoch: int, value: float) -> tuple[bool, int]:
-        """Show the stopping rule a report, unless it has seen that or a later one.
+        """Report an epoch to the pruner, unless it has seen this epoch or a later one.
 
         Returns:
-            Whether the trial is hopeless, and after which epoch that was judged.
+            Whether the pruner would stop the trial, and the epoch of that judgement.
         """
         if epoch > self.judged(number):
             trial = self._trials[number]
@@ -91,17 +91,17 @@ class OptunaStudy:
         return self._hopeless[number], self._judged[number]
 
     def judged(self, number: int) -> int:
-        """Return the last epoch of a trial that was judged; 0 where none was."""
+        """Return the last epoch of a trial that the pruner judged; 0 before the first."""
         return self._judged.get(number, 0)
 
-    def _new(self, given: Mapping[str, Plain] | None, sampler: optuna.samplers.BaseSampler) -> optuna.Trial:
+    def _new(self, parameters: Mapping[str, PlainValue] | None, sampler: optuna.samplers.BaseSampler) -> optuna.Trial:
         self.study.sampler = sampler
-        if given is not None:
-            self.study.enqueue_trial(dict(given))
+        if parameters is not None:
+            self.study.enqueue_trial(dict(parameters))
         return self.study.ask()
 
     def _learn(self, record: TrialRecord) -> None:
-        """Tell Optuna of another search's trial, if this one could have drawn it."""
+        """Add another search's trial to the study, if this search could have suggested it."""
         known = self._search.fixed_trial(record.params)
         try:
             config = self._search.config(self._search.space.suggest(known))
@@ -110,7 +110,7 @@ class OptunaStudy:
         same = record.outcome is TrialOutcome.COMPLETE and record.config == canonical(config) and not record.origin
         if not same or len(record.values) != len(self.study.directions):
             return
-        trial = self._new(known.asked, optuna.samplers.RandomSampler())
+        trial = self._new(known.params, optuna.samplers.RandomSampler())
         self._search.space.suggest(trial)
         trial.set_user_attr("run_id", record.run_id)
         self.study.tell(trial, list(record.values))
@@ -121,25 +121,25 @@ class OptunaStudy:
         for number in range(max(records, default=-1) + 1):
             known = self._search.fixed_trial(records[number].params) if number in records else None
             if known is not None and self._search.space.can_suggest(known):
-                self._replay(records[number], known.asked, log)
+                self._replay(records[number], known.params, log)
             else:
                 self._lose(number)
 
     def _lose(self, number: int) -> None:
-        """Keep the place of a trial whose file, or a value that it drew, is gone; it teaches nothing."""
+        """Add a failed trial in place of one whose file is gone or whose parameters no longer fit the space."""
         trial = self._new(None, sampler_of(self._search, number))
         if self._search.sampler == "qmc":
-            trial.relative_params  # noqa: B018  # the sequence goes on behind it
+            trial.relative_params  # noqa: B018  # advances the sampler's sequence
         self.study.tell(trial, state=TrialState.FAIL)
 
-    def _replay(self, record: TrialRecord, drawn: Mapping[str, Plain], log: TrialLog) -> None:
-        """Let a trial of the log happen again: draw, reports, end."""
+    def _replay(self, record: TrialRecord, parameters: Mapping[str, PlainValue], log: TrialLog) -> None:
+        """Replay a trial of the log: its parameters, its reports, its end."""
         by_number = keeps_count(self._search)
         sampler = sampler_of(self._search, record.number) if by_number else optuna.samplers.RandomSampler()
-        trial = self._trials[record.number] = self._new(drawn, sampler)
+        trial = self._trials[record.number] = self._new(parameters, sampler)
         self._search.space.suggest(trial)
         if record.sampler == self._search.sampler and by_number:
-            trial.relative_params  # noqa: B018  # where the sampler notes that it has drawn
+            trial.relative_params  # noqa: B018  # here the sampler notes that it has suggested
         trial.set_user_attr("run_id", record.run_id)
         for report in log.epochs(record.run_id) if record.run_id and not self._search.costs else ():
             if record.outcome is None or report.epoch <= record.epoch:

@@ -1,8 +1,8 @@
 """Optuna's samplers and pruners, as a search names them.
 
-Both are made anew from a search's declaration whenever they are needed: what they know lies in Optuna's study, so that
-a search that is rebuilt from the journal goes on as it would have. A sampler that draws at random is seeded for each
-trial by its number, for the same reason.
+Both are created from the search's declaration whenever they are needed. Their state is in Optuna's study, so a search
+that is rebuilt from the journal continues as it would have. For the same reason a random sampler gets a seed of its own
+for each trial number.
 """
 
 import warnings
@@ -18,25 +18,25 @@ from coablate_platform.study.search import SAMPLER_KIND, SAMPLERS, Search
 from coablate_platform.study.streams import stream_seed
 
 STARTUP = 10
-"""Trials that TPE, GP and CMA-ES draw at random before they learn."""
+"""Random trials before TPE, GP, CMA-ES and the median rule use what they have seen."""
 _KEEP_NO_COUNT = ("tpe", "gp", "random", "grid")
-"""Samplers that note nothing in Optuna's study when they draw. Others note where they stand, in a sequence or in a
-generation; a user's own may."""
+"""Samplers that store nothing in Optuna's study when they suggest. Others store their position, in a sequence or in a
+generation; a user's own sampler may do so too."""
 _MAX_SEED = 2**32
 
 
 def quiet() -> None:
-    """Let Optuna warn and no more: what happens is the journal's to say."""
+    """Keep Optuna's log to warnings; the screen shows the trials."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 def keeps_count(search: Search) -> bool:
-    """Say whether the search's sampler may note in Optuna's study that it has drawn."""
+    """Return whether the search's sampler may store its position in Optuna's study."""
     return search.sampler not in _KEEP_NO_COUNT
 
 
 def sampler_of(search: Search, number: int) -> BaseSampler:
-    """Return the sampler for the draw of trial ``number``.
+    """Return the sampler that suggests the parameters of trial ``number``.
 
     Raises:
         InputError: a user's own factory fails, or returns no sampler.
@@ -44,7 +44,7 @@ def sampler_of(search: Search, number: int) -> BaseSampler:
     if search.sampler not in SAMPLERS:
         return _own_sampler(search, number)
     seed = stream_seed(search.seed, "sampler", number) % _MAX_SEED
-    constant = stream_seed(search.seed, "sampler") % _MAX_SEED  # of the one sequence that all trials walk along
+    constant = stream_seed(search.seed, "sampler") % _MAX_SEED  # one for all trials: they share a sequence
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         if search.sampler == "tpe":
@@ -70,7 +70,7 @@ def _own_sampler(search: Search, number: int) -> BaseSampler:
 
 
 def pruner_of(search: Search) -> BasePruner:
-    """Return what says when a trial is given up."""
+    """Return the pruner of a search's stopping rule."""
     stopping, epochs = search.stopping, search.base.training.epochs
     if stopping.rule == "asha":
         return SuccessiveHalvingPruner(min_resource=stopping.grace, reduction_factor=stopping.reduction)
@@ -82,7 +82,7 @@ def pruner_of(search: Search) -> BasePruner:
 
 
 def rungs_of(study: optuna.Study) -> dict[int, dict[int, float]]:
-    """Return successive halving's rungs: rung -> trial number -> the value with which the trial reached it."""
+    """Return successive halving's rungs: rung -> trial number -> the trial's value at the rung."""
     rungs: dict[int, dict[int, float]] = {}
     for trial in study.get_trials(deepcopy=False):
         for key, value in trial.system_attrs.items():

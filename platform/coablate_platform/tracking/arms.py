@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from coablate_platform.journal.trials import TrialRecord, trial_name
 from coablate_platform.study.plan import AnyPlan, PlannedArm, PlannedRun, SearchPlan
-from coablate_platform.study.search import SEARCH_SEED
+from coablate_platform.study.search import TRIAL_SEED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ def tracked(plan: AnyPlan, trials: Sequence[TrialRecord] = ()) -> Tracked:
         for trial in trials
     )
     runs = tuple(
-        PlannedRun(run_id=trial.run_id, arm=trial_name(trial.number), seed=SEARCH_SEED)
+        PlannedRun(run_id=trial.run_id, arm=trial_name(trial.number), seed=TRIAL_SEED)
         for trial in trials
         if trial.run_id
     )

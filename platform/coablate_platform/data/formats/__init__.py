@@ -1,4 +1,4 @@
-"""Readers of genuine formats, by name. The synthetic set is written in NTU's formats and read as NTU."""
+"""Readers of published formats, by name. The synthetic set is written in NTU's formats and read as ``ntu``."""
 
 from coablate_platform.data.formats.clip import Reader
 from coablate_platform.data.formats.ntu import Ntu
@@ -6,7 +6,7 @@ from coablate_platform.data.formats.nw_ucla import NwUcla
 from coablate_platform.data.formats.utd_mhad import UtdMhad
 from coablate_platform.study.extensions import Kind, lacking, load_object
 
-READERS: dict[str, Reader] = {source.name: source for source in (Ntu(), UtdMhad(), NwUcla())}
+READERS: dict[str, Reader] = {reader.name: reader for reader in (Ntu(), UtdMhad(), NwUcla())}
 _MEMBERS = (
     *("name", "layout", "persons", "classes", "default_protocol", "has_video", "reading"),
     *("at", "list_clips", "missing", "read"),

@@ -1,13 +1,14 @@
-"""Videos in files that FFmpeg understands."""
+"""Reads video files with FFmpeg."""
 
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import av
 import numpy as np
+from av.container import InputContainer
+from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from coablate_platform.data.formats.clip import BadClip, FileRef
@@ -16,7 +17,7 @@ from coablate_platform.data.formats.files import read_bytes
 
 @dataclass(frozen=True, kw_only=True)
 class AviVideo:
-    """The colour video of a clip, decoded by one thread: clips are decoded by many processes."""
+    """The colour video of a clip, decoded on one thread: many processes decode at the same time."""
 
     file: FileRef
 
@@ -25,46 +26,47 @@ class AviVideo:
         """Height and width of the video frame in pixels.
 
         Raises:
-            BadClip: not a video.
-            OSError: the file could not be read.
+            BadClip: the file is not a video.
+            OSError: the system could not read the file.
         """
-        with self._open() as stream:
+        with self._open() as (_, stream):
             return stream.height, stream.width
 
     def frames(self, size: tuple[int, int] | None = None) -> Iterator[NDArray[np.uint8]]:
         """Yield RGB frames (H, W, 3), scaled to ``size`` (height, width) where given.
 
         Raises:
-            BadClip: the video is not one, is damaged or cut short, or has no frames.
-            OSError: the file could not be read.
+            BadClip: the file is not a video, is damaged or truncated, or has no frames.
+            OSError: the system could not read the file.
         """
         height, width = size or (None, None)
         count = 0
-        with self._open() as stream:
-            for frame in stream.container.decode(stream):
-                if frame.is_corrupt:  # FFmpeg hands on what it made up for the lost part
+        with self._open() as (container, stream):
+            for frame in container.decode(stream):
+                if frame.is_corrupt:  # FFmpeg fills in lost parts and returns the frame
                     raise BadClip(str(self.file), f"the video is damaged or cut short at frame {count + 1}")
                 count += 1
-                # Scaling and conversion in one step from the decoder's planes; AREA averages, so nothing aliases.
-                yield frame.to_ndarray(format="rgb24", width=width, height=height, interpolation="AREA")
+                # One step scales and converts the decoder's planes. AREA averages pixels, which avoids aliasing.
+                pixels = frame.to_ndarray(format="rgb24", width=width, height=height, interpolation="AREA")
+                yield np.asarray(pixels, dtype=np.uint8)
             if stream.frames and count != stream.frames:  # 0 where the header does not say
-                said = f"{count} frames can be decoded of the {stream.frames} that it announces"
-                raise BadClip(str(self.file), f"{said}: the others are lost or empty")
+                reason = f"only {count} of the {stream.frames} frames that its header announces can be decoded"
+                raise BadClip(str(self.file), reason)
         if not count:
             raise BadClip(str(self.file), "the video has no frames")
 
     @contextmanager
-    def _open(self) -> Iterator[Any]:
-        # Read as all files are, so that a failure of the system is told from one of the video.
+    def _open(self) -> Iterator[tuple[InputContainer, VideoStream]]:
+        # ``read_bytes`` tells a failure of the system (OSError) from a damaged video.
         content = io.BytesIO(read_bytes(self.file))
         try:
-            with av.open(content) as container:
+            with av.open(content, "r") as container:
                 if not container.streams.video:
                     raise BadClip(str(self.file), "the file has no video stream")
                 stream = container.streams.video[0]
                 if stream.codec_context is None:
-                    raise BadClip(str(self.file), "the video is in a coding that FFmpeg does not know")
+                    raise BadClip(str(self.file), "FFmpeg does not know the codec of the video")
                 stream.codec_context.thread_count = 1
-                yield stream
+                yield container, stream
         except av.FFmpegError as error:
             raise BadClip(str(self.file), f"the video cannot be decoded: {error.strerror}") from None

@@ -1,4 +1,4 @@
-"""Which of the bodies that a sensor reports are people, and where each one is over time."""
+"""Tracks the bodies that a sensor reports, and keeps those that are people."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,35 +9,37 @@ from coablate_platform.data.formats.skeleton_text import SkeletonText
 # T frames of a clip · F frames in which one body is tracked · V joints · M bodies kept
 
 SHORT_LIFE = 11
-"""Bodies tracked in no more frames than this are not people, where there are others."""
+"""A body that is tracked in at most this many frames is noise. It is dropped, unless no body would be left."""
 WIDE = 0.8
-"""A person is not wider than this share of their height …"""
+"""A body is wide in a frame where its width is more than this share of its height."""
 WIDE_FRAMES = 0.69754
-"""… in this share of their frames. Source: the denoising of the public NTU pipelines."""
+"""A body that is wide in at least this share of its frames is furniture. It is dropped, unless no body would be left.
+
+Source: the denoising of the public NTU pipelines, for all three thresholds."""
 
 DENOISING: Recipe = {"short_life": SHORT_LIFE, "wide": WIDE, "wide_frames": WIDE_FRAMES}
-"""The thresholds, as a store's recipe names them."""
+"""The thresholds as a store's recipe records them."""
 
 _COLOR = slice(5, 7)
 
 
-def people(
+def track_people(
     text: SkeletonText, persons: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]] | None:
-    """Follow bodies by their id and keep the people among them.
+    """Track bodies by their id and keep the people among them.
 
-    With more than one body, those that live no longer than :data:`SHORT_LIFE` frames go, then furniture (wider than
-    tall); of the rest the ``persons`` that move most stay, in that order. The last body never goes.
+    Bodies that are tracked in at most :data:`SHORT_LIFE` frames are dropped, then furniture (:data:`WIDE_FRAMES`), but
+    never the last body. Of the others, the ``persons`` that move most are kept; the one that moves most comes first.
 
     Args:
         text: the parsed file.
-        persons: the most bodies to keep.
+        persons: most bodies to keep.
 
     Returns:
-        Joints (T, M, V, 3) in metres, positions in the colour image (T, M, V, 2) in pixels with NaN where the sensor
-        gave none, and where each body is tracked (T, M); all are zero elsewhere. None without any body.
+        Joints (T, M, V, 3) in metres; their positions in the colour image (T, M, V, 2) in pixels, NaN where the sensor
+        gave none; and whether each body is tracked (T, M). All three are zero where it is not. None without any body.
     """
-    # A body without any position is not tracked there, whatever the file counts.
+    # A body without any position in a frame is not tracked there, although the file lists it.
     seen = np.isfinite(text.joints[..., :3]).all(-1).any(-1)
     tracks = {int(body): np.flatnonzero((text.body == body) & seen) for body in dict.fromkeys(text.body.tolist())}
     xyz = {body: _fill(text.joints[rows, :, :3], text.frame[rows]) for body, rows in tracks.items() if len(rows)}
@@ -58,7 +60,7 @@ def people(
 
 
 def _choose(xyz: dict[int, NDArray[np.float32]]) -> list[int]:
-    """Return the bodies that are people, those that move most first."""
+    """Return the ids of the bodies that are people; the one that moves most comes first."""
     order = sorted(xyz, key=lambda body: -_motion(xyz[body]))
     for is_noise in (_is_short, _is_furniture):
         order = [body for body in order if not is_noise(xyz[body])] or order[:1]
@@ -66,7 +68,7 @@ def _choose(xyz: dict[int, NDArray[np.float32]]) -> list[int]:
 
 
 def _motion(xyz: NDArray[np.float32]) -> float:
-    """Variance over time, summed over the axes, averaged over joints, in square metres."""
+    """Return the variance over time in square metres, summed over the axes and averaged over the joints."""
     return float(xyz.var(axis=0, dtype=np.float64).sum(-1).mean())
 
 
@@ -80,11 +82,13 @@ def _is_furniture(xyz: NDArray[np.float32]) -> bool:
 
 
 def _fill(xyz: NDArray[np.float32], frame: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Replace joints without a position (F, V, 3): over time, or by the body's mean where one never has any.
+    """Fill in joints without a position.
+
+    A position is interpolated over time. A joint that has no position in any frame gets the body's mean in each frame.
 
     Args:
-        xyz: joints of one body.
-        frame: the frames (F,) in which it is tracked.
+        xyz: joints of one body (F, V, 3), not finite where the position is unknown.
+        frame: numbers of the frames (F,) in which the body is tracked.
     """
     lost: NDArray[np.bool_] = ~np.all(np.isfinite(xyz), axis=-1)
     if not lost.any():

@@ -1,8 +1,8 @@
-"""What every reader of a genuine format hands on: clips, where they lie, and what is wrong with a bad one."""
+"""The interface of readers: clips as they are read, references to their files, and the error for a bad clip."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,20 +13,20 @@ from coablate_platform.data.protocols import Protocol as DataProtocol
 # T frames · M persons · V joints · H, W pixels
 
 Recipe = dict[str, int | float | str]
-"""What decides a store's content, setting by setting."""
+"""Settings that decide a store's content, by name."""
 
 
-class BadClip(Exception):  # noqa: N818 - the name of the thing, not of the exception
-    """A clip that cannot be read: left out by ``prepare``, and listed.
+class BadClip(Exception):  # noqa: N818 - it names a clip, and BadClipError would say no more
+    """A clip that cannot be read; ``prepare`` leaves it out and lists it in its report.
 
     Args:
-        file: path, with ``!member`` behind it for a file in a zip archive.
+        file: path of the file; for a member of a zip archive ``path!member``.
         reason: what is wrong, in one line.
-        line: line number from 1 where the format is text.
+        line: line number, counted from 1, where the file is text.
     """
 
     def __init__(self, file: str, reason: str, line: int | None = None) -> None:
-        # The arguments go to the base class, so that the exception survives a trip between processes.
+        # The base class gets all arguments, so that the exception can be pickled.
         super().__init__(file, reason, line)
         self.file = file
         self.reason = reason
@@ -36,8 +36,8 @@ class BadClip(Exception):  # noqa: N818 - the name of the thing, not of the exce
         return f"{self.file}{'' if self.line is None else f':{self.line}'}: {self.reason}"
 
 
-class VideoSource(Protocol):
-    """A video that has not been decoded yet."""
+class UndecodedVideo(Protocol):
+    """A video that is decoded when its frames are read."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -48,19 +48,19 @@ class VideoSource(Protocol):
         """Yield RGB frames (H, W, 3), scaled to ``size`` (height, width) where given.
 
         Raises:
-            BadClip: the video is truncated or not a video.
-            OSError: its file could not be read.
+            BadClip: the file is truncated or not a video.
+            OSError: the system could not read the file.
         """
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class FileRef:
-    """A file, or a member of a zip archive.
+    """A reference to a file or to a member of a zip archive.
 
     Args:
-        uri: path of the file or the archive.
-        member: name inside the archive.
+        uri: path of the file or of the archive.
+        member: name of the member; None for a file.
     """
 
     uri: str
@@ -72,34 +72,39 @@ class FileRef:
 
 @dataclass(frozen=True, kw_only=True)
 class ClipRef:
-    """One clip by name, and the files that hold it. Small and picklable."""
+    """A reference to a clip: its name and its files. Small and picklable."""
 
     name: str
     skeleton: FileRef
     video: FileRef | None = None
 
+    @property
+    def files(self) -> list[FileRef]:
+        """The skeleton's file and, where there is one, the video's."""
+        return [self.skeleton] if self.video is None else [self.skeleton, self.video]
+
 
 NO_SKELETON = "no skeleton"
-"""Why a video that lies alone is left out."""
+"""Reason for which a video without a skeleton file is left out."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RawClip:
-    """One clip as the format has it, in one convention for all formats.
+    """One clip as it is read from its files, in the same convention for all formats.
 
     Args:
-        name: unique in its set.
-        label: class from 0.
-        subject: performer number as in the file name, from 1.
-        camera: camera or view, from 1.
-        setup: NTU's setup; 1 elsewhere.
-        replication: NTU's replication, the trial or episode elsewhere.
-        xyz: joints (T, M, V, 3) float32 in metres in the camera's frame, finite; zeros where a body is absent. M is
-            the number of bodies kept, at least 1, in the order of how much they move.
-        pixels: joints in the video frame (T, M, V, 2) float32, x then y, in pixels; zeros where a body is absent, NaN
-            where the sensor gave none. None without a video stream.
-        valid: (T, M) where a body was tracked.
-        video: the frames, or None. It may be a few frames longer or shorter than the skeleton: both start together.
+        name: unique in its data set.
+        label: class, counted from 0.
+        subject: number of the performer, as in the file name, from 1.
+        camera: number of the camera or view, from 1.
+        setup: NTU's setup; 1 in other data sets.
+        replication: NTU's replication; the trial or episode in other data sets.
+        xyz: joints (T, M, V, 3) float32 in metres, in the camera's frame, finite; zeros where a body is absent. M is
+            the number of bodies kept, at least 1; the body that moves most comes first.
+        pixels: joints in the video (T, M, V, 2) float32 in pixels, x then y; zeros where a body is absent, NaN where
+            the sensor gave no position. None without a video.
+        valid: (T, M), whether the body was tracked in the frame.
+        video: the video, or None. It starts with the skeleton, and may be a few frames longer or shorter.
     """
 
     name: str
@@ -111,72 +116,83 @@ class RawClip:
     xyz: NDArray[np.float32]
     pixels: NDArray[np.float32] | None
     valid: NDArray[np.bool_]
-    video: VideoSource | None
+    video: UndecodedVideo | None
 
 
-def to_float32(array: NDArray[Any]) -> NDArray[np.float32]:
-    """Return an array as float32; what is too large for it becomes infinite, for the caller to refuse."""
+def to_float32(array: NDArray[np.number]) -> NDArray[np.float32]:
+    """Convert an array to float32 without a warning; numbers that are too large become infinite."""
     with np.errstate(over="ignore"):
         return array.astype(np.float32)
 
 
 @runtime_checkable
 class Reader(Protocol):
-    """A data set's format: how its clips are found and read.
+    """A reader of one data set's format: it finds the clips in a folder and reads them.
 
-    ``classes``, ``persons``, ``default_protocol`` and ``has_video`` may depend on what lies in a folder:
-    :meth:`at` returns the source with those of the folder.
+    ``classes``, ``persons``, ``default_protocol`` and ``has_video`` may depend on the folder: :meth:`at` returns a
+    reader with the folder's values.
     """
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Name of the data set, as in ``coablate data prepare NAME``."""
+        ...
 
     @property
     def layout(self) -> JointLayout:
-        """The joints: a known layout, or the reader's own, which the store then remembers."""
+        """The joints of every skeleton, in the order of ``RawClip.xyz``. The store keeps a layout that is not ours."""
         ...
 
     @property
-    def persons(self) -> int: ...
+    def persons(self) -> int:
+        """Most persons that a clip can have."""
+        ...
 
     @property
-    def classes(self) -> tuple[str, ...]: ...
+    def classes(self) -> tuple[str, ...]:
+        """Class names by label."""
+        ...
 
     @property
     def default_protocol(self) -> str | DataProtocol:
-        """The protocol of a study that names none: by a known name, or itself, which the store then remembers."""
+        """The protocol of studies that name none: the name of a known one, or a protocol, which the store keeps."""
         ...
 
     @property
-    def has_video(self) -> bool: ...
+    def has_video(self) -> bool:
+        """Whether clips have videos; a clip without one is then left out."""
+        ...
 
     @property
     def reading(self) -> Recipe:
-        """How clips are read, wherever they lie: thresholds by name, and ``reader``, raised when the same files come
-        out otherwise than before for a reason that no threshold tells."""
+        """Settings that decide what :meth:`read` returns; the store keeps them in its recipe.
+
+        They are named thresholds, and ``reader``, a version number to increase whenever the result changes for any
+        other reason.
+        """
         ...
 
     def at(self, path: str) -> "Reader":
-        """Return this source as it describes the clips under ``path``.
+        """Return this reader with the classes, persons, protocol and video of the clips under ``path``.
 
         Raises:
-            InputError: nothing of this format lies there.
+            InputError: there is no clip of this format.
         """
         ...
 
     def list_clips(self, path: str) -> list[ClipRef]:
-        """Return the clips under ``path``, sorted by name, without opening them.
+        """Return the clips under ``path``, in a fixed order, without opening their files.
 
         Raises:
-            InputError: nothing of this format lies there, or a file is there twice.
+            InputError: there is no clip of this format, or a file appears twice.
         """
         ...
 
     def missing(self, path: str) -> dict[str, str]:
-        """Return the clips of which anything lies under ``path`` that cannot be used, each with the reason.
+        """Return the clips under ``path`` that are left out without being read, by name, each with the reason.
 
-        They are those on the set's own lists of unusable ones, and videos without a skeleton. Reasons are few, so
-        that they can be counted.
+        These are clips on the data set's own lists of unusable samples, and videos without a skeleton. There are few
+        different reasons, so that a report can count them.
         """
         ...
 
@@ -184,7 +200,7 @@ class Reader(Protocol):
         """Read one clip.
 
         Raises:
-            BadClip: it is truncated or malformed.
-            OSError: its files could not be read.
+            BadClip: its files are truncated or malformed.
+            OSError: the system could not read its files.
         """
         ...

@@ -1,4 +1,4 @@
-"""NTU RGB+D 60 and 120, and sets generated in their formats."""
+"""Reads NTU RGB+D 60 and 120, and sets generated in their formats."""
 
 import json
 import re
@@ -6,21 +6,25 @@ from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from coablate_platform.data.formats.avi import AviVideo
-from coablate_platform.data.formats.bodies import DENOISING, people
+from coablate_platform.data.formats.bodies import DENOISING, track_people
 from coablate_platform.data.formats.clip import NO_SKELETON, BadClip, ClipRef, RawClip, Recipe
-from coablate_platform.data.formats.files import pair, read_bytes, walk
+from coablate_platform.data.formats.files import find_pairs, name_numbers, paired_clips, read_bytes, walk
 from coablate_platform.data.formats.skeleton_text import parse_skeleton
 from coablate_platform.data.joints import KINECT_V2, JointLayout
 from coablate_platform.data.protocols import PROTOCOLS
 from coablate_platform.study.errors import InputError, did_you_mean
 
 SET_FILE = "coablate_set.json"
-"""What a generated set says of itself."""
+"""The file in which a generated set describes itself."""
 _NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})")
 _SUFFIXES = (".skeleton", "_rgb.avi")
+_EXPECTED = (
+    "NTU RGB+D files named like S001C001P001R001A001.skeleton and, for sets with video, S001C001P001R001A001_rgb.avi, "
+    "in folders or zip archives"
+)
 _LISTED = "on the official list of samples with missing or incomplete skeletons"
 _CLASSES_60 = 60
 
@@ -36,9 +40,9 @@ def class_names() -> tuple[str, ...]:
 
 
 def missing_names() -> tuple[str, ...]:
-    """Return the 535 samples of NTU RGB+D 120 with missing or incomplete skeletons.
+    """Return the names of the 535 samples of NTU RGB+D 120 with missing or incomplete skeletons.
 
-    The 302 of setups 1-17 are the list of NTU RGB+D 60.
+    The 302 samples of setups 1-17 are those of NTU RGB+D 60.
 
     Source: the data set's official lists.
     """
@@ -49,16 +53,16 @@ def missing_names() -> tuple[str, ...]:
 class Ntu:
     """Reads ``SsssCcccPpppRrrrAaaa.skeleton`` and ``…_rgb.avi``, in folders, zip archives or both.
 
-    A set without videos is read without them; where some clips have one, ``prepare`` leaves out those that have none.
-    A video without its skeleton is listed as missing. Video and skeleton start together, and each keeps its own number
-    of frames where they differ by a few.
+    A set without any video is read as skeletons only. If some clips have a video, ``prepare`` leaves out the others. A
+    video without a skeleton is listed as missing. Video and skeleton of a clip start together; where their numbers of
+    frames differ, each keeps its own.
 
     Args:
-        classes: of the 60 or the 120 classes, or those that a generated set names in ``coablate_set.json``.
-        default_protocol: the set's own.
-        persons: the most people a clip is read with: the ones that move most.
+        classes: names of the 60 or 120 classes, or the names in a generated set's ``coablate_set.json``.
+        default_protocol: the protocol for studies that name none.
+        persons: most bodies that are kept of a clip: those that move most.
         has_video: whether any clip has a video.
-        generated: whether a generator wrote the set; the official lists of unusable clips are not about it.
+        generated: whether the set was generated; the official lists of unusable samples do not apply to it.
     """
 
     classes: tuple[str, ...] = class_names()
@@ -77,43 +81,40 @@ class Ntu:
 
     @property
     def reading(self) -> Recipe:
-        """The thresholds of denoising, and which of the two trees in use is the layout's: that of graph networks."""
+        """The reader's version, the thresholds of denoising, and the tree of bones: that of the graph networks."""
         return {"reader": 1, "tree": "graph", **DENOISING}
 
     def at(self, path: str) -> "Ntu":
-        """Return this source as it describes the clips under ``path``: 60 or 120 classes, with or without videos.
+        """Return this reader with the classes, protocol, persons and videos of the set under ``path``.
 
         Raises:
-            InputError: no clip lies there, or ``coablate_set.json`` is malformed or lies further in.
+            InputError: there is no clip, or ``coablate_set.json`` is malformed or lies in a subfolder or archive.
         """
         clips = self.list_clips(path)
         has_video = any(clip.video is not None for clip in clips)
-        described = Path(path) / SET_FILE
-        if described.is_file():
-            return replace(self, **_read_set(described), has_video=has_video, generated=True)
-        if further := next((file for name, file in walk(path) if name == SET_FILE), None):
-            raise InputError(f"{path}: a generated set lies further in ({further}); name its own folder, unpacked")
-        if max(_fields(clip.name)[-1] for clip in clips) <= _CLASSES_60:
+        description = Path(path) / SET_FILE
+        if description.is_file():
+            return replace(self, **_read_set(description)._asdict(), has_video=has_video, generated=True)
+        if inner := next((file for name, file in walk(path) if name == SET_FILE), None):
+            raise InputError(
+                f"{path}: a generated set lies in a subfolder or archive ({inner}); name the folder of the set itself, "
+                "unpacked"
+            )
+        if max(name_numbers(_NAME, clip.name)[-1] for clip in clips) <= _CLASSES_60:
             return replace(self, classes=class_names()[:_CLASSES_60], default_protocol="ntu60/cs", has_video=has_video)
         return replace(self, has_video=has_video)
 
     def list_clips(self, path: str) -> list[ClipRef]:
-        """Return the clips under ``path``, sorted; a video is paired with its skeleton by the sample's name.
+        """Return the clips under ``path``, sorted by name; video and skeleton are paired by name.
 
         Raises:
-            InputError: no clip lies there, or the same one twice.
+            InputError: there is no clip, or one appears twice.
         """
-        skeletons, videos = pair(path, _NAME, _SUFFIXES)
-        if not skeletons:
-            raise InputError(
-                f"{path}: no NTU RGB+D clip found; expected files named like S001C001P001R001A001.skeleton, with "
-                "S001C001P001R001A001_rgb.avi beside them or not, in folders or zip archives"
-            )
-        return [ClipRef(name=name, skeleton=skeletons[name], video=videos.get(name)) for name in sorted(skeletons)]
+        return paired_clips(path, _NAME, _SUFFIXES, _EXPECTED)
 
     def missing(self, path: str) -> dict[str, str]:
-        """Return what is on the official lists of missing or incomplete skeletons, and videos without a skeleton."""
-        skeletons, videos = pair(path, _NAME, _SUFFIXES)
+        """Return samples on the official lists of missing or incomplete skeletons, and videos without a skeleton."""
+        skeletons, videos = find_pairs(path, _NAME, _SUFFIXES)
         missing = dict.fromkeys(videos.keys() - skeletons.keys(), NO_SKELETON)
         if not (Path(path) / SET_FILE).is_file():
             missing |= dict.fromkeys((skeletons.keys() | videos.keys()) & set(missing_names()), _LISTED)
@@ -124,14 +125,14 @@ class Ntu:
 
         Raises:
             BadClip: the skeleton is truncated or malformed, has no body, or is of an unknown class.
-            OSError: it could not be read.
+            OSError: the system could not read the file.
         """
-        setup, camera, performer, replication, action = _fields(ref.name)
+        setup, camera, performer, replication, action = name_numbers(_NAME, ref.name)
         file = str(ref.skeleton)
         if not 1 <= action <= len(self.classes):
-            raise BadClip(file, f"action {action} of a set with {len(self.classes)} classes")
+            raise BadClip(file, f"action {action} is none of the set's {len(self.classes)} classes")
         text = parse_skeleton(read_bytes(ref.skeleton), file)
-        found = people(text, self.persons)
+        found = track_people(text, self.persons)
         if found is None:
             raise BadClip(file, f"no body in any of its {text.frames} frames")
         xyz, pixels, valid = found
@@ -149,23 +150,24 @@ class Ntu:
         )
 
 
-def _fields(name: str) -> tuple[int, ...]:
-    """Return setup, camera, performer, replication and action."""
-    found = _NAME.fullmatch(name)
-    if found is None:
-        raise ValueError(f"{name} is not a sample's name")
-    return tuple(int(number) for number in found.groups())
+class _GeneratedSet(NamedTuple):
+    """The part of ``coablate_set.json`` that the reader needs."""
+
+    classes: tuple[str, ...]
+    default_protocol: str
+    persons: int
 
 
-def _read_set(path: Path) -> dict[str, Any]:
-    """Return what a generated set says of itself.
+def _read_set(path: Path) -> _GeneratedSet:
+    """Read the description of a generated set.
 
     Raises:
-        InputError: it is not readable.
+        InputError: it is malformed.
     """
     try:
-        said = json.loads(path.read_text(encoding="utf-8"))
-        classes, protocol, persons = tuple(map(str, said["classes"])), str(said["default_protocol"]), said["persons"]
+        content = json.loads(path.read_text(encoding="utf-8"))
+        classes, protocol = tuple(map(str, content["classes"])), str(content["default_protocol"])
+        persons = content["persons"]
         if not isinstance(persons, int) or persons < 1:
             raise ValueError(f"persons is {persons!r}")
     except (ValueError, KeyError, TypeError, RecursionError) as error:
@@ -174,4 +176,4 @@ def _read_set(path: Path) -> dict[str, Any]:
         ) from None
     if protocol not in PROTOCOLS:
         raise InputError(f"{path}: there is no protocol {protocol!r}{did_you_mean(protocol, PROTOCOLS)}")
-    return {"classes": classes, "default_protocol": protocol, "persons": persons}
+    return _GeneratedSet(classes, protocol, persons)

@@ -1,4 +1,4 @@
-"""NW-UCLA Multiview Action 3D: skeletons in JSON, three views."""
+"""Reads NW-UCLA Multiview Action 3D: skeletons as JSON files, from three views."""
 
 import json
 import re
@@ -21,10 +21,10 @@ CLASSES = (
 
 @dataclass(frozen=True, kw_only=True)
 class NwUcla:
-    """Reads ``aAA_sSS_eEE_vVV.json`` (``skeletons`` [T][20][3] in metres, ``label`` from 1).
+    """Reads ``aAA_sSS_eEE_vVV.json`` (``skeletons`` [T][20][3] in metres, ``label`` counted from 1).
 
-    The class is the file's ``label``: the number in its name skips some actions. Views are cameras, episodes
-    replications (numbered from 0). Joints that are all zero in a frame mean that nobody was tracked there.
+    The class is the file's ``label``, since the action numbers in file names have gaps. A view is the clip's camera, an
+    episode (counted from 0) its replication. A frame whose joints are all zero has no tracked body.
     """
 
     name: str = "nw_ucla"
@@ -39,15 +39,15 @@ class NwUcla:
         return {"reader": 1}
 
     def at(self, path: str) -> "NwUcla":
-        """Return this source; raises InputError where no clip lies under ``path``."""
+        """Return this reader; raise InputError if there is no clip under ``path``."""
         self.list_clips(path)
         return self
 
     def list_clips(self, path: str) -> list[ClipRef]:
-        """Return the clips under ``path``, sorted.
+        """Return the clips under ``path``, sorted by name.
 
         Raises:
-            InputError: no clip lies there.
+            InputError: there is no clip.
         """
         clips = [
             ClipRef(name=name.removesuffix(".json"), skeleton=file)
@@ -55,29 +55,29 @@ class NwUcla:
             if _NAME.fullmatch(name)
         ]
         if not clips:
-            raise InputError(f"{path}: no NW-UCLA clip found; expected files named like a01_s01_e00_v01.json")
+            raise InputError(f"{path}: no clip found; expected NW-UCLA files named like a01_s01_e00_v01.json")
         return sorted(clips, key=lambda clip: clip.name)
 
     def missing(self, path: str) -> dict[str, str]:
-        """Return nothing: the data set has no list of unusable clips."""
+        """Return an empty dictionary: the data set has no list of unusable clips."""
         return {}
 
     def read(self, ref: ClipRef) -> RawClip:
         """Read one clip.
 
         Raises:
-            BadClip: it is not JSON of that form.
-            OSError: it could not be read.
+            BadClip: the file is not JSON of that form.
+            OSError: the system could not read the file.
         """
         file = str(ref.skeleton)
         try:
-            said = json.loads(read_bytes(ref.skeleton))
-            label = int(said["label"])
-            xyz = to_float32(np.asarray(said["skeletons"], dtype=np.float64))
+            content = json.loads(read_bytes(ref.skeleton))
+            label = int(content["label"])
+            xyz = to_float32(np.asarray(content["skeletons"], dtype=np.float64))
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise BadClip(file, f"expected label and skeletons as JSON ({type(error).__name__}: {error})") from None
         if not 1 <= label <= len(self.classes):
-            raise BadClip(file, f"label {label} of a set with {len(self.classes)} classes")
+            raise BadClip(file, f"label {label} is none of the set's {len(self.classes)} classes")
         joints = len(self.layout.joints)
         if xyz.ndim != 3 or xyz.shape[1:] != (joints, 3) or not len(xyz):
             raise BadClip(file, f"expected skeletons of shape (T, {joints}, 3), found {xyz.shape}")

@@ -1,8 +1,8 @@
-"""The text of NTU RGB+D's ``.skeleton`` files, parsed by Arrow.
+"""Parses the text of NTU RGB+D's ``.skeleton`` files with Arrow.
 
-The text has three kinds of lines: 12 fields for a joint, 10 for a body, 1 for a count. Arrow reads those of a joint
-as a table of float32 and hands over the rest, with their line numbers; the counts among them say where every line must
-stand, so that a file is either read to its last line or refused with the line at which it goes wrong.
+The text has three kinds of lines: a joint has 12 fields, a body 10, a count 1. Arrow reads the joints as a table of
+float32 and hands over all other lines with their numbers. The counts among these determine the kind of every line, so a
+file is either read to its last line or refused with the number of the first wrong line.
 """
 
 import re
@@ -25,20 +25,20 @@ _FIELDS = (
 _BODY_FIELDS = 10
 _NAN = ["NaN", "nan", "-nan", "-NaN", "-nan(ind)", "1.#QNAN", "-1.#QNAN", "-1.#IND", "1.#INF", "-1.#INF"]
 _VALUE_ERROR = re.compile(r"Row #(\d+): CSV conversion error to float: invalid value '(.*)'", re.DOTALL)
-_HEAD = 4096
+_HEAD = 4096  # bytes that are searched for trailing blanks
 _TRAILING = re.compile(rb"[ \t]+(?=[\r\n])")
 
 
 @dataclass(frozen=True, kw_only=True)
 class SkeletonText:
-    """What a file says, in its order.
+    """The content of a file, in its order.
 
     Args:
-        frames: number of frames T, those without a body included.
-        frame: frame of each body (B,) from 0.
-        body: the sensor's id of each body (B,) int64: the ids exceed 2**56 and become equal as float64.
-        joints: the 12 fields of each joint (B, J, 12) float32: x, y, z in metres, x, y in the depth image, x, y in the
-            colour image in pixels, orientation w, x, y, z, tracking state.
+        frames: number of frames T, including those without a body.
+        frame: number of each body's frame (B,), counted from 0.
+        body: the sensor's id of each body (B,) int64: ids exceed 2**56, and different ids can be equal as float64.
+        joints: the 12 fields of each joint (B, J, 12) float32: x, y, z in metres; x, y in pixels of the depth image;
+            x, y in pixels of the colour image; orientation w, x, y, z; tracking state.
     """
 
     frames: int
@@ -51,21 +51,21 @@ def parse_skeleton(data: bytes, file: str) -> SkeletonText:
     """Parse the text of one file.
 
     Args:
-        data: the text, with either line end.
-        file: its name in errors.
+        data: the text, with LF or CRLF line ends.
+        file: the file's name in error messages.
 
     Raises:
         BadClip: the text is truncated or malformed.
     """
     text = data.rstrip()
-    if _TRAILING.search(text, 0, _HEAD):  # a writer that ends lines in blanks does so from the start
+    if _TRAILING.search(text, 0, _HEAD):  # a program that writes trailing blanks writes them from the start
         text = _TRAILING.sub(b"", text)
     if not text:
         raise BadClip(file, "the file is empty")
     if not text.isascii() or b"\0" in text:
         raise BadClip(file, "the file is not text")
-    table, short = _read_lines(text, file)
-    frames, frame, body = _Walk(file, short, table.num_rows + len(short)).bodies()
+    table, others = _read_lines(text, file)
+    frames, frame, body = _StructureParser(file, others, table.num_rows + len(others)).bodies()
     values = np.empty((table.num_rows, len(_FIELDS)), dtype=np.float32)
     for column, numbers in enumerate(table.columns):
         values[:, column] = numbers.to_numpy()
@@ -78,17 +78,17 @@ def parse_skeleton(data: bytes, file: str) -> SkeletonText:
 
 
 def _read_lines(text: bytes, file: str) -> tuple[pa.Table, list[tuple[int, str]]]:
-    """Return the lines of 12 fields as a table, and the others with their line numbers."""
-    short: list[tuple[int, str]] = []
+    """Return the lines of 12 fields as a table, and the other lines with their numbers."""
+    others: list[tuple[int, str]] = []
 
     def keep(row: csv.InvalidRow) -> str:
-        short.append((row.number, row.text))
+        others.append((row.number, row.text))
         return "skip"
 
     try:
         table = csv.read_csv(
             pa.BufferReader(text),
-            # One block and no threads: row numbers are line numbers.
+            # One block on one thread: only then is a row's number its line number.
             read_options=csv.ReadOptions(use_threads=False, column_names=_FIELDS, block_size=len(text) + 1),
             parse_options=csv.ParseOptions(
                 delimiter=" ", quote_char=False, invalid_row_handler=keep, ignore_empty_lines=False
@@ -99,18 +99,24 @@ def _read_lines(text: bytes, file: str) -> tuple[pa.Table, list[tuple[int, str]]
         if found := _VALUE_ERROR.search(str(error)):
             raise BadClip(file, f"expected a number, found {found[2]!r}", int(found[1])) from None
         raise BadClip(file, str(error)) from None
-    return table, short
+    return table, others
 
 
-class _Walk:
-    """Goes through the lines that are not joints, and holds every line to its place."""
+class _StructureParser:
+    """Parses the lines that are not joints, and checks that every line is of the kind that the counts require.
 
-    def __init__(self, file: str, short: list[tuple[int, str]], lines: int) -> None:
+    Args:
+        file: the file's name in error messages.
+        others: the lines that are not joints, with their numbers.
+        lines: number of all lines.
+    """
+
+    def __init__(self, file: str, others: list[tuple[int, str]], lines: int) -> None:
         self.file = file
-        self.short = short
+        self.others = others
         self.lines = lines
-        self.line = 1
-        self.at = 0
+        self.line = 1  # the next line's number
+        self.position = 0  # of the next line among the others
 
     def bodies(self) -> tuple[int, list[int], list[int]]:
         """Return the number of frames, and the frame and the id of every body."""
@@ -122,57 +128,60 @@ class _Walk:
             for _ in range(self.count(f"the number of bodies in frame {frame + 1} of {frames}")):
                 body = self.body()
                 if body in seen:
-                    raise self.bad(f"body {body} stands twice in frame {frame + 1}", self.line - 1 - JOINTS - 1)
+                    raise self.error(f"body {body} appears twice in frame {frame + 1}", self.line - 1 - JOINTS - 1)
                 seen.add(body)
                 frame_of.append(frame)
                 ids.append(body)
         if self.line <= self.lines:
-            raise self.bad(f"{self.lines - self.line + 1} lines follow the last of {frames} frames", self.line)
+            raise self.error(f"{self.lines - self.line + 1} lines follow the last of {frames} frames", self.line)
         return frames, frame_of, ids
 
     def body(self) -> int:
-        """Pass one body and its joints; return its id."""
-        fields = self.take("a body of 10 fields").split(" ")
+        """Parse one body, skip its joints and return its id."""
+        fields = self.next_line("a body of 10 fields").split(" ")
         if len(fields) != _BODY_FIELDS:
-            raise self.bad(f"expected a body of {_BODY_FIELDS} fields, found {len(fields)}", self.line - 1)
-        body = self.whole(fields[0], "a body id")
+            raise self.error(f"expected a body of {_BODY_FIELDS} fields, found {len(fields)}", self.line - 1)
+        body = self.integer(fields[0], "a body id")
         joints = self.count("the number of joints")
         if joints != JOINTS:
-            raise self.bad(f"expected {JOINTS} joints, found {joints}", self.line - 1)
+            raise self.error(f"expected {JOINTS} joints, found {joints}", self.line - 1)
         self.line += JOINTS
-        if self.at < len(self.short) and self.short[self.at][0] < self.line:
-            number, text = self.short[self.at]
+        if self.position < len(self.others) and self.others[self.position][0] < self.line:
+            number, text = self.others[self.position]
             fields = text.split(" ")
-            raise self.bad(f"expected a joint of {len(_FIELDS)} fields, found {len(fields)}", number)
+            raise self.error(f"expected a joint of {len(_FIELDS)} fields, found {len(fields)}", number)
         if self.line > self.lines + 1:
-            raise self.bad(f"truncated: the file ends before the last of {JOINTS} joints", self.lines)
+            raise self.error(f"truncated: the file ends before the last of {JOINTS} joints", self.lines)
         return body
 
     def count(self, what: str) -> int:
-        number = self.whole(self.take(what), what)
+        """Parse the next line as a count; ``what`` describes it in error messages."""
+        number = self.integer(self.next_line(what), what)
         if number < 0:
-            raise self.bad(f"expected {what}, found {number}", self.line - 1)
+            raise self.error(f"expected {what}, found {number}", self.line - 1)
         return number
 
-    def whole(self, text: str, what: str) -> int:
+    def integer(self, text: str, what: str) -> int:
+        """Parse an integer of at most 64 bits from the last line."""
         try:
             number = int(text)
         except ValueError:
-            raise self.bad(f"expected {what}, found {text[:60]!r}", self.line - 1) from None
+            raise self.error(f"expected {what}, found {text[:60]!r}", self.line - 1) from None
         if abs(number) >= 1 << 63:
-            raise self.bad(f"{what} does not fit 64 bits: {text[:60]}", self.line - 1)
+            raise self.error(f"{what} does not fit 64 bits: {text[:60]}", self.line - 1)
         return number
 
-    def take(self, what: str) -> str:
-        """Return the next line, which must not be a joint's."""
+    def next_line(self, what: str) -> str:
+        """Return the next line; refuse the file if it has none or the line is a joint."""
         if self.line > self.lines:
-            raise self.bad(f"truncated: expected {what}, and the file ends", self.lines)
-        if self.at == len(self.short) or self.short[self.at][0] != self.line:
-            raise self.bad(f"expected {what}, found the {len(_FIELDS)} fields of a joint", self.line)
-        text = self.short[self.at][1]
-        self.at += 1
+            raise self.error(f"truncated: expected {what}, but the file ends", self.lines)
+        if self.position == len(self.others) or self.others[self.position][0] != self.line:
+            raise self.error(f"expected {what}, found the {len(_FIELDS)} fields of a joint", self.line)
+        text = self.others[self.position][1]
+        self.position += 1
         self.line += 1
         return text
 
-    def bad(self, reason: str, line: int) -> BadClip:
+    def error(self, reason: str, line: int) -> BadClip:
+        """Return the exception for a line."""
         return BadClip(self.file, reason, line)

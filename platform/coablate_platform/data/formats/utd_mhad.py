@@ -1,4 +1,4 @@
-"""UTD-MHAD: skeletons and depth video in Matlab files; the depth video, rendered, is the video stream."""
+"""Reads UTD-MHAD: skeletons and depth videos in Matlab files. The rendered depth video is the video."""
 
 import re
 from dataclasses import dataclass, replace
@@ -8,12 +8,12 @@ from numpy.typing import NDArray
 
 from coablate_platform.data.formats.clip import NO_SKELETON, BadClip, ClipRef, RawClip, Recipe, to_float32
 from coablate_platform.data.formats.depth import CROP_LEFT, FOCAL, RENDERING, DepthVideo, load_matrix
-from coablate_platform.data.formats.files import pair
+from coablate_platform.data.formats.files import find_pairs, name_numbers, paired_clips
 from coablate_platform.data.joints import KINECT_V1, JointLayout
-from coablate_platform.study.errors import InputError
 
 _NAME = re.compile(r"a(\d+)_s(\d+)_t(\d+)")
 _SUFFIXES = ("_skeleton.mat", "_depth.mat")
+_EXPECTED = "UTD-MHAD files named like Skeleton/a1_s1_t1_skeleton.mat and Depth/a1_s1_t1_depth.mat"
 CLASSES = (
     *("swipe left", "swipe right", "wave", "clap", "throw", "cross arms", "basketball shoot", "draw x"),
     *("draw circle clockwise", "draw circle counter clockwise", "draw triangle", "bowling", "boxing"),
@@ -21,20 +21,19 @@ CLASSES = (
     *("pick up and throw", "jog", "walk", "sit to stand", "stand to sit", "lunge", "squat"),
 )
 _ORDER = (3, 2, 1, 0, *range(4, 20))
-"""The set's joints (head, shoulder centre, spine, hip centre …) in the order of :data:`KINECT_V1`."""
+"""Number, in the file (head, shoulder centre, spine, hip centre …), of each joint of :data:`KINECT_V1`."""
 
 _CENTRE = (160.0, 120.0)
-"""Of the depth camera's frame, in pixels."""
+"""Centre of the depth camera's frame in pixels, x then y."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class UtdMhad:
     """Reads ``aA_sS_tT_skeleton.mat`` and ``aA_sS_tT_depth.mat`` (official folders ``Skeleton`` and ``Depth``).
 
-    A set without depth videos is read without them; where some clips have one, ``prepare`` leaves out those that have
-    none. Trials are replications; there is one camera. Joints are put into the order of :data:`KINECT_V1`, and
-    projected into the frame of the rendered depth video, see
-    :class:`~coablate_platform.data.formats.depth.DepthVideo`.
+    A set without any depth video is read as skeletons only. If some clips have one, ``prepare`` leaves out the others.
+    A trial is the clip's replication; there is one camera. Joints are put into the order of :data:`KINECT_V1`. Their
+    pixels are projections into the frames of :class:`~coablate_platform.data.formats.depth.DepthVideo`.
     """
 
     name: str = "utd_mhad"
@@ -49,10 +48,10 @@ class UtdMhad:
         return {"reader": 1, **RENDERING}
 
     def at(self, path: str) -> "UtdMhad":
-        """Return this source as it describes the clips under ``path``: with or without depth videos.
+        """Return this reader with or without video, as the clips under ``path`` have it.
 
         Raises:
-            InputError: no clip lies there.
+            InputError: there is no clip.
         """
         return replace(self, has_video=any(clip.video is not None for clip in self.list_clips(path)))
 
@@ -60,32 +59,27 @@ class UtdMhad:
         """Return the clips under ``path``, sorted by action, subject and trial.
 
         Raises:
-            InputError: no clip lies there, or the same one twice.
+            InputError: there is no clip, or one appears twice.
         """
-        skeletons, depths = pair(path, _NAME, _SUFFIXES)
-        if not skeletons:
-            raise InputError(
-                f"{path}: no UTD-MHAD clip found; expected Skeleton/a1_s1_t1_skeleton.mat and Depth/a1_s1_t1_depth.mat"
-            )
-        names = sorted(skeletons, key=_fields)
-        return [ClipRef(name=name, skeleton=skeletons[name], video=depths.get(name)) for name in names]
+        return paired_clips(path, _NAME, _SUFFIXES, _EXPECTED)
 
     def missing(self, path: str) -> dict[str, str]:
         """Return the depth videos without a skeleton: the data set has no list of unusable clips."""
-        skeletons, depths = pair(path, _NAME, _SUFFIXES)
-        return dict.fromkeys(sorted(depths.keys() - skeletons.keys(), key=_fields), NO_SKELETON)
+        skeletons, depths = find_pairs(path, _NAME, _SUFFIXES)
+        names = sorted(depths.keys() - skeletons.keys(), key=lambda name: name_numbers(_NAME, name))
+        return dict.fromkeys(names, NO_SKELETON)
 
     def read(self, ref: ClipRef) -> RawClip:
         """Read one clip; its depth video is not rendered yet.
 
         Raises:
             BadClip: the skeleton is not a Matlab file of that form.
-            OSError: it could not be read.
+            OSError: the system could not read the file.
         """
-        action, subject, trial = _fields(ref.name)
+        action, subject, trial = name_numbers(_NAME, ref.name)
         file = str(ref.skeleton)
         if not 1 <= action <= len(self.classes):
-            raise BadClip(file, f"action {action} of a set with {len(self.classes)} classes")
+            raise BadClip(file, f"action {action} is none of the set's {len(self.classes)} classes")
         joints = load_matrix(ref.skeleton, "d_skel")
         if joints.ndim != 3 or joints.shape[:2] != (20, 3) or not joints.shape[2]:
             raise BadClip(file, f"expected d_skel of shape (20, 3, T), found {joints.shape}")
@@ -107,15 +101,7 @@ class UtdMhad:
 
 
 def project(xyz: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Project joints (…, 3) in metres into the frame of the rendered depth video (…, 2), x then y, in pixels."""
+    """Project joints (…, 3) in metres into the rendered depth video: (…, 2) in pixels, NaN behind the camera."""
     x, y, z = np.moveaxis(xyz, -1, 0)
     z = np.where(z > 0, z, np.nan)
     return np.stack([_CENTRE[0] - CROP_LEFT + FOCAL * x / z, _CENTRE[1] - FOCAL * y / z], axis=-1).astype(np.float32)
-
-
-def _fields(name: str) -> tuple[int, ...]:
-    """Return action, subject and trial."""
-    found = _NAME.fullmatch(name)
-    if found is None:
-        raise ValueError(f"{name} is not a clip's name")
-    return tuple(int(number) for number in found.groups())

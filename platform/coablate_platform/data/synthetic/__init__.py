@@ -1,17 +1,21 @@
-"""The synthetic set: NTU files of figures that move, for which video and skeleton are both needed.
+"""The synthetic set: NTU files of moving figures, whose classes can only be told apart with both modalities.
 
-Twelve classes are (gesture, thing held, fingers). The skeleton has no things, and the video, whose figures have no
-fingers, shows no tapping and no thumbs. So by construction, for balanced classes, the best that any method can reach is
-the number of groups it can tell apart over twelve:
+A class is a gesture, a held object and a way to hold the fingers. The skeleton has no objects, and the figures in the
+video have no fingers. Each modality therefore sees some of the twelve classes as one group. With balanced classes, no
+method can reach more than the number of groups divided by twelve:
 
-- video: cup, tablet, book (each with still and tapping fingers), raised hand (thumb up and down), handshake, parcel,
-  push, hug: 8 groups, 8/12 = 66.7 %;
-- skeleton: holding still (cup, tablet, book), holding and tapping (the same), thumb up, thumb down, hands that meet
-  (with and without a parcel), push, hug: 7 groups, 7/12 = 58.3 %;
-- both: 12/12.
+========  ======  =======  ===================================================================================
+modality  groups  ceiling  the groups
+========  ======  =======  ===================================================================================
+video          8   66.7 %  cup, tablet, book (each with still or tapping fingers), raised hand (thumb up or
+                           down), handshake, parcel, push, hug
+skeleton       7   58.3 %  holding still (cup, tablet or book), holding and tapping (the same), thumb up, thumb
+                           down, meeting hands (with or without a parcel), push, hug
+both          12    100 %  each class
+========  ======  =======  ===================================================================================
 
-The six classes of things held before the chest cross three things with two ways of the fingers, so that neither stream
-alone is right more than every second or third time, and each adds what the other lacks.
+Six classes are the combinations of three objects, held in front of the chest, with still or tapping fingers. Among
+these, the video alone is right in one of two clips at best, and the skeleton alone in one of three.
 """
 
 from coablate_platform.data.synthetic.motion import ACTIONS

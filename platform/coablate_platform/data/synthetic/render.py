@@ -1,6 +1,6 @@
-"""Draws figures into small video frames: shaded, anti-aliased capsules and quadrilaterals, far ones first.
+"""Renders figures to small video frames: shaded, anti-aliased capsules and quadrilaterals, the farthest first.
 
-Only joints 0 to 20 are read, so nothing of the fingers reaches the picture.
+Only joints 0 to 20 are read, so the fingers have no influence on the video.
 """
 
 import colorsys
@@ -37,27 +37,27 @@ LIMBS = (
     (20, 3, 0.06, "skin"),
     (3, 3, 0.115, "skin"),
 )
-"""From joint, to joint, radius in metres, part of the look."""
+"""First joint, last joint, radius in metres, key in ``Look.colours``."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """Colours of a person; ``stout`` widens the limbs."""
+    """A person's appearance: colours of the parts, and a factor ``stout`` on the thickness of limbs."""
 
     colours: dict[str, Colour]
     stout: float
 
 
 @dataclass(frozen=True, kw_only=True)
-class Thing:
-    """A held object: its shape, size factor, hue, and its place.
+class HeldObject:
+    """A held object over T frames.
 
     Args:
-        kind: which object.
-        size: factor on its usual size.
-        hue: its colour, 0 to 1.
-        centre: (T, 3) metres, camera frame.
-        right: (T, 3) unit vector of its width.
+        kind: the kind of object.
+        size: factor on the kind's usual size.
+        hue: hue of its colour, 0 to 1.
+        centre: (T, 3) in metres, camera coordinates.
+        right: (T, 3) unit vector along its width.
     """
 
     kind: Held
@@ -69,7 +69,7 @@ class Thing:
 
 @dataclass(frozen=True, kw_only=True)
 class Capsule:
-    """A limb in pixels."""
+    """A capsule in pixels: the shape of a limb. ``start`` and ``end`` are (x, y)."""
 
     start: Array
     end: Array
@@ -79,19 +79,25 @@ class Capsule:
 
 @dataclass(frozen=True, kw_only=True)
 class Quad:
-    """A convex quadrilateral in pixels, corners (4, 2) in order around it."""
+    """A convex quadrilateral in pixels; its corners (4, 2) go around it in order."""
 
     corners: Array
     colour: Colour
 
 
 def hsv(hue: float, saturation: float, value: float) -> Colour:
-    """Return the colour of a hue (any number; its fraction counts), a saturation and a value, both from 0 to 1."""
+    """Convert a hue (modulo 1), a saturation and a value, both 0 to 1, to an RGB colour in [0, 1]."""
     return colorsys.hsv_to_rgb(hue % 1.0, saturation, value)
 
 
-def draw_look(rng: np.random.Generator, outfit: np.random.Generator, stout: float) -> Look:
-    """Dress a person: muted clothes that vary by outfit, skin and sleeves that are the performer's own."""
+def sample_look(rng: np.random.Generator, outfit: np.random.Generator, stout: float) -> Look:
+    """Draw a person's appearance in muted colours.
+
+    Args:
+        rng: the performer's random stream: skin, hair and length of the sleeves.
+        outfit: the outfit's random stream: shirt, trousers and shoes.
+        stout: factor on the thickness of limbs.
+    """
     skin = hsv(rng.uniform(0.04, 0.09), rng.uniform(0.3, 0.55), rng.uniform(0.55, 0.95))
     hair = hsv(rng.uniform(0.03, 0.12), rng.uniform(0.2, 0.6), rng.uniform(0.08, 0.5))
     long_sleeves = rng.random() < 0.5
@@ -109,27 +115,27 @@ def draw_look(rng: np.random.Generator, outfit: np.random.Generator, stout: floa
 
 
 def project(points: Array, size: int) -> Array:
-    """Map camera coordinates (..., 3) in metres to pixels (..., 2) of a square picture, x right and y down."""
+    """Project camera coordinates (..., 3) in metres to pixels (..., 2) of a square frame: x to the right, y down."""
     centre = size / 2
     scale = FOCAL * size / np.maximum(points[..., 2:], 0.3)
     return np.concatenate([centre + scale * points[..., :1], centre - scale * points[..., 1:2]], axis=-1)
 
 
 def blend(image: Image, window: tuple[slice, slice], alpha: Image, colour: Image) -> None:
-    """Lay a colour over a part of the image, in place."""
+    """Blend a colour into a window of an image, in place."""
     part = image[window]
     part += alpha[..., None] * (colour - part)
 
 
 def window_of(points: Array, margin: float, size: int) -> tuple[int, int, int, int]:
-    """Return y0, y1, x0, x1 of the pixels around points (n, 2) in (x, y)."""
+    """Return the bounds y0, y1, x0, x1 of the pixels within ``margin`` of points (n, 2), given as (x, y)."""
     low = np.clip(np.floor(points.min(axis=0) - margin - 1), 0, size).astype(int)
     high = np.clip(np.ceil(points.max(axis=0) + margin + 1), 0, size).astype(int)
     return int(low[1]), int(high[1]), int(low[0]), int(high[0])
 
 
 def paint_capsule(image: Image, shape: Capsule) -> None:
-    """Draw a limb, darker towards its rim."""
+    """Draw a capsule in place; it is darker towards its rim."""
     y0, y1, x0, x1 = window_of(np.stack([shape.start, shape.end]), shape.radius, len(image))
     if y0 >= y1 or x0 >= x1:
         return
@@ -144,7 +150,7 @@ def paint_capsule(image: Image, shape: Capsule) -> None:
 
 
 def paint_quad(image: Image, shape: Quad) -> None:
-    """Draw a flat quadrilateral; of either orientation."""
+    """Draw a quadrilateral in place; its corners may go around it in either direction."""
     y0, y1, x0, x1 = window_of(shape.corners, 0, len(image))
     if y0 >= y1 or x0 >= x1:
         return
@@ -161,7 +167,14 @@ def paint_quad(image: Image, shape: Quad) -> None:
 
 
 def limbs(body: Array, pixels: Array, look: Look, size: int) -> list[tuple[float, Capsule]]:
-    """List a person's parts in one frame with their depth in metres; joints (25, 3), pixels (25, 2)."""
+    """Return the limbs of a person in one frame, each with its depth in metres.
+
+    Args:
+        body: joints (25, 3) in camera coordinates.
+        pixels: joints (25, 2) in pixels.
+        look: the person's appearance.
+        size: side of the frame in pixels.
+    """
     parts = []
     for start, end, radius, part in LIMBS:
         depth = float(body[start, 2] + body[end, 2]) / 2
@@ -181,20 +194,21 @@ OUTLINES: dict[Held, tuple[tuple[float, float, float, float, str], ...]] = {
     "book": ((0.0, 0.0, 0.50, 0.32, "strong"), (0.0, 0.0, 0.06, 0.32, "white")),
     "parcel": ((0.0, 0.0, 0.32, 0.28, "strong"), (0.0, 0.0, 0.06, 0.28, "white")),
 }
-"""Parts of a thing: centre right and up, width, height in metres, colour."""
+"""Faces of each kind of object: offset of the centre to the right and up, width and height in metres, colour."""
 
 HUES: dict[Held, float] = {"nothing": 0.0, "cup": 0.0, "tablet": 0.52, "book": 0.30, "parcel": 0.83}
+"""Usual hue of each kind of object."""
 
 
-def faces(thing: Thing, frame: int, size: int) -> list[tuple[float, Quad]]:
-    """List the faces of a held thing in one frame with their depth in metres."""
-    paint = {"strong": hsv(thing.hue, 0.9, 0.95), "white": (0.95, 0.95, 0.92), "black": (0.06, 0.06, 0.08)}
-    centre, right = thing.centre[frame], thing.right[frame]
+def faces(held: HeldObject, frame: int, size: int) -> list[tuple[float, Quad]]:
+    """Return the faces of a held object in one frame, each with its depth in metres."""
+    paint = {"strong": hsv(held.hue, 0.9, 0.95), "white": (0.95, 0.95, 0.92), "black": (0.06, 0.06, 0.08)}
+    centre, right = held.centre[frame], held.right[frame]
     up = unit(np.array([0, 1.0, 0]) - right[1] * right)
     parts = []
-    for order, (x, y, width, height, colour) in enumerate(OUTLINES[thing.kind]):
-        middle = centre + thing.size * (x * right + y * up)
-        half_x, half_y = 0.5 * thing.size * width * right, 0.5 * thing.size * height * up
+    for order, (x, y, width, height, colour) in enumerate(OUTLINES[held.kind]):
+        middle = centre + held.size * (x * right + y * up)
+        half_x, half_y = 0.5 * held.size * width * right, 0.5 * held.size * height * up
         corners = np.stack([middle - half_x - half_y, middle + half_x - half_y])
         corners = np.concatenate([corners, [middle + half_x + half_y, middle - half_x + half_y]])
         parts.append(
@@ -204,7 +218,7 @@ def faces(thing: Thing, frame: int, size: int) -> list[tuple[float, Quad]]:
 
 
 def background(rng: np.random.Generator, size: int, clutter: float) -> Image:
-    """Paint a room (size, size, 3): wall, floor, and ``clutter`` times six muted boxes and discs."""
+    """Draw a room (size, size, 3): wall, floor, and on average ``6 * clutter`` boxes and blobs in muted colours."""
     rows = np.linspace(0, 1, size, dtype=np.float32)[:, None, None]
     wall = np.array(hsv(rng.random(), rng.uniform(0, 0.25), rng.uniform(0.4, 0.9)), np.float32)
     floor = np.array(hsv(rng.uniform(0, 0.15), rng.uniform(0, 0.3), rng.uniform(0.25, 0.7)), np.float32)
@@ -224,16 +238,16 @@ def background(rng: np.random.Generator, size: int, clutter: float) -> Image:
 
 
 def render(
-    bodies: list[Array], looks: list[Look], things: list[Thing], room: Image, rng: np.random.Generator
+    bodies: list[Array], looks: list[Look], objects: list[HeldObject], room: Image, rng: np.random.Generator
 ) -> NDArray[np.uint8]:
-    """Draw a clip.
+    """Render a clip.
 
     Args:
-        bodies: one (T, 25, 3) a person, camera frame, metres.
-        looks: one a person.
-        things: held objects.
+        bodies: joints (T, 25, 3) of each person, camera coordinates in metres.
+        looks: appearance of each person.
+        objects: held objects.
         room: background (S, S, 3) in [0, 1].
-        rng: the sensor's noise.
+        rng: random stream of the sensor's noise.
 
     Returns:
         (T, S, S, 3) RGB.
@@ -244,10 +258,10 @@ def render(
     for frame in range(frames):
         image = room.copy()
         parts: list[tuple[float, Capsule | Quad]] = []
-        for body, place, look in zip(bodies, pixels, looks, strict=True):
-            parts += limbs(body[frame], place[frame], look, size)
-        for thing in things:
-            parts += faces(thing, frame, size)
+        for body, projected, look in zip(bodies, pixels, looks, strict=True):
+            parts += limbs(body[frame], projected[frame], look, size)
+        for held in objects:
+            parts += faces(held, frame, size)
         for _, shape in sorted(parts, key=lambda part: -part[0]):
             if isinstance(shape, Capsule):
                 paint_capsule(image, shape)

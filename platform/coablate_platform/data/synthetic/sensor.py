@@ -1,4 +1,4 @@
-"""What a depth sensor makes of figures: jitter, occluded joints, lost frames; and NTU's text form of it."""
+"""Simulates a depth sensor that tracks figures (jitter, occluded joints, lost frames), and writes NTU's text format."""
 
 from dataclasses import dataclass
 
@@ -9,25 +9,28 @@ from coablate_platform.data.synthetic.figure import FINGERS, PARENTS, Array, uni
 from coablate_platform.data.synthetic.render import project
 
 FIRST_ID = 2**56
-"""Body ids lie above this, as in the genuine files: two of them are one number as float64."""
+"""Body ids are larger than this, as in the published files, where two ids become equal as float64."""
 
 LIMBS = ((5, 6, 7, 21, 22), (9, 10, 11, 23, 24), (13, 14, 15), (17, 18, 19), (2, 3))
-"""Joints that an occlusion hides together."""
+"""Joints that an occlusion hides together: the arms, the legs and the head."""
 
 LEAVES = (3, 15, 19, 21, 22, 23, 24)
+"""Joints without a child, for which NTU has no orientation."""
+
 DEPTH_FOCAL, DEPTH_CENTRE = 365.5, (256.0, 212.0)
+"""Focal length and centre of the Kinect v2 depth camera in pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recording:
-    """One tracked body.
+    """A body as the sensor tracks it over T frames.
 
     Args:
-        body_id: above 2⁵⁶.
-        joints: (T, 25, 3) metres, camera frame.
-        state: (T, 25) 2 tracked, 1 inferred.
-        present: (T,) whether the sensor saw the body in a frame.
-        lean: (T, 2) leanX and leanY.
+        body_id: id of the body, above 2⁵⁶.
+        joints: (T, 25, 3) in metres, camera coordinates.
+        state: (T, 25) tracking state: 2 tracked, 1 inferred.
+        present: (T,) whether the sensor tracks the body in the frame.
+        lean: (T, 2) NTU's fields leanX and leanY.
     """
 
     body_id: int
@@ -38,7 +41,7 @@ class Recording:
 
 
 def occlude(joints: Array, state: NDArray[np.int64], rng: np.random.Generator, difficulty: float) -> None:
-    """Hide limbs for 4 to 10 frames, in place: they jump away by up to 15 cm and are marked inferred."""
+    """Occlude limbs for 4 to 10 frames, in place: their joints move by up to 15 cm per axis and become inferred."""
     for _ in range(rng.poisson(1.2 * difficulty)):
         limb = list(LIMBS[rng.integers(len(LIMBS))])
         start, length = rng.integers(len(joints)), rng.integers(4, 11)
@@ -47,8 +50,8 @@ def occlude(joints: Array, state: NDArray[np.int64], rng: np.random.Generator, d
         state[window, limb] = 1
 
 
-def gaps(frames: int, bodies: int, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Draw which bodies are seen (bodies, T): at times nobody for 1 to 3 frames, at times one of two people."""
+def sample_presence(frames: int, bodies: int, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Draw which bodies are tracked (bodies, T): at times no body, or only one of two, for 1 to 3 frames."""
     present = np.ones((bodies, frames), dtype=bool)
     if rng.random() < 0.25:
         start = rng.integers(frames - 3)
@@ -60,9 +63,11 @@ def gaps(frames: int, bodies: int, rng: np.random.Generator) -> NDArray[np.bool_
 
 
 def record(bodies: list[Array], rng: np.random.Generator, difficulty: float) -> list[Recording]:
-    """Track figures (T, 25, 3) with a sensor whose faults grow with ``difficulty`` (1 is the default, 0 none)."""
+    """Track figures (T, 25, 3) with a sensor whose faults grow with ``difficulty``: 0 gives none, 1 is the default."""
     frames = len(bodies[0])
-    present = gaps(frames, len(bodies), rng) if difficulty > 0 else np.ones((len(bodies), frames), dtype=bool)
+    present = (
+        sample_presence(frames, len(bodies), rng) if difficulty > 0 else np.ones((len(bodies), frames), dtype=bool)
+    )
     first = FIRST_ID + int(rng.integers(1, 60_000)) * 16
     recordings = []
     for slot, body in enumerate(bodies):
@@ -81,7 +86,7 @@ def record(bodies: list[Array], rng: np.random.Generator, difficulty: float) -> 
 
 
 def orientations(joints: Array) -> Array:
-    """Return quaternions (T, 25, 4) that turn the vertical into each bone; zeros at the leaves, as NTU has them."""
+    """Return quaternions (T, 25, 4) that rotate the vertical to each bone; zero where a joint has no child."""
     bone = unit(joints - joints[:, PARENTS])
     w = 1 + bone[..., 1:2]
     quaternion = np.concatenate([w, bone[..., 2:3], np.zeros_like(w), -bone[..., 0:1]], axis=-1)
@@ -91,7 +96,7 @@ def orientations(joints: Array) -> Array:
 
 
 def joint_lines(recording: Recording, size: int, newline: str) -> list[str]:
-    """Write a body's 25 joint lines of every frame as one string a frame."""
+    """Return the text of a body's 25 joint lines for every frame."""
     joints = recording.joints
     depth = joints[..., :2] * np.array([1, -1]) * DEPTH_FOCAL / np.maximum(joints[..., 2:], 0.3) + DEPTH_CENTRE
     fields = np.concatenate([joints, depth, project(joints, size), orientations(joints)], axis=-1)
@@ -101,22 +106,22 @@ def joint_lines(recording: Recording, size: int, newline: str) -> list[str]:
 
 
 def skeleton_text(recordings: list[Recording], size: int, newline: str, rng: np.random.Generator) -> str:
-    """Write a clip as NTU's ``.skeleton`` text.
+    """Return a clip as the text of a ``.skeleton`` file.
 
     Args:
         recordings: the tracked bodies.
-        size: side of the square video in pixels; colour x and y are pixels of that video.
-        newline: line end.
-        rng: decides from which frame on the bodies stand in reversed order.
+        size: side of the square video in pixels; the fields colorX and colorY are pixels of this video.
+        newline: the line end.
+        rng: draws the frame from which the order of the bodies is reversed.
     """
     frames = len(recordings[0].present)
     swap = rng.integers(2 * frames)
     lines = [joint_lines(recording, size, newline) for recording in recordings]
     parts = [f"{frames}{newline}"]
     for frame in range(frames):
-        seen = [slot for slot, recording in enumerate(recordings) if recording.present[frame]]
-        parts.append(f"{len(seen)}{newline}")
-        for slot in reversed(seen) if frame >= swap else seen:
+        tracked = [slot for slot, recording in enumerate(recordings) if recording.present[frame]]
+        parts.append(f"{len(tracked)}{newline}")
+        for slot in reversed(tracked) if frame >= swap else tracked:
             lean_x, lean_y = recordings[slot].lean[frame]
             parts.append(f"{recordings[slot].body_id} 0 1 1 1 1 0 {lean_x:.7g} {lean_y:.7g} 2{newline}25{newline}")
             parts.append(lines[slot][frame])

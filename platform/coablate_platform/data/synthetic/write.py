@@ -1,4 +1,4 @@
-"""Writes the set: one ``.skeleton`` and one ``_rgb.avi`` a clip, and ``coablate_set.json`` beside them."""
+"""Writes the synthetic set: a ``.skeleton`` and an ``_rgb.avi`` file per clip, and ``coablate_set.json``."""
 
 import json
 import math
@@ -17,10 +17,10 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from coablate_platform.data.formats.ntu import SET_FILE
-from coablate_platform.data.progress import Tell
+from coablate_platform.data.progress import ProgressCallback
 from coablate_platform.data.synthetic.figure import Array, Build, unit
-from coablate_platform.data.synthetic.motion import ACTIONS, CAMERA_ANGLES, FPS, Action, Style, Take, film, perform
-from coablate_platform.data.synthetic.render import HUES, Look, Thing, background, draw_look, render
+from coablate_platform.data.synthetic.motion import ACTIONS, CAMERA_ANGLES, FPS, Action, Streams, Style, perform, view
+from coablate_platform.data.synthetic.render import HUES, HeldObject, Look, background, render, sample_look
 from coablate_platform.data.synthetic.sensor import record, skeleton_text
 from coablate_platform.files import replacing
 from coablate_platform.study.errors import InputError
@@ -45,14 +45,14 @@ STREAMS = (
 
 @dataclass(frozen=True, kw_only=True)
 class SyntheticConfig:
-    """What is generated.
+    """The settings of a synthetic set.
 
     Args:
-        seed: everything is drawn from it.
-        replications: how often each of 8 performers does each of 12 actions for each of 3 cameras.
-        size: side of the square video in pixels, even.
-        frames: fewest and most frames a clip, at 30 a second.
-        difficulty: scales sensor noise, occlusions and clutter; 1 is the default, 0 a clean set.
+        seed: seed of all random streams.
+        replications: how often each of 8 performers does each of 12 actions in front of each of 3 cameras.
+        size: side of the square video in pixels; an even number.
+        frames: fewest and most frames of a clip, at 30 frames per second.
+        difficulty: factor on sensor noise, occlusions and clutter; 1 is the default, 0 gives a clean set.
     """
 
     seed: int = 0
@@ -76,7 +76,7 @@ class SyntheticConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ClipKey:
-    """Which clip: the fields of its NTU name."""
+    """The numbers that identify a clip: the fields of its NTU name."""
 
     camera: int
     performer: int
@@ -85,43 +85,44 @@ class ClipKey:
 
     @property
     def name(self) -> str:
+        """The clip's name; performers 1-4 are in setup 1, the others in setup 2."""
         setup = 1 + (self.performer - 1) // 4
         return f"S{setup:03d}C{self.camera:03d}P{self.performer:03d}R{self.replication:03d}A{self.action:03d}"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Clip:
-    """A clip before it is encoded: RGB frames (T, S, S, 3) and the text of its skeleton."""
+class SyntheticClip:
+    """A clip before its video is encoded: RGB frames (T, S, S, 3), and the text of the skeleton file."""
 
     video: NDArray[np.uint8]
     skeleton: str
 
 
-def keys(config: SyntheticConfig) -> Iterator[ClipKey]:
-    """List the clips of a set."""
+def clip_keys(config: SyntheticConfig) -> Iterator[ClipKey]:
+    """Yield the keys of all clips of a set."""
     every = product(PERFORMERS, range(1, config.replications + 1), range(1, len(ACTIONS) + 1), CAMERA_ANGLES)
     for performer, replication, action, camera in every:
         yield ClipKey(camera=camera, performer=performer, replication=replication, action=action)
 
 
-def stream(config: SyntheticConfig, name: str, *place: int) -> np.random.Generator:
-    """Return the random stream of one part of one thing; streams never shift each other."""
-    return np.random.default_rng(np.random.SeedSequence([config.seed, STREAMS.index(name), *place]))
+def random_stream(config: SyntheticConfig, name: str, *key: int) -> np.random.Generator:
+    """Return the random stream of one part of a clip or performer; what one stream draws never changes another."""
+    return np.random.default_rng(np.random.SeedSequence([config.seed, STREAMS.index(name), *key]))
 
 
-def cast(config: SyntheticConfig, key: ClipKey) -> tuple[list[Build], list[Look]]:
-    """Return the performer and the performer's partner, who is in no other performer's clips."""
+def sample_people(config: SyntheticConfig, key: ClipKey) -> tuple[list[Build], list[Look]]:
+    """Return build and look of the performer and of a partner. Each performer has a partner of their own."""
     builds, looks = [], []
     for person in (key.performer, 100 + key.performer):
-        build = Build.sample(stream(config, "build", person))
-        outfit = stream(config, "outfit", person, key.replication, key.action)
+        build = Build.sample(random_stream(config, "build", person))
+        outfit = random_stream(config, "outfit", person, key.replication, key.action)
         builds.append(build)
-        looks.append(draw_look(stream(config, "skin", person), outfit, build.stout))
+        looks.append(sample_look(random_stream(config, "skin", person), outfit, build.stout))
     return builds, looks
 
 
-def hold_things(action: Action, bodies: list[Array], rng: np.random.Generator) -> list[Thing]:
-    """Put the action's thing between the hands, or let it pass from hand to hand half way through the clip."""
+def held_objects(action: Action, bodies: list[Array], rng: np.random.Generator) -> list[HeldObject]:
+    """Return the object of an action, if it has one. In a two-person action it is handed over half way through."""
     size, hue = rng.uniform(0.9, 1.15), HUES[action.held] + rng.uniform(-0.04, 0.04)
     if action.held == "nothing":
         return []
@@ -135,34 +136,34 @@ def hold_things(action: Action, bodies: list[Array], rng: np.random.Generator) -
         both = np.clip((0.65 - np.linalg.norm(across, axis=1, keepdims=True)) / 0.25, 0, 1)
         centre = hands[:, 1] - 0.5 * both * across
         right = unit(across)
-    return [Thing(kind=action.held, size=size, hue=hue, centre=centre, right=right)]
+    return [HeldObject(kind=action.held, size=size, hue=hue, centre=centre, right=right)]
 
 
-def make_clip(config: SyntheticConfig, key: ClipKey) -> Clip:
-    """Perform, film and record one clip; each camera films a performance of its own, which makes a small set varied."""
+def make_clip(config: SyntheticConfig, key: ClipKey) -> SyntheticClip:
+    """Make one clip. Each camera gets a performance of its own, which makes a small set more varied."""
     action = ACTIONS[key.action - 1]
-    take = (key.performer, key.replication, key.action, key.camera)
-    frames = int(stream(config, "length", *take).integers(config.frames[0], config.frames[1] + 1))
-    builds, looks = cast(config, key)
-    stage = perform(
+    numbers = (key.performer, key.replication, key.action, key.camera)
+    frames = int(random_stream(config, "length", *numbers).integers(config.frames[0], config.frames[1] + 1))
+    builds, looks = sample_people(config, key)
+    figures = perform(
         action,
         builds,
-        Style.sample(stream(config, "style", key.performer)),
+        Style.sample(random_stream(config, "style", key.performer)),
         np.arange(frames) / FPS,
-        Take(gesture=stream(config, "gesture", *take), fingers=stream(config, "fingers", *take)),
+        Streams(gesture=random_stream(config, "gesture", *numbers), fingers=random_stream(config, "fingers", *numbers)),
     )
-    bodies = film(stage, key.camera, stream(config, "view", *take))
-    things = hold_things(action, bodies, stream(config, "thing", *take))
-    room = background(stream(config, "room", *take), config.size, config.difficulty)
-    video = render(bodies, looks[: len(bodies)], things, room, stream(config, "grain", *take))
-    sensor = stream(config, "sensor", *take)
+    bodies = view(figures, key.camera, random_stream(config, "view", *numbers))
+    objects = held_objects(action, bodies, random_stream(config, "thing", *numbers))
+    room = background(random_stream(config, "room", *numbers), config.size, config.difficulty)
+    video = render(bodies, looks[: len(bodies)], objects, room, random_stream(config, "grain", *numbers))
+    sensor = random_stream(config, "sensor", *numbers)
     newline = "\r\n" if sensor.random() < 0.3 else "\n"
     recordings = record(bodies, sensor, config.difficulty)
-    return Clip(video=video, skeleton=skeleton_text(recordings, config.size, newline, sensor))
+    return SyntheticClip(video=video, skeleton=skeleton_text(recordings, config.size, newline, sensor))
 
 
 def write_video(path: Path, video: NDArray[np.uint8]) -> None:
-    """Encode RGB frames (T, S, S, 3) as NTU does: MPEG-4 part 2 in AVI, a keyframe every 12, no B frames."""
+    """Encode RGB frames (T, H, W, 3) as NTU does: MPEG-4 part 2 in AVI, a keyframe every 12 frames, no B frames."""
     with av.open(str(path), "w", format="avi", options={"fflags": "+bitexact"}) as container:
         options = {"g": str(KEYFRAME_EVERY), "bf": "0", "qmin": "3", "qmax": "3", "sc_threshold": "1000000000"}
         output = container.add_stream("mpeg4", rate=Fraction(FPS), options=options)
@@ -175,7 +176,7 @@ def write_video(path: Path, video: NDArray[np.uint8]) -> None:
 
 
 def write_clip(folder: Path, config: SyntheticConfig, key: ClipKey) -> None:
-    """Write one clip's two files unless they are there; each appears whole or not at all."""
+    """Write the two files of a clip unless both exist; each file is complete or absent."""
     skeleton, video = folder / f"{key.name}.skeleton", folder / f"{key.name}_rgb.avi"
     if skeleton.exists() and video.exists():
         return
@@ -186,14 +187,14 @@ def write_clip(folder: Path, config: SyntheticConfig, key: ClipKey) -> None:
         partial.write_text(clip.skeleton, encoding="ascii", newline="")
 
 
-def claim(folder: Path, config: SyntheticConfig) -> None:
-    """Write the set's description, or make sure that what is there says the same.
+def write_description(folder: Path, config: SyntheticConfig) -> None:
+    """Write the description of the set, or check that an existing one is equal.
 
     Raises:
-        InputError: it is of another set, or damaged.
+        InputError: the existing one describes another set, or is damaged.
     """
     path = folder / SET_FILE
-    described = {
+    description = {
         "classes": [action.name for action in ACTIONS],
         "default_protocol": "synthetic/cs",
         "persons": 2,
@@ -204,17 +205,17 @@ def claim(folder: Path, config: SyntheticConfig) -> None:
             found = dict(json.loads(path.read_text(encoding="utf-8")))
         except (ValueError, TypeError, RecursionError):
             raise InputError(
-                f"{path}: damaged, expected what `coablate data generate` writes; name an empty folder"
+                f"{path}: damaged, expected a description by `coablate data generate`; name an empty folder"
             ) from None
-        if found != described:
+        if found != description:
             raise InputError(
                 f"{path}: holds another set, generated with {found.get('generator')}, "
-                f"expected {described['generator']}; name an empty folder"
+                f"expected {description['generator']}; name an empty folder"
             )
         return
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(path, durable=False) as partial:
-        partial.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+        partial.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
 
 
 def generate(
@@ -222,23 +223,23 @@ def generate(
     config: SyntheticConfig,
     *,
     workers: int | None = None,
-    progress: Tell | None = None,
+    progress: ProgressCallback | None = None,
 ) -> None:
-    """Write a synthetic set into a folder; what a former call with the same settings wrote is kept.
+    """Write a synthetic set into a folder; files of an earlier call with the same settings are kept.
 
     Args:
-        folder: made where it is missing.
-        config: what is generated.
-        workers: processes; None takes a process a core.
-        progress: called with the clips that are done and all clips, once a clip.
+        folder: the folder of the set; it is made if it does not exist.
+        config: the settings of the set.
+        workers: number of processes; None takes one per core.
+        progress: called after each clip with the number of clips done and of all clips.
 
     Raises:
-        InputError: the folder holds a set of other settings, or a damaged description of one.
+        InputError: the folder holds a set with other settings, or its description is damaged.
     """
-    claim(folder, config)
-    todo = list(keys(config))
+    write_description(folder, config)
+    todo = list(clip_keys(config))
     count = workers or len(os.sched_getaffinity(0))
-    context = multiprocessing.get_context("spawn")  # the caller may hold threads (Ray), which a fork would break
+    context = multiprocessing.get_context("spawn")  # a fork would break the threads of the caller, such as Ray's
     with ProcessPoolExecutor(count, mp_context=context) as pool:
         written = pool.map(write_clip, *zip(*((folder, config, key) for key in todo), strict=True), chunksize=4)
         for done, _ in enumerate(written, start=1):

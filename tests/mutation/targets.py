@@ -1,0 +1,26 @@
+"""The files whose mutants the tests must catch, each with the tests that concern it, none of which starts Ray."""
+
+TARGETS = {
+    "train/failures.py": ("tests/train/test_failures.py", "tests/lanes/test_pool.py"),
+    "results/statistics.py": ("tests/results/test_statistics.py",),
+    "planning/checks.py": ("tests/planning/test_checks.py",),
+    "planning/resolve.py": (
+        "tests/cli/test_driver.py",
+        "tests/search/test_population.py",
+        "tests/cli/test_search_commands.py",
+    ),
+    "search/scheduler.py": (
+        "tests/search/test_scheduler.py",
+        "tests/search/test_scheduler_resumed.py",
+        "tests/search/test_population.py",
+    ),
+    "search/population.py": (
+        "tests/search/test_population.py",
+        "tests/search/test_scheduler_resumed.py::test_killed_between_any_two_writes_a_population_takes_the_same_course",
+    ),
+    "lanes/pool.py": ("tests/lanes/test_pool.py", "tests/lanes/test_ray_lanes.py"),
+}
+"""File below ``platform/coablate_platform`` -> test files."""
+
+EQUIVALENT: dict[tuple[str, str, str], str] = {}
+"""Mutants that nothing can tell from the original: (file, line's text, change) -> why."""
