@@ -44,8 +44,12 @@ CONFIGS = {
 
 @pytest.mark.parametrize("check", MODEL.checks, ids=name_of)
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
-def test_a_model_passes_the_suite_of_every_model(config: CCDFARM, check: Callable[[ModelSubject], None]) -> None:
+def test_a_model_passes_the_conformance_suite(config: CCDFARM, check: Callable[[ModelSubject], None]) -> None:
     check(ModelSubject(config=config, shape=SHAPE))
+
+
+def random_batch(shape: ClipShape, n: int = 2) -> dict[str, Tensor]:
+    return ModelSubject(config=SMALL, shape=shape).batch(n)
 
 
 def check_backward_pass(config: CCDFARM, shape: ClipShape, step: int = 0) -> nn.Module:
@@ -79,7 +83,7 @@ def test_every_parameter_has_a_gradient_with_any_tiam_mode_and_site(
 def test_a_single_stream_has_no_parameters_of_the_other(stream: str) -> None:
     model = check_backward_pass(replace(SMALL, streams=(stream,)), SHAPE)
     assert {name.partition(".")[0] for name, _ in model.named_parameters()} == {"i3d" if stream == "rgb" else "hcn"}
-    assert set(model(ModelSubject(config=SMALL, shape=SHAPE).batch())) == {"fused"}
+    assert set(model(random_batch(SHAPE))) == {"fused"}
 
 
 @pytest.mark.parametrize("change", [
@@ -100,13 +104,13 @@ def test_every_parameter_has_a_gradient_with_any_setting(setting: str) -> None:
         check_backward_pass(SETTINGS[setting], SHAPE, step)
 
 
-def test_modalities_are_those_of_the_streams() -> None:
+def test_the_modalities_are_those_of_the_streams() -> None:
     assert SMALL.modalities == ("video", "skeleton")
     assert replace(SMALL, streams=("skeleton",)).modalities == ("skeleton",)
     assert all(field.kw_only for field in fields(SMALL))
 
 
-def test_tiam_adds_nothing_at_the_start() -> None:
+def test_tiam_begins_as_the_identity() -> None:
     network = ModelSubject(config=SMALL, shape=SHAPE).network()
     assert not network.get_parameter("hcn.tiam.restore.1.weight").any()
 
@@ -192,6 +196,6 @@ def saved_bytes_on_the_cpu(model: nn.Module, n: int) -> int:
         return x
 
     with torch.autograd.graph.saved_tensors_hooks(save, lambda x: x):
-        outputs = model(ModelSubject(config=SMALL, shape=SHAPE).batch(n))
+        outputs = model(random_batch(SHAPE, n))
     del outputs
     return sum(x.untyped_storage().nbytes() for address, x in saved.items() if address not in parameters)

@@ -40,7 +40,7 @@ SEARCHES = [name for name, found in SHIPPED.items() if isinstance(found, Search)
 
 @pytest.mark.parametrize("check", STUDY.checks, ids=name_of)
 @pytest.mark.parametrize("name", SHIPPED)
-def test_a_shipped_study_passes_the_suite_of_every_study(name, check):
+def test_a_shipped_study_passes_the_conformance_suite(name, check):
     check(StudySubject(study=SHIPPED[name]))
 
 
