@@ -2,8 +2,9 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -15,11 +16,14 @@ from coablate_platform.data.prepare import PrepareReport
 from coablate_platform.planning.costs import seconds_per_run
 from coablate_platform.planning.resolve import PreparedSearch, PreparedStudy
 from coablate_platform.results.report import SearchFindings, best_table, importance_table
-from coablate_platform.study.load import load_study, shipped
-from coablate_platform.study.overrides import changes_text
+from coablate_platform.study.errors import InputError
+from coablate_platform.study.extensions import installed, load_object
+from coablate_platform.study.load import STUDIES, load_study, shipped
+from coablate_platform.study.overrides import MODELS, changes_text
 from coablate_platform.study.search import Search
 from coablate_platform.study.study import Study
 
+T = TypeVar("T")
 LISTED = 20
 """How many unreadable clips are listed; the report in the store has all."""
 
@@ -90,8 +94,8 @@ def _study_view(prepared: PreparedStudy) -> RenderableType:
 
 
 def studies_view() -> RenderableType:
-    """Show the shipped studies with their arms, and the shipped searches with their factors."""
-    declared = [load_study(name) for name in shipped()]
+    """Show the studies and searches that ship or that packages register, with their arms and factors."""
+    declared, failures = _loaded(load_study, [*shipped(), *installed(STUDIES)])
     studies = [study for study in declared if isinstance(study, Study)]
     searches = [search for search in declared if isinstance(search, Search)]
     arms = [(s.name, s.title, ", ".join(arm.name for arm in s.arms), str(s.seeds)) for s in studies]
@@ -99,18 +103,20 @@ def studies_view() -> RenderableType:
     return Group(
         _table("Studies", ("name", "question", "arms", "seeds"), arms),
         _table("Searches", ("name", "question", "factors", "trials, sampler"), factors),
+        *failures,
     )
 
 
 def models_view() -> RenderableType:
-    """Show the models that shipped studies use, each with its settings and their defaults."""
-    kinds = {type(load_study(name).base.model) for name in shipped()}
+    """Show the models that shipped studies use or that packages register, each with its settings and their defaults."""
+    models, failures = _loaded(lambda name: load_object(name, MODELS).value, installed(MODELS))
+    kinds = {type(model) for model in [*(load_study(name).base.model for name in shipped()), *models]}
     tables = []
     for kind in sorted(kinds, key=lambda kind: kind.__qualname__):
-        rows = [(field.name, _default(field)) for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
+        rows = [(field.name, _default(field)) for field in dataclasses.fields(kind)]
         title = f"{kind.__module__}.{kind.__qualname__} — {(kind.__doc__ or '').partition(chr(10))[0]}"
         tables.append(_table(title, ("model.…", "default"), rows))
-    return Group(*tables)
+    return Group(*tables, *failures)
 
 
 def prepare_view(report: PrepareReport, store: Path) -> RenderableType:
@@ -153,6 +159,18 @@ def store_view(store: StoreDescription) -> RenderableType:
         _table("Protocols", ("protocol", "train", "validation", "test", "held out for validation"), splits),
         _table(f"{store.uri} ({store.source})", ("", ""), facts),
     )
+
+
+def _loaded(load: Callable[[str], T], names: Iterable[str]) -> tuple[list[T], list[Text]]:
+    """Return what is found under some names, and why something is not: a package's mistake hides no other's."""
+    found: list[T] = []
+    failures: list[Text] = []
+    for name in names:
+        try:
+            found.append(load(name))
+        except InputError as error:
+            failures.append(Text(str(error)))
+    return found, failures
 
 
 def _table(title: str, heads: Iterable[str], rows: Iterable[Sequence[str]]) -> Table:
