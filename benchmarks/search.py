@@ -21,7 +21,7 @@ from coablate_platform.search.scheduler import EarlyStoppingScheduler, SearchSet
 from coablate_platform.search.simulator import Curve, MemoryTrialLog, Simulator
 from coablate_platform.study.config import RunConfig
 from coablate_platform.study.identity import run_id
-from coablate_platform.study.overrides import apply
+from coablate_platform.study.overrides import apply_changes
 from coablate_platform.study.search import Search, Stopping
 from coablate_platform.study.streams import stream
 from coablate_platform.train.loop import Task
@@ -34,7 +34,7 @@ LANES = 4
 TARGET = 0.755  # 2.4 % of 1,500 random configurations have it; the base has 0.737
 BEST_RATE = 6e-4
 METRIC = "validation/accuracy"
-BASE = apply(STUDY.base, {"training.epochs": EPOCHS, "training.learning_rate": 2e-3})
+BASE = apply_changes(STUDY.base, {"training.epochs": EPOCHS, "training.learning_rate": 2e-3})
 METHODS: dict[str, dict[str, Any]] = {
     "TPE with ASHA": {"sampler": "tpe", "stopping": Stopping(rule="asha", grace=1, reduction=3)},
     "TPE, every trial to its end": {"sampler": "tpe", "stopping": Stopping(rule="none")},

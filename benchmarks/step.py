@@ -1,9 +1,9 @@
 """A training step as the platform runs it, against the same network built plainly, in turns.
 
-The platform lays 3-D convolutions out channels last (:func:`coablate_platform.train.loop.fast_layout`); plainly built,
-they stay contiguous. Both start from the same weights, train on the same random clips, and make whole steps: forward,
-loss, backward, optimiser; the plain network in fp32, the platform's in fp32 and, where the processor has it, in bf16.
-One thread is measured by the processor's time, two by wall time.
+The platform lays 3-D convolutions out channels last (:func:`coablate_platform.train.state.use_channels_last`); plainly
+built, they stay contiguous. Both start from the same weights, train on the same random clips, and make whole steps:
+forward, loss, backward, optimiser; the plain network in fp32, the platform's in fp32 and, where the processor has it,
+in bf16. One thread is measured by the processor's time, two by wall time.
 """
 
 import contextlib
@@ -18,9 +18,9 @@ from torch import nn
 
 from coablate_model.cc_dfarm import CCDFARM, RGB
 from coablate_platform.study.config import ClipShape, TrainingConfig
-from coablate_platform.train.loop import fast_layout
-from coablate_platform.train.precision import autocast, check_precision, sound_gradients
+from coablate_platform.train.precision import autocast, check_precision, safe_backward
 from coablate_platform.train.seeding import initialise
+from coablate_platform.train.state import use_channels_last
 
 CPU = torch.device("cpu")
 FP32, BF16 = TrainingConfig(precision="fp32"), TrainingConfig(precision="bf16")
@@ -58,7 +58,7 @@ def stepper(
         optimiser.zero_grad(set_to_none=True)
         with autocast(training, CPU):
             loss = objective.loss(network(batch), batch, 0)["loss"]
-        with sound_gradients(training, CPU):
+        with safe_backward(training, CPU):
             loss.backward()  # type: ignore[no-untyped-call]  # as torch has it
         optimiser.step()
 
@@ -80,7 +80,7 @@ def main(rounds: Annotated[int, typer.Option(help="Turns that each kind of step 
         batch = random_batch(shape, clips)
         able = precisions()
         steps = [stepper(config, shape, batch, lambda network: network)]
-        steps += [stepper(config, shape, batch, fast_layout, training) for training in able.values()]
+        steps += [stepper(config, shape, batch, use_channels_last, training) for training in able.values()]
         for threads in (1, 2):
             torch.set_num_threads(threads)
             clock = time.process_time if threads == 1 else time.perf_counter

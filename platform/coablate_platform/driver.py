@@ -18,14 +18,14 @@ from coablate_platform.screen.progress import Progress
 from coablate_platform.session import Command, Session, kept_source
 from coablate_platform.study.errors import InputError
 from coablate_platform.study.load import load_study
-from coablate_platform.study.overrides import parse
+from coablate_platform.study.overrides import parse_change
 from coablate_platform.study.plan import StudyPlan
 from coablate_platform.study.search import Search
 from coablate_platform.study.source import forget
 from coablate_platform.study.study import Resources
 from coablate_platform.tracking.follower import tracking_uri
 from coablate_platform.train.events import RunState
-from coablate_platform.train.failures import to_run
+from coablate_platform.train.failures import should_run
 from coablate_platform.train.provenance import versions
 
 
@@ -36,7 +36,7 @@ def prepare(command: Command) -> PreparedStudy | PreparedSearch:
         InputError: something is; the message says what, where and what was expected.
     """
     forget()
-    changes = dict(parse(text) for text in command.overrides)
+    changes = dict(parse_change(text) for text in command.overrides)
     if command.protocol is not None:
         changes["data.protocol"] = command.protocol
     if command.seeds is not None and command.seeds < 1:
@@ -142,14 +142,14 @@ def conclude(plan: StudyPlan, journal: Journal, allow_mixed: bool) -> Table:
 def _train_open_runs(prepared: PreparedStudy, session: Session) -> None:
     journal, plan, training = session.journal, prepared.plan, prepared.study.base.training
     states = {task.run_id: journal.state(task.run_id) for task in prepared.tasks}
-    open_tasks = [task for task in prepared.tasks if to_run(states[task.run_id])]
+    open_tasks = [task for task in prepared.tasks if should_run(states[task.run_id])]
     if not open_tasks:
         session.console.print(f"All {len(prepared.tasks)} runs are in the journal already.")
         return
     from coablate_platform.lanes.tuner import InOrder, Locations, run_all  # Ray Tune, Train and torch: only now
 
     completed = [run_id for run_id, state in states.items() if state is RunState.COMPLETED]
-    done = {run_id: journal.tested(run_id)[plan.metric] for run_id in completed}
+    done = {run_id: journal.test_metrics(run_id)[plan.metric] for run_id in completed}
     session.join_cluster()
     with Progress(plan, training.epochs, done, session.console) as progress:
         locations = Locations.below(session.out, prepared.store, journal, session.source_folder(plan))
@@ -170,7 +170,7 @@ def _refuse_mixture(prepared: PreparedStudy, session: Session) -> None:
     plan, journal = prepared.plan, session.journal
     planned = {}
     for task in prepared.tasks:
-        if to_run(journal.state(task.run_id)):
+        if should_run(journal.state(task.run_id)):
             assert task.origin is not None  # what is prepared says where it comes from
             planned[task.run_id] = versions(task.origin) | ({"packages": {}} if session.command.address else {})
     if planned and (mixture := mixture_of(plan, journal.records(plan), planned)):

@@ -5,7 +5,7 @@ MMTM is not part of this search, as it has neither λ nor r; the study ``modules
 
 from coablate_model.placement import DSFM1, DSFM2
 from coablate_platform.study.domains import Choice, Float
-from coablate_platform.study.overrides import apply
+from coablate_platform.study.overrides import apply_changes
 from coablate_platform.study.search import Search
 from coablate_platform.study.space import Space
 from coablate_search_spaces._cc_dfarm import BASE, STOPPING, placements, with_gate_fields
@@ -13,7 +13,7 @@ from coablate_search_spaces._cc_dfarm import BASE, STOPPING, placements, with_ga
 STUDY = Search(
     name="joint",
     title="Placement, λ, r, modules and learning rate of CC-DFARM",
-    base=apply(BASE, {"model.placement": (with_gate_fields(DSFM1), with_gate_fields(DSFM2))}),
+    base=apply_changes(BASE, {"model.placement": (with_gate_fields(DSFM1), with_gate_fields(DSFM2))}),
     space=Space(
         {
             "model.placement": placements(

@@ -17,9 +17,12 @@ HEAD = (
         ("replace(GIVEN, space=Space({}))", ("it has no factors",)),
         (
             "replace(GIVEN, space=Space({'model.floor': Float(low=0, high=1, when={'model.fusio': ('dsfm',)})}))",
-            ("factor model.floor: its condition is on 'model.fusio'",),
+            ("factor model.floor: its condition names 'model.fusio'",),
         ),
-        ("replace(GIVEN, space=Space({'model.floor': Float(low=0, high=1, log=True)}))", ("is logarithmic",)),
+        (
+            "replace(GIVEN, space=Space({'model.floor': Float(low=0, high=1, log=True)}))",
+            ("a logarithmic range must lie above 0",),
+        ),
         (
             "replace(GIVEN, space=Space({'model.flor': Float(low=0, high=1)}))",
             ("no field 'flor'", "did you mean 'floor'"),
@@ -29,7 +32,7 @@ HEAD = (
             "replace(GIVEN, space=Space({'model.reduction': Int(low=1, high=16)}), sampler='grid', trials=4)",
             ("more than the 4 configurations",),
         ),
-        ("replace(GIVEN, points=({'model.reduction': 3},))", ("model.reduction: 3 is none of 1, 2, 4, 8, 16",)),
+        ("replace(GIVEN, points=({'model.reduction': 3},))", ("model.reduction: 3 is not one of 1, 2, 4, 8, 16",)),
         ("replace(GIVEN, base=None)", ("AttributeError",)),
     ],
 )
@@ -43,7 +46,7 @@ def test_a_search_that_makes_no_sense_is_one_clear_line(refused, store, tmp_path
     [
         (("--set", "training.metric=acuracy"), ("the base", "no metric 'acuracy'", "did you mean 'accuracy'?")),
         (("--set", "model.floor=0.3"), ("search lambda_r varies model.floor",)),
-        (("--set", "data.validation=none"), ("trials are judged by validation",)),
+        (("--set", "data.validation=none"), ("trials are compared on the validation split",)),
         (("--sampler", "tpee"), ("no sampler 'tpee'", "did you mean 'tpe'?")),
         (("--sampler", "grid"), ("factor model.floor is a range of real numbers",)),
         (("--grace", 0), ("--grace",)),
@@ -67,7 +70,7 @@ def test_options_of_searches_are_none_of_studies(refused, store):
 def test_where_no_trial_is_given_up_there_is_no_grace(refused, store, tmp_path):
     (tmp_path / "mine.py").write_text(f"{HEAD}STUDY = replace(GIVEN, stopping=Stopping(rule='none'))\n")
     words = ("plan", tmp_path / "mine.py", "--data", store.uri, "--grace", 3)
-    refused(*words, says=("--grace: search lambda_r gives no trial up",))
+    refused(*words, says=("--grace: search lambda_r has no grace period",))
 
 
 def test_a_storage_that_cannot_be_opened_is_one_clear_line(refused, store, tmp_path):
@@ -84,12 +87,12 @@ def test_what_varies_is_shown(coablate, store):
     answer = coablate("plan", "placement", "--data", store.uri, "--trials", 7, "--grace", 5)
     assert answer.code == 0
     assert "0 to 3 sites over Mixed_3c … Mixed_5c × conv4 … fc7" in answer.out
-    assert "7 trials by tpe, stopping rule asha from epoch 5 on" in answer.out
+    assert "7 trials sampled by tpe, stopping rule asha from epoch 5 on" in answer.out
 
 
 def test_a_grace_of_the_whole_budget_gives_no_trial_up(coablate, store):
     answer = coablate("plan", "placement", "--data", store.uri, "--trials", 7, "--grace", 1000)
-    assert "7 trials by tpe, no trial given up; then" in answer.out
+    assert "7 trials sampled by tpe, no trial is pruned; then" in answer.out
 
 
 @pytest.mark.parametrize("command", ["best", "importance", "report"])

@@ -6,9 +6,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from coablate_platform.conformance.protocol import PROTOCOL, ProtocolSubject
+from coablate_platform.conformance.suite import name_of
 from coablate_platform.data.formats import READERS
 from coablate_platform.data.formats.ntu import missing_names
-from coablate_platform.data.joints import KINECT_V1, KINECT_V2, LAYOUTS
+from coablate_platform.data.joints import KINECT_V1, KINECT_V2
 from coablate_platform.data.protocols import PROTOCOLS, for_source, get_protocol
 from coablate_platform.study.errors import InputError
 
@@ -21,17 +23,15 @@ def grid(subjects, cameras, setups):
 ROWS = grid(range(1, 107), (1, 2, 3), range(1, 33))
 
 
+@pytest.mark.parametrize("check", PROTOCOL.checks, ids=name_of)
 @pytest.mark.parametrize("name", PROTOCOLS)
-@pytest.mark.parametrize("hold_out", [True, False])
-def test_splits_are_disjoint_and_ascending(name, hold_out):
-    parts = get_protocol(name).split(ROWS, hold_out=hold_out)
-    assert list(parts) == ["train", "validation", "test"]
-    rows = np.concatenate(list(parts.values()))
-    assert len(np.unique(rows)) == len(rows)
-    assert all((np.diff(part) > 0).all() for part in parts.values())
-    assert len(parts["train"])
-    assert len(parts["test"])
-    assert bool(len(parts["validation"])) == hold_out
+def test_a_protocol_passes_the_conformance_suite(name, check):
+    check(ProtocolSubject(protocol=get_protocol(name), rows=ROWS))
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_every_published_protocol_has_a_validation_split(name):
+    assert len(get_protocol(name).split(ROWS)["validation"])
 
 
 @pytest.mark.parametrize("name", sorted(set(PROTOCOLS) - {"utd/few"}))
@@ -135,23 +135,6 @@ def test_every_reader_has_its_protocols():
     for name, reader in READERS.items():
         assert reader.default_protocol in {protocol.name for protocol in for_source(name)}
     assert {protocol.source for protocol in PROTOCOLS.values()} == set(READERS)
-
-
-@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
-def test_bones_are_a_tree_that_a_mirror_keeps(layout):
-    joints = len(layout.joints)
-    assert [layout.mirror[layout.mirror[joint]] for joint in range(joints)] == list(range(joints))
-    assert layout.mirror[layout.centre] == layout.centre
-    for bones in (layout.bones, layout.official_bones):
-        assert len({child for child, _ in bones}) == len(bones) == joints - 1
-        mirrored = {(layout.mirror[child], layout.mirror[parent]) for child, parent in bones}
-        assert mirrored == set(bones)
-        parents = dict(bones)
-        (root,) = set(range(joints)) - parents.keys()
-        for joint in range(joints):
-            for _ in range(joints):
-                joint = parents.get(joint, joint)
-            assert joint == root
 
 
 def test_the_two_trees_of_ntu_differ_in_the_hands():

@@ -12,7 +12,7 @@ SHAPE = ClipShape(classes=3, channels=3, frames=8, size=32, skeleton_frames=16, 
 
 
 class MemoryClips:
-    """Satisfies :class:`coablate_platform.train.loop.Clips`; ``poison`` plants a NaN in that epoch (from 0)."""
+    """Satisfies :class:`coablate_platform.train.loop.DataSplits`; ``poison`` plants a NaN in that epoch (from 0)."""
 
     def __init__(self, train: int = 12, validation: int = 6, test: int = 6, seed=(0, 0), poison: int | None = None):
         self._rows = {}

@@ -11,7 +11,7 @@ from coablate_platform.search.simulator import Curve, MemoryTrialLog, Simulator
 from coablate_platform.study.config import RunConfig
 from coablate_platform.study.domains import Choice, Float
 from coablate_platform.study.identity import run_id
-from coablate_platform.study.overrides import apply
+from coablate_platform.study.overrides import apply_changes
 from coablate_platform.study.search import Search, Stopping
 from coablate_platform.study.space import Space
 from coablate_platform.train.loop import Task
@@ -41,7 +41,7 @@ BEST = {"training.learning_rate": 3e-3, "model.floor": 0.7}
 
 def search(**changes: Any) -> Search:
     """A search of these factors; ``changes`` are its other fields."""
-    base = apply(BASE, {"training.epochs": EPOCHS, "training.learning_rate": 2e-3})
+    base = apply_changes(BASE, {"training.epochs": EPOCHS, "training.learning_rate": 2e-3})
     declared: dict[str, Any] = {
         "name": "curves",
         "title": "Known curves",

@@ -6,7 +6,7 @@ from clips import SHAPE
 
 from coablate_platform.lanes.footprint import Footprint, footprint, one_step
 from coablate_platform.planning.costs import latency_of
-from coablate_platform.study.overrides import apply
+from coablate_platform.study.overrides import apply_changes
 from coablate_search_spaces.smoke import STUDY
 
 GIB = 2**30
@@ -24,7 +24,7 @@ def test_as_many_fit_as_find_room_with_something_to_spare(reserved, besides, fit
 
 @pytest.mark.parametrize("changes", [{}, {"training.warmup_epochs": 3}, {"training.selection": "best"}], ids=str)
 def test_one_step_is_a_run_s_own_and_changes_nothing(changes):
-    config = apply(STUDY.base, {"training.batch_size": 4, "data.size": 32, **changes})
+    config = apply_changes(STUDY.base, {"training.batch_size": 4, "data.size": 32, **changes})
     seen = []
     hook = torch.nn.modules.module.register_module_forward_hook(
         lambda module, inputs, outputs: (
@@ -40,11 +40,11 @@ def test_one_step_is_a_run_s_own_and_changes_nothing(changes):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_larger_batch_takes_more_of_the_gpu():
-    small, large = (footprint(apply(STUDY.base, {"training.batch_size": size}), SHAPE) for size in (2, 64))
+    small, large = (footprint(apply_changes(STUDY.base, {"training.batch_size": size}), SHAPE) for size in (2, 64))
     assert 0 < small.reserved < large.reserved < large.total
     assert small.fit >= large.fit
 
 
 def test_a_larger_network_takes_longer():
-    small, large = (latency_of(apply(STUDY.base, {"model.width": width}), SHAPE) for width in (0.125, 1.0))
+    small, large = (latency_of(apply_changes(STUDY.base, {"model.width": width}), SHAPE) for width in (0.125, 1.0))
     assert 0 < small < large

@@ -91,7 +91,7 @@ def broken(
 
 def of_several(monkeypatch, workers: int) -> None:
     """Let this process be the leader of so many workers."""
-    group = SimpleNamespace(world=lambda: workers, rank=lambda: 0, share=lambda value: value)
+    group = SimpleNamespace(world_size=lambda: workers, rank=lambda: 0, broadcast=lambda value: value)
     monkeypatch.setattr(lane, "distributed", group)
 
 

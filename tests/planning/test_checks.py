@@ -8,7 +8,7 @@ import pytest
 from coablate_platform.planning.checks import check
 from coablate_platform.study.config import ClipShape
 from coablate_platform.study.errors import InputError
-from coablate_platform.study.overrides import apply
+from coablate_platform.study.overrides import apply_changes
 from coablate_search_spaces.smoke import STUDY
 
 SHAPE = ClipShape(classes=3, channels=3, frames=8, size=32, skeleton_frames=16, joints=20, persons=2)
@@ -63,7 +63,7 @@ FIELDS = [(field, held) for held in RANGES for field in held.fields]
 
 def checked(**changes: Any) -> None:
     """Check the base with fields changed; ``training__epochs`` is ``training.epochs``."""
-    check(apply(STUDY.base, {name.replace("__", "."): value for name, value in changes.items()}), SHAPE)
+    check(apply_changes(STUDY.base, {name.replace("__", "."): value for name, value in changes.items()}), SHAPE)
 
 
 @pytest.mark.parametrize(("field", "values"), FIELDS, ids=[field for field, _ in FIELDS])

@@ -20,7 +20,7 @@ from coablate_platform.study.config import ClipShape, DataConfig
 from coablate_platform.study.domains import Choice, Float, Int, Placement, Subset
 from coablate_platform.study.errors import InputError
 from coablate_platform.study.identity import canonical, run_id
-from coablate_platform.study.overrides import apply
+from coablate_platform.study.overrides import apply_changes
 from coablate_platform.study.plan import SearchPlan, StudyPlan
 from coablate_platform.study.search import Search, Stopping
 from coablate_platform.study.space import Space
@@ -28,7 +28,7 @@ from coablate_platform.study.study import Arm, Study
 from coablate_platform.train.provenance import origin_of
 from coablate_search_spaces.smoke import STUDY
 
-BASE = apply(STUDY.base, {"model.streams": ("skeleton",), "model.tiam": "none", "training.epochs": 9})
+BASE = apply_changes(STUDY.base, {"model.streams": ("skeleton",), "model.tiam": "none", "training.epochs": 9})
 DECAY = {"training.weight_decay": 0.5}
 SPACE = Space({"training.learning_rate": Float(low=1e-4, high=1e-1, log=True), "model.floor": Float(low=0.0, high=1.0)})
 COMMAND = {"data": "/d"}
@@ -47,7 +47,7 @@ def search(**changes: Any) -> Search:
 
 def changed(**changes: Any) -> Any:
     """The base with changes; ``data__protocol`` is ``data.protocol``."""
-    return apply(BASE, {name.replace("__", "."): value for name, value in changes.items()})
+    return apply_changes(BASE, {name.replace("__", "."): value for name, value in changes.items()})
 
 
 def planned(declared: Study, store, **options: Any) -> StudyPlan:
@@ -237,7 +237,7 @@ def test_a_population_varies_nothing_that_changes_the_weights(store, base, facto
     if fits:
         assert searched(declared, store)
         return
-    said = rf"^search s: a population hands weights on, and factor model\.{factor} changes the network's$"
+    said = rf"^search s: factor model\.{factor} changes the network's weights, which members of a population copy"
     with pytest.raises(InputError, match=said):
         searched(declared, store)
     assert searched(replace(declared, stopping=NONE), store)

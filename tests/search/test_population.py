@@ -18,7 +18,7 @@ from coablate_platform.search.population import Member, PerturbedTrial, Populati
 from coablate_platform.search.simulator import Curve, MemoryTrialLog
 from coablate_platform.study.domains import Choice, Float, Int, Placement
 from coablate_platform.study.errors import InputError
-from coablate_platform.study.overrides import apply
+from coablate_platform.study.overrides import apply_changes
 from coablate_platform.study.search import Stopping
 from coablate_platform.study.space import Space
 from coablate_platform.train.checkpoint import Checkpoints
@@ -138,7 +138,7 @@ def test_a_parent_s_number_becomes_a_fifth_smaller_or_larger(name, direction, va
     suggested = trial.suggest_float(name, 0, 1, log=True) if name == "rate" else trial.suggest_int(name, 0, 40)
     assert suggested == pytest.approx(value)
     assert type(suggested) is (float if name == "rate" else int)
-    assert trial.asked == {name: suggested}
+    assert trial.params == {name: suggested}
 
 
 def test_a_perturbed_number_stays_in_its_range():
@@ -170,7 +170,7 @@ def test_a_choice_is_the_parent_s_unless_it_is_resampled(name, random, choices, 
     dice = Dice(random, integer=1)
     trial = PerturbedTrial(KNOWN, dice)
     assert trial.suggest_categorical(name, choices) == value
-    assert trial.asked == {name: value}
+    assert trial.params == {name: value}
     assert dice.between == [(2,)]
 
 
@@ -365,11 +365,11 @@ def test_its_runs_are_nobody_else_s():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"trials": 1}, "has nobody to replace"),
-        ({"stopping": replace(RULE, grace=27)}, "it would never be"),
-        ({"costs": ("flops",)}, "no one best"),
+        ({"trials": 1}, "expected at least 2"),
+        ({"stopping": replace(RULE, grace=27)}, "stopping.grace must be smaller"),
+        ({"costs": ("flops",)}, "no single best"),
         ({"space": Space({"training.optimiser": Choice(options=("adamw", "sgd"))})}, "training.optimiser cannot vary"),
-        ({"base": apply(search().base, {"training.selection": 20})}, "training.selection must be 'last'"),
+        ({"base": apply_changes(search().base, {"training.selection": 20})}, "training.selection must be 'last'"),
         ({"sampler": "grid", "space": Space({"model.reduction": Choice(options=(2, 4))})}, "a grid cannot"),
     ],
 )
@@ -395,7 +395,7 @@ def test_populations_that_make_no_sense_are_refused(changes, message):
 )
 def test_what_changes_the_weights_cannot_vary(store, factor, domain, fits):
     sites = {"model.placement": ()} if factor == "model.placement" else {}
-    base = apply(STUDY.base, {"training.epochs": 27, **sites})
+    base = apply_changes(STUDY.base, {"training.epochs": 27, **sites})
     declared = resolve(population(base=base, space=Space({factor: domain})), store)
     if fits:
         first, second = (prepare_search(replace(declared, trials=trials), store, {}) for trials in (8, 9))
@@ -407,7 +407,7 @@ def test_what_changes_the_weights_cannot_vary(store, factor, domain, fits):
 
 def trained(checkpoints: Checkpoints, epochs: int, **changes) -> list:
     small = {"model.streams": ("skeleton",), "model.tiam": "none", "data.validation": "none"}
-    config = apply(STUDY.base, {"training.epochs": epochs, "training.batch_size": 4, **small, **changes})
+    config = apply_changes(STUDY.base, {"training.epochs": epochs, "training.batch_size": 4, **small, **changes})
     task = Task(run_id="x", config=config, seed=(0, 0))
     events = train(task, MemoryClips(validation=0), checkpoints, lambda report: None, torch.device("cpu"))
     found = [next(events) for _ in range(epochs - (checkpoints.load() or {"epoch": 0})["epoch"])]
@@ -418,7 +418,7 @@ def trained(checkpoints: Checkpoints, epochs: int, **changes) -> list:
 def test_a_run_goes_on_from_another_s_weights_with_rates_of_its_own(tmp_path):
     parent, child = Checkpoints(str(tmp_path / "parent")), Checkpoints(str(tmp_path / "child"))
     trained(parent, 2)
-    child.copy(parent)
+    child.copy_from(parent)
     before = child.load()["model"]
     still = {"training.learning_rate": 1e-12, "training.weight_decay": 0.5, "training.schedule": "constant"}
     reports = trained(child, 3, **still)
@@ -435,5 +435,5 @@ def test_a_run_goes_on_from_another_s_weights_with_rates_of_its_own(tmp_path):
 
 
 def test_nobody_goes_on_from_what_is_not_there(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no checkpoint to go on from"):
-        Checkpoints(str(tmp_path / "child")).copy(Checkpoints(str(tmp_path / "nobody")))
+    with pytest.raises(FileNotFoundError, match="no checkpoint to continue from"):
+        Checkpoints(str(tmp_path / "child")).copy_from(Checkpoints(str(tmp_path / "nobody")))

@@ -9,10 +9,11 @@ from curves import FACTORS, SAMPLERS, plateau, search
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, NSGAIISampler, QMCSampler, RandomSampler, TPESampler
 
 from coablate_platform.search.samplers import sampler_of
-from coablate_platform.study.domains import Choice, Plain
+from coablate_platform.study.domains import Choice
 from coablate_platform.study.search import Search, Stopping
 from coablate_platform.study.space import Space
 from coablate_platform.study.streams import stream_seed
+from coablate_platform.study.suggesters import PlainValue
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning"),  # of the settings that are asked for
@@ -27,7 +28,7 @@ def declared(sampler: str) -> Search:
     return search(sampler=sampler, **({"stopping": Stopping(rule="none")} | own))
 
 
-def drawn(searched: Search, sampler: Callable[[int], BaseSampler]) -> list[dict[str, Plain]]:
+def drawn(searched: Search, sampler: Callable[[int], BaseSampler]) -> list[dict[str, PlainValue]]:
     """What a search's first trials draw, each told how good it was, with a sampler of its own by its number."""
     study = optuna.create_study(direction="maximize")
     for number in range(TRIALS):

@@ -66,7 +66,7 @@ def test_every_sampler_is_reproducible_and_finds_something_better_than_the_base(
     first, second = [simulate(declared, MemoryTrialLog()) for _ in range(2)]
     for scheduler, simulator in (first, second):
         assert simulator.run()
-        assert len(scheduler.records) == declared.size == scheduler.most
+        assert len(scheduler.records) == declared.trial_count == scheduler.most
     assert said(first[0]) == said(second[0])
     other, simulator = simulate(replace(declared, seed=1), MemoryTrialLog())
     simulator.run()
@@ -294,11 +294,11 @@ def test_plateaus_are_where_they_are_said_to_be():
         ({"sampler": "grid"}, "range of real numbers"),
         ({"sampler": "qmc"}, "has conditions or a placement"),
         ({"sampler": "cmaes", "space": Space({"model.fusion": FACTORS["model.fusion"]})}, "cmaes needs numbers"),
-        ({"sampler": "gp", "space": Space(NUMBERS)}, "gp learns only from trials that came to their end.*--grace 27"),
-        ({"sampler": "nsga2"}, "nsga2 learns only from trials that came to their end, of which stopping 'asha' leaves"),
-        ({"costs": ("flops",)}, "no one best"),
+        ({"sampler": "gp", "space": Space(NUMBERS)}, "gp learns only from completed trials.*--grace 27"),
+        ({"sampler": "nsga2"}, "nsga2 learns only from completed trials, of which stopping rule 'asha' leaves"),
+        ({"costs": ("flops",)}, "no single best"),
         ({"points": ({"model.floor": 2.0},)}, "floor"),
-        ({"points": ({"training.batch_size": 8},)}, "which does not vary"),
+        ({"points": ({"training.batch_size": 8},)}, "which is not a factor"),
         ({"space": Space({"training.epochs": Int(low=1, high=99)})}, "training.epochs cannot vary"),
         ({"space": Space({"model.fusion": Choice(options=("dsfm", "mtmm"))})}, "factor model.fusion.*'mtmm'"),
         ({"space": Space({"model.reduction": Float(low=1.0, high=8.0)})}, "factor model.reduction.*fractional"),
@@ -330,7 +330,7 @@ def test_while_nothing_has_come_to_its_end_every_draw_is_another():
 
 def test_a_search_needs_a_validation_split():
     declared = search()
-    with pytest.raises(InputError, match="judged by validation"):
+    with pytest.raises(InputError, match="compared on the validation split"):
         declared.override({"data.validation": "none"})
     with pytest.raises(InputError, match="varies model"):
         declared.override({"model.floor": 0.3})

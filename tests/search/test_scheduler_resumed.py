@@ -36,7 +36,7 @@ def test_cut_off_anywhere_it_comes_back_whole(sampler, rule):
         assert rebuilt.records == scheduler.records
     scheduler, simulator = simulate(declared, log, lanes=3)
     assert simulator.run()
-    assert len(scheduler.records) == declared.size
+    assert len(scheduler.records) == declared.trial_count
     assert all(record.outcome is not None for record in scheduler.records)
     assert all(trial.state.is_finished() for trial in scheduler.study.trials)
     assert [trial.number for trial in scheduler.study.trials] == [record.number for record in scheduler.records]

@@ -1,4 +1,4 @@
-"""Changes by dotted field: what they reach, what they refuse, and what they say."""
+"""Changes by dotted field: the values they set, the mistakes they refuse, and the messages."""
 
 import pytest
 
@@ -6,26 +6,26 @@ from coablate_model.cc_dfarm import CCDFARM
 from coablate_model.placement import DSFM1, PAPER_PLACEMENT
 from coablate_platform.study.config import MSAF, PAPER, DataConfig, RunConfig, TrainingConfig
 from coablate_platform.study.errors import InputError
-from coablate_platform.study.overrides import apply, difference, parse
+from coablate_platform.study.overrides import apply_changes, difference, parse_change
 
 BASE = RunConfig(model=CCDFARM(), data=DataConfig(), training=TrainingConfig())
 
 
-def test_values_reach_their_field_as_its_type():
-    changed = apply(BASE, {"training.epochs": 5, "training.learning_rate": 1, "data.size": 64})
+def test_a_value_is_converted_to_its_field_s_type():
+    changed = apply_changes(BASE, {"training.epochs": 5, "training.learning_rate": 1, "data.size": 64})
     assert (changed.training.epochs, changed.data.size) == (5, 64)
     assert type(changed.training.learning_rate) is float
     assert BASE.training.epochs == 30
 
 
-def test_a_preset_is_taken_by_its_name():
-    assert apply(BASE, {"training": "paper"}).training == PAPER
-    assert apply(BASE, {"training": "msaf"}).training == MSAF
+def test_a_preset_is_set_by_its_name():
+    assert apply_changes(BASE, {"training": "paper"}).training == PAPER
+    assert apply_changes(BASE, {"training": "msaf"}).training == MSAF
 
 
-def test_sites_are_read_from_json_objects():
+def test_sites_are_made_from_json_objects():
     site = {"rgb": "Mixed_5b", "skeleton": "conv5", "channels": 64}
-    assert apply(BASE, {"model.placement": [site]}).model.placement == (DSFM1,)
+    assert apply_changes(BASE, {"model.placement": [site]}).model.placement == (DSFM1,)
 
 
 @pytest.mark.parametrize(
@@ -40,12 +40,12 @@ def test_sites_are_read_from_json_objects():
         ("data.protocol=utd/cs", "data.protocol", "utd/cs"),
     ],
 )
-def test_texts_are_json_where_they_can_be(text, path, value):
-    assert parse(text) == (path, value)
+def test_a_value_is_parsed_as_json_or_else_is_a_string(text, path, value):
+    assert parse_change(text) == (path, value)
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"training.epoch": 5}, "training.epoch: training has no field 'epoch' (did you mean 'epochs'?)"),
         ({"modle.width": 1}, "modle.width: the configuration has no field 'modle' (did you mean 'model'?)"),
@@ -58,41 +58,43 @@ def test_texts_are_json_where_they_can_be(text, path, value):
         ({"model.placement": [{"rgb": "Mixed_9z", "skeleton": "conv5", "channels": 4}]}, "Mixed_9z"),
     ],
 )
-def test_mistakes_are_named_with_what_was_expected(changes, said):
+def test_a_mistake_is_named_with_what_was_expected(changes, message):
     with pytest.raises(InputError) as error:
-        apply(BASE, changes)
-    assert said in str(error.value)
+        apply_changes(BASE, changes)
+    assert message in str(error.value)
     assert "\n" not in str(error.value)
 
 
-def test_values_of_one_part_need_only_go_together():
+def test_only_the_result_of_all_changes_must_be_valid():
     changes = {"model.placement": [{"rgb": "Mixed_5b", "skeleton": "conv5", "channels": 2}], "model.reduction": 1}
-    both = apply(BASE, changes)
-    assert both == apply(BASE, dict(reversed(changes.items())))
-    assert apply(BASE, difference(both, BASE)) == both
+    both = apply_changes(BASE, changes)
+    assert both == apply_changes(BASE, dict(reversed(changes.items())))
+    assert apply_changes(BASE, difference(both, BASE)) == both
     with pytest.raises(InputError, match=r"^model\.placement=.* 2 channels cannot be reduced by 4"):
-        apply(BASE, {"model.mffm": False, **changes, "model.reduction": 4})
+        apply_changes(BASE, {"model.mffm": False, **changes, "model.reduction": 4})
 
 
-def test_what_is_within_a_part_goes_on_top_of_it():
-    changed = apply(BASE, {"training": "paper", "training.epochs": 5})
-    assert changed.training == apply(BASE, {"training": PAPER}).training.__class__(**(vars(PAPER) | {"epochs": 5}))
-    assert apply(BASE, {"training.epochs": 5, "training": "paper"}).training == PAPER
+def test_a_later_change_within_a_part_is_made_on_top_of_the_whole_part():
+    changed = apply_changes(BASE, {"training": "paper", "training.epochs": 5})
+    assert changed.training == apply_changes(BASE, {"training": PAPER}).training.__class__(
+        **(vars(PAPER) | {"epochs": 5})
+    )
+    assert apply_changes(BASE, {"training.epochs": 5, "training": "paper"}).training == PAPER
 
 
-def test_a_model_s_own_field_named_training_is_no_preset():
-    assert apply(BASE, {"model.training": "alternating"}).model.training == "alternating"
-    assert apply(BASE, {"training": "paper"}).training.epochs == 50
+def test_a_model_s_field_named_training_takes_no_preset():
+    assert apply_changes(BASE, {"model.training": "alternating"}).model.training == "alternating"
+    assert apply_changes(BASE, {"training": "paper"}).training.epochs == 50
 
 
-def test_a_text_without_a_value_is_refused():
+def test_an_override_without_a_value_is_refused():
     with pytest.raises(InputError, match="expected field=value"):
-        parse("training.epochs")
+        parse_change("training.epochs")
 
 
-def test_difference_lists_what_departs_and_applying_it_leads_back():
-    other = apply(BASE, {"model.tiam": "none", "training.epochs": 3, "data.flip": 0.5})
+def test_a_difference_applied_to_the_reference_gives_the_configuration():
+    other = apply_changes(BASE, {"model.tiam": "none", "training.epochs": 3, "data.flip": 0.5})
     found = difference(other, BASE)
     assert found == {"model.tiam": "none", "training.epochs": 3, "data.flip": 0.5}
-    assert apply(BASE, found) == other
+    assert apply_changes(BASE, found) == other
     assert difference(BASE, BASE) == {}

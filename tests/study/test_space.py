@@ -1,4 +1,4 @@
-"""Spaces: legal draws only, one encoding each, conditions, grids, and what a declaration may not say."""
+"""Search spaces: valid values only, one encoding for each, conditions, grids, and declarations that are refused."""
 
 from collections.abc import Mapping
 from itertools import combinations
@@ -11,9 +11,10 @@ from ray import tune
 
 from coablate_model.hcn import LAYERS
 from coablate_model.placement import DSFM1, DSFM2, PAPER_PLACEMENT, RGB_SITES, Site, check_placement
-from coablate_platform.study.domains import Choice, FixedTrial, Float, Int, Placement, Subset
+from coablate_platform.study.domains import Choice, Float, Int, Placement, Subset
 from coablate_platform.study.errors import InputError
 from coablate_platform.study.space import Space
+from coablate_platform.study.suggesters import FixedTrial
 
 SITES = Placement(
     site=Site, streams={"rgb": RGB_SITES, "skeleton": LAYERS}, fields={"channels": Choice(options=(64, 256))}, most=3
@@ -39,30 +40,30 @@ SPACES = {
 }
 
 
-def _drawn(space: Space, trials: int, seed: int = 0) -> list[tuple[dict[str, Any], Mapping[str, Any]]]:
+def _suggested(space: Space, trials: int, seed: int = 0) -> list[tuple[dict[str, Any], Mapping[str, Any]]]:
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
-    found = []
+    suggested = []
     for _ in range(trials):
         trial = study.ask()
-        found.append((space.suggest(trial), trial.params))
+        suggested.append((space.suggest(trial), trial.params))
         study.tell(trial, 0.0)
-    return found
+    return suggested
 
 
 @pytest.mark.parametrize("factors", SPACES.values(), ids=SPACES)
-def test_every_draw_has_one_encoding(factors):
+def test_every_suggested_value_has_one_encoding(factors):
     space = Space(factors)
     seen: dict[str, Mapping[str, Any]] = {}
-    for changes, parameters in _drawn(space, 200):
+    for changes, parameters in _suggested(space, 200):
         assert space.encode(changes) == parameters
         assert space.decode(parameters) == changes
         assert seen.setdefault(repr(changes), parameters) == parameters
 
 
-def test_placements_are_legal_and_all_can_be_drawn():
-    every = Space({"placement": SITES}).grid(100_000)
-    drawn = [Space({"placement": SITES}).decode(parameters)["placement"] for parameters in every]
-    for sites in drawn:
+def test_all_valid_placements_and_no_others_can_be_suggested():
+    grid = Space({"placement": SITES}).grid(100_000)
+    suggested = [Space({"placement": SITES}).decode(parameters)["placement"] for parameters in grid]
+    for sites in suggested:
         check_placement(sites)
         assert len(sites) <= 3
     pairs = [
@@ -71,49 +72,49 @@ def test_placements_are_legal_and_all_can_be_drawn():
         for ahead in combinations(RGB_SITES, count)
         for behind in combinations(LAYERS, count)
     ]
-    assert len(set(drawn)) == len(drawn) == sum(2 ** len(pair) for pair in pairs)
-    assert {tuple((site.rgb, site.skeleton) for site in sites) for sites in drawn} == set(pairs)
-    assert PAPER_PLACEMENT in drawn
+    assert len(set(suggested)) == len(suggested) == sum(2 ** len(pair) for pair in pairs)
+    assert {tuple((site.rgb, site.skeleton) for site in sites) for sites in suggested} == set(pairs)
+    assert PAPER_PLACEMENT in suggested
 
 
-def test_at_least_two_sites_are_always_there():
-    drawn = [changes["placement"] for changes, _ in _drawn(Space(SPACES["at least two"]), 300)]
-    assert {len(sites) for sites in drawn} == {2, 3}
-    for sites in drawn:
+def test_a_placement_has_at_least_its_smallest_number_of_sites():
+    suggested = [changes["placement"] for changes, _ in _suggested(Space(SPACES["at least two"]), 300)]
+    assert {len(sites) for sites in suggested} == {2, 3}
+    for sites in suggested:
         check_placement(sites)
 
 
-def test_a_space_is_fixed_where_every_draw_asks_the_same():
-    fixed = {name for name, factors in SPACES.items() if Space(factors).is_fixed}
-    assert fixed == {"float", "int", "choice", "named"}
-    assert Space({"parts": Subset(of=("tiam", "dsfm"))}).is_fixed
+def test_a_space_is_static_where_every_trial_has_the_same_parameters():
+    static = {name for name, factors in SPACES.items() if Space(factors).is_static}
+    assert static == {"float", "int", "choice", "named"}
+    assert Space({"parts": Subset(of=("tiam", "dsfm"))}).is_static
 
 
-def test_subsets_keep_their_size_and_order():
-    drawn = {changes["parts"] for changes, _ in _drawn(Space(SPACES["subset"]), 200)}
-    assert drawn == {("tiam",), ("dsfm",), ("mffm",), ("tiam", "dsfm"), ("tiam", "mffm"), ("dsfm", "mffm")}
+def test_subsets_respect_their_size_and_keep_the_order():
+    suggested = {changes["parts"] for changes, _ in _suggested(Space(SPACES["subset"]), 200)}
+    assert suggested == {("tiam",), ("dsfm",), ("mffm",), ("tiam", "dsfm"), ("tiam", "mffm"), ("dsfm", "mffm")}
 
 
-def test_conditions_decide_what_exists():
-    for changes, _ in _drawn(Space(SPACES["conditional"]), 300):
+def test_a_factor_exists_only_where_its_condition_holds():
+    for changes, _ in _suggested(Space(SPACES["conditional"]), 300):
         assert ("floor" in changes) == (changes["fusion"] == "dsfm")
         assert ("ratio" in changes) == (changes["fusion"] == "mmtm")
         assert ("deep" in changes) == (changes.get("ratio") in (2, 3))
 
 
-def test_a_range_is_covered_evenly_on_its_scale():
-    rates = [np.log10(changes["rate"]) for changes, _ in _drawn(Space(SPACES["float"]), 600)]
+def test_a_logarithmic_range_is_sampled_evenly_on_its_scale():
+    rates = [np.log10(changes["rate"]) for changes, _ in _suggested(Space(SPACES["float"]), 600)]
     assert abs(np.mean(rates) + 2.5) < 0.15
     assert min(rates) < -3.9
     assert max(rates) > -1.1
 
 
-def test_values_that_do_not_exist_with_the_others_are_not_encoded():
+def test_a_value_whose_condition_does_not_hold_is_not_encoded():
     space = Space(SPACES["conditional"])
     assert space.encode({"fusion": "mmtm", "floor": 0.5, "ratio": 4}) == {"fusion": "mmtm", "ratio": 4}
 
 
-def test_what_is_conditional_on_what_does_not_exist_does_not_exist():
+def test_a_condition_on_a_factor_that_does_not_exist_does_not_hold():
     space = Space(
         {
             "fusion": Choice(options=("dsfm", "mmtm")),
@@ -127,17 +128,17 @@ def test_what_is_conditional_on_what_does_not_exist_does_not_exist():
         assert space.encode(space.decode(encoded)) == encoded
 
 
-def test_a_grown_space_still_knows_old_trials():
+def test_old_trials_stay_valid_where_a_space_is_extended():
     old = Space({"fusion": Choice(options=("dsfm",))}).encode({"fusion": "dsfm"})
-    grown = Space({"fusion": Choice(options=("dsfm", "mmtm")), "rate": Float(low=0.1, high=1.0)})
-    known = FixedTrial(old, otherwise=grown.encode({"fusion": "mmtm", "rate": 0.5}))
-    assert grown.suggest(known) == {"fusion": "dsfm", "rate": 0.5}
-    shrunk = Space({"fusion": Choice(options=("mmtm",))})
-    with pytest.raises(InputError, match="'dsfm' is none of 'mmtm'"):
-        shrunk.decode(old)
+    extended = Space({"fusion": Choice(options=("dsfm", "mmtm")), "rate": Float(low=0.1, high=1.0)})
+    trial = FixedTrial(old, otherwise=extended.encode({"fusion": "mmtm", "rate": 0.5}))
+    assert extended.suggest(trial) == {"fusion": "dsfm", "rate": 0.5}
+    narrowed = Space({"fusion": Choice(options=("mmtm",))})
+    with pytest.raises(InputError, match="'dsfm' is not one of 'mmtm'"):
+        narrowed.decode(old)
 
 
-def test_grids_are_whole_and_keep_their_budget():
+def test_a_grid_has_all_points_unless_they_are_too_many():
     assert (
         len(Space(SPACES["conditional"] | {"floor": Choice(options=(0.1, 0.2), when={"fusion": ("dsfm",)})}).grid(99))
         == 11
@@ -172,22 +173,22 @@ def test_grids_are_whole_and_keep_their_budget():
         ),
         (lambda: Space({"rate": tune.uniform(0, 1)}), r"expected Float, Int.*ray\.tune"),
         (lambda: Space({"model": {"rate": Float(low=0.1, high=1.0)}}), "expected Float, Int"),
-        (lambda: Space({"a": Float(low=0.0, high=1.0), "a.b": Float(low=0.0, high=1.0)}), "clash"),
+        (lambda: Space({"a": Float(low=0.0, high=1.0), "a.b": Float(low=0.0, high=1.0)}), "overlap"),
         (
             lambda: Space({"fusion": Choice(options=(1, 2)), "floor": Float(low=0.0, high=1.0, when={"fuson": (1,)})}),
             "did you mean 'fusion'",
         ),
         (
             lambda: Space({"floor": Float(low=0.0, high=1.0, when={"fusion": (1,)}), "fusion": Choice(options=(1, 2))}),
-            "declared after",
+            "must be declared before",
         ),
         (
             lambda: Space({"fusion": Choice(options=(1, 2)), "floor": Float(low=0.0, high=1.0, when={"fusion": (3,)})}),
-            "3 is none of 1, 2",
+            "3 is not one of 1, 2",
         ),
     ],
 )
-def test_declarations_that_make_no_sense_are_refused(declare, message):
+def test_an_invalid_declaration_is_refused(declare, message):
     with pytest.raises(InputError, match=message):
         declare()
 
@@ -195,11 +196,11 @@ def test_declarations_that_make_no_sense_are_refused(declare, message):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"placement": (DSFM2, DSFM1)}, "cannot be drawn"),
-        ({"placement": (Site(rgb="Mixed_5b", skeleton="conv5", channels=7),)}, "7 is none of 64, 256"),
+        ({"placement": (DSFM2, DSFM1)}, "outside the domain: 0 to 3 sites"),
+        ({"placement": (Site(rgb="Mixed_5b", skeleton="conv5", channels=7),)}, "7 is not one of 64, 256"),
         ({"placment": ()}, "did you mean 'placement'"),
     ],
 )
-def test_what_a_space_does_not_hold_has_no_encoding(changes, message):
+def test_a_value_outside_the_space_has_no_encoding(changes, message):
     with pytest.raises(InputError, match=message):
         Space({"placement": SITES}).encode(changes)

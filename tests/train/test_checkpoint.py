@@ -1,4 +1,4 @@
-"""A checkpoint is whole or the one before it counts; nothing that fails takes away what was there."""
+"""Checkpoints: a damaged one is replaced by the one before it, and a failed write loses nothing."""
 
 import errno
 import logging
@@ -26,13 +26,13 @@ def folder(tmp_path):
     return tmp_path / "run"
 
 
-def test_there_is_none_at_first(tmp_path):
+def test_a_new_run_has_no_checkpoint(tmp_path):
     checkpoints = Checkpoints(str(tmp_path / "new"))
     assert checkpoints.load() is None
     assert checkpoints.load_selected() is None
 
 
-def test_the_newest_is_loaded_and_the_one_before_kept(kept, folder):
+def test_the_newest_is_loaded_and_the_one_before_it_is_kept(kept, folder):
     state = kept.load()
     assert state["epoch"] == 2
     assert torch.equal(state["model"]["weight"], torch.full((3,), 2.0))
@@ -40,7 +40,7 @@ def test_the_newest_is_loaded_and_the_one_before_kept(kept, folder):
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped bit", "empty", "gone"])
-def test_a_damaged_one_gives_way_to_the_one_before(kept, folder, caplog, damage):
+def test_the_one_before_is_loaded_where_the_newest_is_damaged(kept, folder, caplog, damage):
     file = folder / "last.pt"
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
@@ -53,27 +53,27 @@ def test_a_damaged_one_gives_way_to_the_one_before(kept, folder, caplog, damage)
     assert ("last.pt is damaged" in caplog.text) == (damage != "gone")
 
 
-def test_after_a_damaged_one_saving_goes_on(kept, folder):
+def test_a_checkpoint_can_be_saved_over_a_damaged_one(kept, folder):
     (folder / "last.pt").write_bytes(b"damaged")
     kept.save({"epoch": 2})
     assert kept.load()["epoch"] == 2
 
 
-def test_where_both_are_damaged_the_run_starts_anew(kept, folder):
+def test_none_is_loaded_where_both_are_damaged(kept, folder):
     for name in ("last.pt", "previous.pt"):
         (folder / name).write_bytes(b"damaged")
     assert kept.load() is None
 
 
-def test_a_torn_write_leaves_the_old_one(kept, folder):
-    (folder / "next.pt").write_bytes((folder / "last.pt").read_bytes()[:100])  # killed before it was in place
+def test_an_unfinished_write_leaves_the_newest_checkpoint(kept, folder):
+    (folder / "next.pt").write_bytes((folder / "last.pt").read_bytes()[:100])  # killed before it was renamed
     assert kept.load()["epoch"] == 2
     kept.save({"epoch": 3})
     assert kept.load()["epoch"] == 3
 
 
 @pytest.mark.parametrize("name", ["last", "selected"])
-def test_a_disk_that_refuses_is_an_error_and_loses_nothing(kept, folder, name):
+def test_a_full_disk_raises_an_error_and_loses_nothing(kept, folder, name):
     kept.save_selected({"weight": torch.ones(2)})
     before = {path.name for path in folder.iterdir()}
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -89,7 +89,7 @@ def test_a_disk_that_refuses_is_an_error_and_loses_nothing(kept, folder, name):
     assert {path.name for path in folder.iterdir()} == before
 
 
-def test_a_conclusion_leaves_weights_that_anybody_can_read(kept, folder):
+def test_only_the_tested_weights_are_left_after_a_clear(kept, folder):
     weights = {"weight": torch.arange(6.0).reshape(2, 3).T}
     kept.save_weights(weights)
     kept.clear()
@@ -100,8 +100,8 @@ def test_a_conclusion_leaves_weights_that_anybody_can_read(kept, folder):
     assert kept.load() is None
 
 
-class Evil:
-    """Would make a file when it is unpickled."""
+class Malicious:
+    """Makes a file when it is unpickled."""
 
     def __init__(self, target):
         self.target = target
@@ -110,12 +110,12 @@ class Evil:
         return (open, (str(self.target), "w"))
 
 
-def test_nothing_but_plain_values_is_unpickled(kept, tmp_path):
-    kept.save({"epoch": 3, "model": Evil(tmp_path / "made")})
+def test_code_in_a_checkpoint_is_not_executed(kept, tmp_path):
+    kept.save({"epoch": 3, "model": Malicious(tmp_path / "made")})
     with pytest.raises(pickle.UnpicklingError):
         kept.load()
     assert not (tmp_path / "made").exists()
 
 
-def test_a_uri_names_the_same_folder(kept, folder):
+def test_a_path_and_its_uri_name_the_same_folder(kept, folder):
     assert Checkpoints(folder.as_uri()).load()["epoch"] == 2

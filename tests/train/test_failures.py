@@ -1,14 +1,14 @@
-"""What a failure is, and what follows from it."""
+"""The failure policy: how errors are classified, when a lane restarts, and what is run again."""
 
 import pytest
 import torch
 
 from coablate_platform.train.events import RunState
-from coablate_platform.train.failures import DivergedError, failure_of, lost_peer, must_restart_lane, to_run
+from coablate_platform.train.failures import DivergedError, failure_of, is_peer_loss, lane_must_restart, should_run
 
 
 def raised(error: Exception) -> Exception:
-    """The error with a traceback."""
+    """Return the error with a traceback."""
     try:
         raise error
     except Exception as caught:
@@ -31,7 +31,7 @@ def raised(error: Exception) -> Exception:
         (OSError(28, "No space left on device"), RunState.CRASHED, "No space left on device"),
     ],
 )
-def test_failures_are_told_apart(error, state, reason):
+def test_an_error_is_classified(error, state, reason):
     failure = failure_of(raised(error))
     assert failure.state is state
     assert reason in failure.reason
@@ -49,7 +49,7 @@ def test_failures_are_told_apart(error, state, reason):
     ],
 )
 def test_a_lost_peer_is_told_by_what_the_collective_says(error, lost):
-    assert lost_peer(error) is lost
+    assert is_peer_loss(error) is lost
 
 
 @pytest.mark.parametrize(
@@ -59,26 +59,26 @@ def test_a_lost_peer_is_told_by_what_the_collective_says(error, lost):
         (DivergedError("nan"), 1, False),
         (torch.OutOfMemoryError("full"), 1, False),
         (torch.AcceleratorError("device-side assert"), 1, True),
-        (RuntimeError("a bug"), 2, True),  # the others wait for this one in a collective
+        (RuntimeError("a bug"), 2, True),  # the other worker waits in a collective operation
         (DivergedError("nan"), 2, True),
     ],
 )
-def test_a_lane_goes_on_where_it_can(error, workers, restart):
-    assert must_restart_lane(error, workers) is restart
+def test_a_lane_restarts_only_where_it_must(error, workers, restart):
+    assert lane_must_restart(error, workers) is restart
 
 
 @pytest.mark.parametrize(
     ("state", "again"),
     [
         (RunState.WAITING, True),
-        (RunState.RUNNING, True),  # its process died without a word
+        (RunState.RUNNING, True),  # its process died before it recorded an end
         (RunState.CRASHED, True),
         (RunState.LOST, True),
         (RunState.OUT_OF_MEMORY, True),
-        (RunState.STOPPED, True),  # whoever needs it whole goes on
+        (RunState.STOPPED, True),  # it resumes from its checkpoint
         (RunState.COMPLETED, False),
-        (RunState.DIVERGED, False),  # it would again
+        (RunState.DIVERGED, False),  # it would diverge again
     ],
 )
-def test_what_a_restarted_study_runs(state, again):
-    assert to_run(state) is again
+def test_a_resumed_study_runs_what_may_still_complete(state, again):
+    assert should_run(state) is again

@@ -1,9 +1,9 @@
-"""Ten steps of loss of a few small networks, bit for bit on the kind of machine that wrote them.
+"""Golden values: the losses of ten steps of several small networks, bit-equal on the kind of machine that wrote them.
 
-A change of these curves is a change of every result. Where it is meant, ``make golden`` writes them anew. On another
-processor or torch version the same sums are added in another order, and only the first steps can be held to a
-tolerance: batch normalisation over six noisy clips tells two machines apart a hundred times more at every update
-(AVX2 against AVX-512, relative: 5e-6 in the second step, 2e-4 in the third, 1e-1 in the seventh).
+A change of these losses is a change of every result. Where it is intended, ``make golden`` rewrites the files. Another
+processor or torch version adds the same numbers in another order, so there only the first steps are compared, with a
+tolerance: with batch normalisation over six noisy clips, the difference between two machines grows up to a hundredfold
+per update (AVX2 against AVX-512, relative: 5e-6 in the second step, 2e-4 in the third, 1e-1 in the seventh).
 """
 
 import platform
@@ -20,7 +20,7 @@ from coablate_platform.train.loop import Task, train
 
 GOLDEN = Path(__file__).parent / "golden"
 STEPS = 10
-ELSEWHERE = 2  # steps that are held to the tolerance on other machines
+COMPARED_ELSEWHERE = 2  # steps that are compared on other machines
 TOLERANCE = 1e-3
 SMALL = {"width": 0.125, "hcn_features": 8, "mffm_channels": 16}
 MODELS = {
@@ -33,9 +33,9 @@ MODELS = {
 
 
 def machine() -> str:
-    """What decides the order in which sums are added."""
-    said = torch.cpu.get_capabilities()
-    features = " ".join(sorted(name for name, value in said.items() if value is True))
+    """Describe what decides the order in which numbers are added."""
+    capabilities = torch.cpu.get_capabilities()
+    features = " ".join(sorted(name for name, value in capabilities.items() if value is True))
     return f"# torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}, {platform.machine()} {features}"
 
 
@@ -48,7 +48,7 @@ def one_thread():
 
 
 def curve(model: CCDFARM, folder: Path) -> list[float]:
-    """The loss of every step: an epoch is one batch here."""
+    """Return the loss of every step; each epoch has one batch."""
     training = TrainingConfig(epochs=STEPS, batch_size=6, optimiser="sgd", learning_rate=0.02, schedule="one_cycle")
     task = Task(
         run_id="0" * 64,
@@ -61,7 +61,7 @@ def curve(model: CCDFARM, folder: Path) -> list[float]:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_ten_steps_stay_what_they_were(tmp_path, name, request, one_thread):
+def test_the_losses_of_ten_steps_stay_the_same(tmp_path, name, request, one_thread):
     losses = curve(MODELS[name], tmp_path)
     assert len(losses) == STEPS
     file = GOLDEN / f"{name}.txt"
@@ -70,12 +70,12 @@ def test_ten_steps_stay_what_they_were(tmp_path, name, request, one_thread):
     head, *lines = file.read_text().splitlines()
     golden = [float.fromhex(line.split()[0]) for line in lines]
     if head == machine():
-        assert losses == golden, "the numbers changed; where that is meant: make golden"
+        assert losses == golden, "the losses changed; if that is intended, run make golden"
     else:
-        said = f"measured there: {head}; here: {machine()}"
-        assert losses[:ELSEWHERE] == pytest.approx(golden[:ELSEWHERE], rel=TOLERANCE), said
+        machines = f"measured there: {head}; here: {machine()}"
+        assert losses[:COMPARED_ELSEWHERE] == pytest.approx(golden[:COMPARED_ELSEWHERE], rel=TOLERANCE), machines
 
 
-def test_the_curves_tell_the_networks_apart():
+def test_each_network_has_its_own_losses():
     curves = {tuple(file.read_text().splitlines()[1:]) for file in GOLDEN.glob("*.txt")}
     assert len(curves) == len(MODELS) == len(list(GOLDEN.glob("*.txt")))

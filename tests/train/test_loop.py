@@ -1,4 +1,4 @@
-"""The training loop: it learns, selects as declared, resumes bit for bit, and shares what arms have in common."""
+"""The training loop: it learns, tests the selected epoch, resumes bit for bit, and seeds what arms have in common."""
 
 import dataclasses
 import multiprocessing as mp
@@ -31,7 +31,7 @@ def task_of(model=SKELETON, **training) -> Task:
 
 
 def run(task: Task, folder, clips=None, stop_after: int | None = None, record=None) -> list:
-    """Drive a run as a lane does: stop after so many events and let it go."""
+    """Drive a run as a lane does, and return its events; close it after ``stop_after`` events."""
     events = []
     recorded = record if record is not None else []
     source = train(task, clips or MemoryClips(), Checkpoints(str(folder)), recorded.append, CPU)
@@ -46,7 +46,7 @@ def numbers(events: list) -> list:
     return [(e.epoch, e.metrics) for e in events]
 
 
-def test_it_learns_what_can_be_learned(tmp_path):
+def test_separable_classes_are_learned(tmp_path):
     events = run(task_of(epochs=12, schedule="one_cycle", learning_rate=3e-3), tmp_path)
     assert isinstance(events[-1], Conclusion)
     assert events[-1].metrics["accuracy"] == 1.0
@@ -54,7 +54,7 @@ def test_it_learns_what_can_be_learned(tmp_path):
 
 
 @pytest.mark.parametrize("model", [SKELETON, SMALL], ids=["skeleton", "fused"])
-def test_interrupted_equals_uninterrupted_bit_for_bit(tmp_path, model):
+def test_an_interrupted_run_has_the_results_of_an_uninterrupted_one(tmp_path, model):
     task = task_of(model, epochs=3)
     whole = run(task, tmp_path / "whole")
     parts = [run(task, tmp_path / "parts", stop_after=1) for _ in range(4)]
@@ -62,7 +62,7 @@ def test_interrupted_equals_uninterrupted_bit_for_bit(tmp_path, model):
     assert (whole[-1].predictions.scores == parts[-1][-1].predictions.scores).all()
 
 
-def test_a_run_does_not_feel_what_ran_before_it(tmp_path):
+def test_a_run_does_not_depend_on_earlier_runs_in_its_process(tmp_path):
     alone = run(task_of(), tmp_path / "a")
     torch.manual_seed(123)
     torch.rand(7)
@@ -73,7 +73,7 @@ def test_a_run_does_not_feel_what_ran_before_it(tmp_path):
     assert (alone[-1].predictions.scores == after[-1].predictions.scores).all()
 
 
-def test_an_epoch_is_recorded_before_its_checkpoint_is_made(tmp_path):
+def test_a_reported_epoch_is_recorded_and_checkpointed(tmp_path):
     recorded = []
     run(task_of(), tmp_path, stop_after=1, record=recorded)
     assert [report.epoch for report in recorded] == [1]
@@ -82,19 +82,19 @@ def test_an_epoch_is_recorded_before_its_checkpoint_is_made(tmp_path):
     assert saved["epoch"] == 1
 
 
-def test_a_concluded_run_leaves_only_its_tested_weights(tmp_path):
+def test_a_completed_run_leaves_only_its_tested_weights(tmp_path):
     run(task_of(), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["weights.safetensors"]
 
 
-def test_a_run_that_is_killed_as_it_concludes_leaves_its_tested_weights_too(tmp_path):
+def test_the_checkpoint_is_kept_until_the_conclusion_is_recorded(tmp_path):
     events = run(task_of(), tmp_path, stop_after=5)
     assert isinstance(events[-1], Conclusion)
     assert {"weights.safetensors", "last.pt"} <= {path.name for path in tmp_path.iterdir()}
 
 
 @pytest.mark.parametrize("selection", ["last", "best", 2])
-def test_the_declared_epoch_is_tested(tmp_path, selection):
+def test_the_selected_epoch_is_tested(tmp_path, selection):
     events = run(task_of(selection=selection, epochs=4), tmp_path)
     by_validation = [event.metrics["validation/accuracy"] for event in events[:-1]]
     best = by_validation.index(max(by_validation)) + 1
@@ -108,15 +108,15 @@ def test_selected_weights_survive_an_interruption(tmp_path):
     assert (whole[-1].predictions.scores == parts[-1][-1].predictions.scores).all()
 
 
-def test_divergence_is_an_error_of_its_own(tmp_path):
+def test_a_loss_that_is_not_finite_raises_an_error(tmp_path):
     clips = MemoryClips(poison=1)
     with pytest.raises(DivergedError, match="loss became nan in epoch 2"):
         run(task_of(), tmp_path, clips=clips)
 
 
 @pytest.mark.parametrize("model", [SKELETON, dataclasses.replace(SKELETON, hcn_dropout=0.0)], ids=["dropout", "none"])
-def test_accumulated_parts_make_one_step(tmp_path, model):
-    """Without dropout (each part draws its own) and batch statistics, parts give the batch's gradient."""
+def test_accumulated_micro_batches_give_the_gradient_of_the_batch(tmp_path, model):
+    """Only without dropout, which differs between micro-batches, and without batch normalisation."""
     whole = run(task_of(model, epochs=1), tmp_path / "a")[0].metrics["train/loss"]
     parts = run(task_of(model, epochs=1, accumulate=3), tmp_path / "b")[0].metrics["train/loss"]
     if model.hcn_dropout:
@@ -135,33 +135,29 @@ def test_every_precision_trains_on_a_gpu(tmp_path, precision):
     assert all(torch.isfinite(torch.tensor(list(event.metrics.values()))).all() for event in source)
 
 
-def test_clipping_bounds_the_step(tmp_path):
-    free = run(task_of(optimiser="sgd", learning_rate=1.0, epochs=1), tmp_path / "a")
-    held = run(task_of(optimiser="sgd", learning_rate=1.0, epochs=1, clip_norm=1e-6), tmp_path / "b")
-    assert free[-1].predictions.scores.tolist() != held[-1].predictions.scores.tolist()
+def test_gradient_clipping_changes_the_steps(tmp_path):
+    unclipped = run(task_of(optimiser="sgd", learning_rate=1.0, epochs=1), tmp_path / "a")
+    clipped = run(task_of(optimiser="sgd", learning_rate=1.0, epochs=1, clip_norm=1e-6), tmp_path / "b")
+    assert unclipped[-1].predictions.scores.tolist() != clipped[-1].predictions.scores.tolist()
 
 
 @pytest.mark.parametrize("other", [{"tiam": "none"}, {"mffm": False}, {"fusion": "mmtm"}, {"placement": ()}])
-def test_arms_share_the_initial_values_they_have_in_common(other):
-    def drawn(config):
-        model = config.build(SHAPE)
-        initialise(model, (0, 1))
-        return dict(model.named_parameters())
-
-    one, two = drawn(SMALL), drawn(dataclasses.replace(SMALL, **other))
+def test_arms_have_the_same_initial_values_in_common_modules(other):
+    one, two = initial_values(SMALL, (0, 1)), initial_values(dataclasses.replace(SMALL, **other), (0, 1))
     common = [name for name in one if name in two and one[name].shape == two[name].shape]
     assert len(common) > 50
     assert all(torch.equal(one[name], two[name]) for name in common)
-    assert not torch.equal(one["i3d.Conv3d_1a_7x7.conv3d.weight"], drawn_with(SMALL, (0, 2)))
+    first = "i3d.Conv3d_1a_7x7.conv3d.weight"
+    assert not torch.equal(one[first], initial_values(SMALL, (0, 2))[first])
 
 
-def drawn_with(config, seed):
+def initial_values(config: CCDFARM, seed: tuple[int, int]) -> dict[str, torch.nn.Parameter]:
     model = config.build(SHAPE)
     initialise(model, seed)
-    return dict(model.named_parameters())["i3d.Conv3d_1a_7x7.conv3d.weight"]
+    return dict(model.named_parameters())
 
 
-def test_a_module_that_cannot_draw_its_parameters_is_named():
+def test_a_module_that_cannot_initialise_its_parameters_is_named():
     class Bare(torch.nn.Module):
         def __init__(self):
             super().__init__()
@@ -181,12 +177,12 @@ def _worker(rank: int, world: int, port: int, folder: str, queue) -> None:
     dist.destroy_process_group()
     queue.close()
     queue.join_thread()
-    os._exit(0)  # gloo's threads now and then abort an interpreter that is shutting down
+    os._exit(0)  # gloo's threads sometimes abort an interpreter that is shutting down
 
 
 @pytest.mark.timeout(120)
-def test_two_workers_train_like_one_on_the_joined_batch(tmp_path, free_port):
-    """DDP over gloo: the mean of equal shares' gradients is the batch's (HCN has no batch statistics)."""
+def test_two_workers_train_like_one_worker_on_the_whole_batch(tmp_path, free_port):
+    """The mean of the gradients of equal shares is the gradient of the batch (HCN has no batch normalisation)."""
     alone = run(task_of(dataclasses.replace(SKELETON, hcn_dropout=0.0), epochs=2), tmp_path / "alone")
     context = mp.get_context("spawn")
     queue = context.Queue()

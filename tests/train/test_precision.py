@@ -1,4 +1,4 @@
-"""Autocast: refused where a CPU only imitates it; on one that has it, gradients are right."""
+"""Autocast: refused on a CPU that only emulates it; on one with bf16 instructions, the gradients are right."""
 
 import copy
 import dataclasses
@@ -12,7 +12,7 @@ from coablate_platform.study.config import DataConfig, RunConfig, TrainingConfig
 from coablate_platform.train.checkpoint import Checkpoints
 from coablate_platform.train.events import EpochReport
 from coablate_platform.train.loop import Task, train
-from coablate_platform.train.precision import autocast, check_precision, sound_gradients
+from coablate_platform.train.precision import autocast, check_precision, safe_backward
 from coablate_platform.train.seeding import initialise
 
 CPU = torch.device("cpu")
@@ -24,20 +24,20 @@ capable = pytest.mark.skipif(
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_it_is_refused_where_the_cpu_only_imitates_it(monkeypatch, precision):
+def test_a_precision_that_the_cpu_emulates_is_refused(monkeypatch, precision):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": False, "amx_bf16": False})
     with pytest.raises(ValueError, match=rf"training\.precision: this CPU has no {precision}"):
         check_precision(dataclasses.replace(BF16, precision=precision), CPU)
 
 
 def gradients(module, loss, config=BF16):
-    """A module's gradients by parameter, with dropped memory before that holds nothing but NaN."""
+    """Return a module's gradients by parameter. Freed memory that the kernels may reuse is filled with NaN before."""
     module.zero_grad()
-    spoilt = [torch.full((2**power,), float("nan")) for power in range(6, 20) for _ in range(4)]
-    del spoilt
+    filled = [torch.full((2**power,), float("nan")) for power in range(6, 20) for _ in range(4)]
+    del filled
     with autocast(config, CPU):
         value = loss(module)
-    with sound_gradients(config, CPU):
+    with safe_backward(config, CPU):
         value.backward()
     return {name: parameter.grad.clone() for name, parameter in module.named_parameters()}
 
@@ -64,8 +64,8 @@ def test_gradients_of_short_clips_are_right(kernel, settings):
 
 @capable
 @pytest.mark.parametrize("checkpointed", [False, True])
-def test_gradients_do_not_hang_on_what_the_memory_held_before(checkpointed):
-    """The last maps of eight frames are of one, those before of two."""
+def test_gradients_do_not_depend_on_old_values_in_memory(checkpointed):
+    """With clips of eight frames, the last feature maps have one frame and those before them two."""
     config = dataclasses.replace(SMALL, checkpoint_activations=checkpointed)
     network, batch = config.build(SHAPE), next(MemoryClips().train(0, 6))
     initialise(network, (0, 1))
@@ -76,7 +76,7 @@ def test_gradients_do_not_hang_on_what_the_memory_held_before(checkpointed):
 
 
 @capable
-def test_it_trains_on_a_capable_cpu(tmp_path):
+def test_bf16_trains_on_a_cpu_with_bf16_instructions(tmp_path):
     config = RunConfig(model=SMALL, data=DataConfig(), training=BF16)
     task = Task(run_id="r" * 64, config=config, seed=(0, 1))
     event = next(train(task, MemoryClips(), Checkpoints(str(tmp_path)), [].append, CPU))

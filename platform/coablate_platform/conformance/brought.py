@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from coablate_platform.conformance.model import MODEL, ModelSubject
 from coablate_platform.conformance.protocol import PROTOCOL, ProtocolSubject
-from coablate_platform.conformance.reader import READER, ReaderSubject
+from coablate_platform.conformance.reader import CLIPS, READER, ReaderSubject
 from coablate_platform.conformance.sampler import SAMPLER, SamplerSubject
 from coablate_platform.conformance.study import STUDY, StudySubject
 from coablate_platform.conformance.suite import Outcome
@@ -38,7 +38,10 @@ def outcomes_of(what: What, reference: str, folder: Path | None = None) -> Itera
         yield from MODEL.run(ModelSubject(config=_brought(reference, MODELS)))
     elif what == "data":
         reader = formats.READERS.get(reference) or _brought(reference, formats.KIND)
-        yield from READER.run(ReaderSubject(reader=reader, folder=folder))
+        subject = ReaderSubject(reader=reader, folder=folder)
+        yield from READER.run(subject)
+        if folder is not None:
+            yield from CLIPS.run(subject)
     elif what == "protocol":
         protocol = protocols.PROTOCOLS.get(reference) or _brought(reference, protocols.KIND)
         yield from PROTOCOL.run(ProtocolSubject(protocol=protocol))

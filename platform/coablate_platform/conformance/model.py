@@ -55,7 +55,7 @@ class ModelSubject:
 
 
 def is_a_frozen_dataclass(subject: ModelSubject) -> None:
-    """Configurations are compared, hashed, and never changed."""
+    """Check that the configuration can be compared and hashed, and cannot change."""
     config = subject.config
     expect(dataclasses.is_dataclass(config), f"{_kind(config)} is no dataclass")
     parameters = type(config).__dataclass_params__  # type: ignore[attr-defined]
@@ -64,26 +64,27 @@ def is_a_frozen_dataclass(subject: ModelSubject) -> None:
 
 
 def has_plain_fields(subject: ModelSubject) -> None:
-    """What stands in a run's identity is written as JSON."""
+    """Check that the configuration can be written as JSON, which identifies its runs."""
     plain = canonical([subject.config])
     expect(json.loads(json.dumps(plain)) == plain, f"{_kind(subject.config)} does not come back from JSON: {plain}")
 
 
 def names_the_modalities_it_reads(subject: ModelSubject) -> None:
-    """Others are not decoded."""
+    """Check that ``modalities`` names some of a store's; only these are decoded."""
     named = subject.config.modalities
     right = isinstance(named, tuple) and named and set(named) <= set(MODALITIES) and len(set(named)) == len(named)
     expect(bool(right), f"modalities is {named!r}, expected a tuple of some of {', '.join(MODALITIES)}")
 
 
 def builds_a_network(subject: ModelSubject) -> None:
+    """Check that ``build`` returns a module with something to train."""
     network = subject.config.build(subject.shape)
     expect(isinstance(network, nn.Module), f"build returned a {type(network).__name__}, expected a torch.nn.Module")
     expect(any(p.requires_grad for p in network.parameters()), "the network has nothing to train")
 
 
 def takes_a_batch_as_the_objective_expects(subject: ModelSubject) -> None:
-    """The objective understands what the network returns."""
+    """Check that the objective makes scalar losses of what the network returns."""
     batch, objective = subject.batch(), subject.config.objective()
     with _generator(1):
         losses = objective.loss(subject.network().train()(batch), batch, subject.step)
@@ -93,7 +94,7 @@ def takes_a_batch_as_the_objective_expects(subject: ModelSubject) -> None:
 
 
 def trains_every_parameter(subject: ModelSubject) -> None:
-    """The loss is finite, and its gradient reaches every parameter that is to be trained."""
+    """Check that the loss is finite, and that its gradient reaches every parameter that is to be trained."""
     batch, objective, network = subject.batch(), subject.config.objective(), subject.network().train()
     with _generator(1):
         loss = objective.loss(network(batch), batch, subject.step)["loss"]
@@ -107,6 +108,7 @@ def trains_every_parameter(subject: ModelSubject) -> None:
 
 
 def gives_every_clip_a_score_a_class(subject: ModelSubject) -> None:
+    """Check that ``predict`` returns finite scores (N, K)."""
     scores = _scores(subject, subject.network())
     expected = (CLIPS, subject.shape.classes)
     expect(tuple(scores.shape) == expected, f"predict returned shape {tuple(scores.shape)}, expected {expected} (N, K)")
@@ -114,7 +116,7 @@ def gives_every_clip_a_score_a_class(subject: ModelSubject) -> None:
 
 
 def judges_scores_by_numbers(subject: ModelSubject) -> None:
-    """Metrics are Python's own numbers by name."""
+    """Check that the metrics are floats by name."""
     labels = torch.arange(CLIPS) % subject.shape.classes
     found = subject.config.objective().metrics(_scores(subject, subject.network()), labels)
     expect(bool(found), "the objective has no metrics")
@@ -123,7 +125,7 @@ def judges_scores_by_numbers(subject: ModelSubject) -> None:
 
 
 def draws_every_parameter_in_its_module(subject: ModelSubject) -> None:
-    """Every module that owns parameters draws them in ``reset_parameters()``, so that arms share what they share."""
+    """Check that each module draws its parameters in ``reset_parameters()``, by which arms share initial values."""
     network = subject.config.build(subject.shape)
     with torch.no_grad():
         for parameter in network.parameters():
@@ -134,6 +136,7 @@ def draws_every_parameter_in_its_module(subject: ModelSubject) -> None:
 
 
 def begins_alike_from_one_seed(subject: ModelSubject) -> None:
+    """Check that the initial state follows from the seed alone."""
     states = []
     for number in (1, 2):
         with _generator(number):
@@ -143,7 +146,7 @@ def begins_alike_from_one_seed(subject: ModelSubject) -> None:
 
 
 def comes_back_from_its_state(subject: ModelSubject) -> None:
-    """A checkpoint holds all that decides its scores."""
+    """Check that the state dict, which a checkpoint holds, decides the scores."""
     network, other = subject.network(), subject.network(seed=1)
     with _generator(1):
         network.train()(subject.batch())  # moves running statistics
@@ -153,7 +156,7 @@ def comes_back_from_its_state(subject: ModelSubject) -> None:
 
 
 def reads_only_what_it_names(subject: ModelSubject) -> None:
-    """Modalities that it does not name are not in a batch."""
+    """Check that the network does without the modalities that it does not name."""
     batch = subject.batch()
     given = {name: value for name, value in batch.items() if name in (*subject.config.modalities, "label", "index")}
     try:
@@ -164,7 +167,7 @@ def reads_only_what_it_names(subject: ModelSubject) -> None:
 
 
 def tells_its_costs(subject: ModelSubject) -> None:
-    """``describe`` agrees with the network."""
+    """Check that ``describe`` agrees with the network."""
     cost = subject.config.describe(subject.shape)
     count = sum(p.numel() for p in subject.config.build(subject.shape).parameters() if p.requires_grad)
     expect(cost.parameters == count, f"describe tells {cost.parameters} parameters, the network has {count} to train")
@@ -174,18 +177,19 @@ def tells_its_costs(subject: ModelSubject) -> None:
 
 
 def travels_by_reference(subject: ModelSubject) -> None:
-    """Another process finds the class by its name."""
+    """Check that another process can unpickle the configuration by its class's name."""
     back = pickle.loads(pickle.dumps(subject.config))
     expect(type(back) is type(subject.config) and back == subject.config, "it does not come back from pickle as it was")
 
 
 def takes_a_single_clip(subject: ModelSubject) -> None:
-    """Evaluation's last batch may be one."""
+    """Check that evaluation works on a batch of one, which the last one may be."""
     scores = _scores(subject, subject.network(), clips=1)
     expect(tuple(scores.shape) == (1, subject.shape.classes), f"of one clip, predict returned {tuple(scores.shape)}")
 
 
 def evaluates_alike_every_time(subject: ModelSubject) -> None:
+    """Check that evaluation draws no random numbers."""
     network = subject.network()
     scores = []
     for number in (1, 2):
@@ -195,7 +199,7 @@ def evaluates_alike_every_time(subject: ModelSubject) -> None:
 
 
 def fits_the_clips_of_another_set(subject: ModelSubject) -> None:
-    """Classes, joints, persons and sizes come from the data; what a network cannot take, it refuses by ValueError."""
+    """Check that classes, joints, persons and sizes come from the data, or are refused by ValueError."""
     other = dataclasses.replace(subject, shape=OTHER_SHAPE)
     try:
         network = other.network()

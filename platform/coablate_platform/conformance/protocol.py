@@ -38,27 +38,32 @@ class ProtocolSubject:
 
 
 def says_what_it_is(subject: ProtocolSubject) -> None:
+    """Check that name, source, rule and description are given."""
     for name in ("name", "source", "rule", "description"):
         expect(bool(getattr(subject.protocol, name)), f"its {name} is empty")
 
 
 def has_three_splits(subject: ProtocolSubject) -> None:
+    """Check that the splits are training, validation and test."""
     found = tuple(subject.split())
     expect(found == SPLITS, f"split returned {found}, expected {SPLITS}")
 
 
 def splits_do_not_overlap(subject: ProtocolSubject) -> None:
+    """Check that no clip is in two splits."""
     for hold_out in (True, False):
         rows = np.concatenate(list(subject.split(hold_out=hold_out).values()))
         expect(len(np.unique(rows)) == len(rows), f"a clip is in two splits (hold_out={hold_out})")
 
 
-def rows_are_in_the_store_s_order(subject: ProtocolSubject) -> None:
+def rows_ascend(subject: ProtocolSubject) -> None:
+    """Check that every split is in the store's order."""
     for name, rows in subject.split().items():
         expect(bool((np.diff(rows) > 0).all()), f"the rows of {name} do not ascend")
 
 
 def leaves_clips_to_train_and_to_test(subject: ProtocolSubject) -> None:
+    """Check that neither training nor test is empty."""
     sizes = {name: len(rows) for name, rows in subject.split().items()}
     count = len(subject.rows["subject"])
     for name in ("train", "test"):
@@ -66,18 +71,20 @@ def leaves_clips_to_train_and_to_test(subject: ProtocolSubject) -> None:
 
 
 def validation_is_held_out_on_request_only(subject: ProtocolSubject) -> None:
+    """Check that without holding out there is no validation."""
     whole = subject.split(hold_out=False)
     expect(not len(whole["validation"]), "with hold_out=False there are clips to validate on")
 
 
 def holding_out_takes_nothing_from_the_test(subject: ProtocolSubject) -> None:
+    """Check that holding out only takes clips from training."""
     held, whole = subject.split(), subject.split(hold_out=False)
     expect(np.array_equal(held["test"], whole["test"]), "the test split depends on hold_out")
     expect(set(held["train"]) <= set(whole["train"]), "holding out adds clips to training")
 
 
 def can_be_written_down(subject: ProtocolSubject) -> None:
-    """Other processes get it, and a store may remember it."""
+    """Check that other processes can get the protocol, and that a store can remember it."""
     expect(pickle.loads(pickle.dumps(subject.protocol)) == subject.protocol, "it does not come back from pickle")
     if type(subject.protocol) is Protocol:
         back = Protocol.from_plain(subject.protocol.to_plain())
@@ -88,7 +95,7 @@ PROTOCOL: Suite[ProtocolSubject] = Suite(
     first=(says_what_it_is, has_three_splits),
     then=(
         splits_do_not_overlap,
-        rows_are_in_the_store_s_order,
+        rows_ascend,
         leaves_clips_to_train_and_to_test,
         validation_is_held_out_on_request_only,
         holding_out_takes_nothing_from_the_test,

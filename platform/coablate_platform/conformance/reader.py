@@ -53,11 +53,18 @@ class ReaderSubject:
 
     @cached_property
     def clips(self) -> list[tuple[ClipRef, RawClip]]:
-        """Some of them, read; those that the set itself calls unusable are left out."""
+        """Some of them, read; without those that the set itself calls unusable, and bad ones."""
         assert self.folder is not None
         missing = self.here.missing(str(self.folder.absolute()))
         refs = [ref for ref in self.refs if ref.name not in missing]
-        return [(ref, self.here.read(ref)) for ref in refs[:: max(len(refs) // READ, 1)]]
+        found, bad = [], []
+        for ref in refs[:: max(len(refs) // READ, 1)]:
+            try:
+                found.append((ref, self.here.read(ref)))
+            except BadClip as error:
+                bad.append(error)
+        expect(bool(found), f"{self.folder}: no clip can be read: {bad[0] if bad else 'all are called unusable'}")
+        return found
 
     @property
     def protocol(self) -> Protocol:
@@ -67,6 +74,7 @@ class ReaderSubject:
 
 
 def describes_its_set(subject: ReaderSubject) -> None:
+    """Check the name, classes, number of persons, and whether there is video."""
     reader = subject.here
     expect(bool(reader.name) and isinstance(reader.name, str), f"name is {reader.name!r}, expected a word")
     classes = reader.classes
@@ -77,7 +85,7 @@ def describes_its_set(subject: ReaderSubject) -> None:
 
 
 def joins_its_joints_to_a_body(subject: ReaderSubject) -> None:
-    """Bones are a tree over all joints, and mirroring swaps joints in pairs."""
+    """Check that bones are a tree over all joints, and that mirroring swaps joints in pairs."""
     layout = subject.here.layout
     count = len(layout.joints)
     expect(len(set(layout.joints)) == count, f"layout {layout.name}: a joint stands twice")
@@ -86,24 +94,33 @@ def joins_its_joints_to_a_body(subject: ReaderSubject) -> None:
     expect(twice == list(range(count)), f"layout {layout.name}: mirrored twice, joints are not where they were")
     expect(layout.mirror[layout.centre] == layout.centre, f"layout {layout.name}: the centre has no mirror image")
     for name in ("bones", "official_bones"):
-        _check_tree(f"layout {layout.name}: {name}", getattr(layout, name), count)
+        bones = getattr(layout, name)
+        _check_tree(f"layout {layout.name}: {name}", bones, count)
+        mirrored = {(layout.mirror[child], layout.mirror[parent]) for child, parent in bones}
+        expect(mirrored == set(bones), f"layout {layout.name}: {name} mirrored are others")
 
 
 def says_what_decides_how_it_reads(subject: ReaderSubject) -> None:
-    """A store is refused where that has changed since."""
+    """Check that ``reading`` holds plain values; a store is refused where they have changed since."""
     reading = subject.here.reading
     expect(json.loads(json.dumps(reading)) == reading, f"reading is {reading!r}, expected plain values by name")
     expect(type(reading.get("reader")) is int, f"reading is {reading!r}, expected a whole number 'reader' in it")
 
 
 def travels_to_other_processes(subject: ReaderSubject) -> None:
+    """Check that the reader can be pickled."""
     back = pickle.loads(pickle.dumps(subject.here))
     expect(back.name == subject.here.name, "it does not come back from pickle")
+
+
+def refers_to_clips_by_small_values(subject: ReaderSubject) -> None:
+    """Check that references to clips can be pickled."""
     for ref in subject.refs[:READ]:
         expect(pickle.loads(pickle.dumps(ref)) == ref, f"{ref.name}: its reference does not come back from pickle")
 
 
 def names_a_protocol_of_its_own(subject: ReaderSubject) -> None:
+    """Check that the default protocol exists and divides this reader's clips."""
     protocol, name = subject.protocol, subject.here.name
     expect(protocol.source == name, f"protocol {protocol.name} divides {protocol.source!r}, the reader is {name!r}")
     for check in PROTOCOL.first:
@@ -111,6 +128,7 @@ def names_a_protocol_of_its_own(subject: ReaderSubject) -> None:
 
 
 def refuses_an_empty_folder(subject: ReaderSubject) -> None:
+    """Check that an empty folder is an InputError."""
     with tempfile.TemporaryDirectory() as empty:
         try:
             subject.reader.at(empty)
@@ -120,9 +138,7 @@ def refuses_an_empty_folder(subject: ReaderSubject) -> None:
 
 
 def lists_clips_by_name(subject: ReaderSubject) -> None:
-    """Each once, in the order of names or of the numbers in them."""
-    if subject.folder is None:
-        return
+    """Check that each clip is listed once, in the order of names or of the numbers in them."""
     names = [ref.name for ref in subject.refs]
     expect(bool(names), f"{subject.folder}: no clip found")
     twice = [name for name, after in itertools.pairwise(sorted(names)) if name == after]
@@ -132,9 +148,7 @@ def lists_clips_by_name(subject: ReaderSubject) -> None:
 
 
 def reads_clips_in_the_one_convention(subject: ReaderSubject) -> None:
-    """Shapes, types and ranges of :class:`~coablate_platform.data.formats.clip.RawClip`."""
-    if subject.folder is None:
-        return
+    """Check shapes, types and ranges of :class:`~coablate_platform.data.formats.clip.RawClip`."""
     for ref, clip in subject.clips:
         expect(clip.name == ref.name, f"{ref.name}: the clip calls itself {clip.name}")
         _check_numbers(subject.here, clip)
@@ -142,8 +156,7 @@ def reads_clips_in_the_one_convention(subject: ReaderSubject) -> None:
 
 
 def measures_bodies_in_metres(subject: ReaderSubject) -> None:
-    if subject.folder is None:
-        return
+    """Check that bodies are as large as people are."""
     for _, clip in subject.clips:
         bodies = clip.xyz[clip.valid]
         extent = float(np.median((bodies.max(1) - bodies.min(1)).max(1)))
@@ -154,7 +167,8 @@ def measures_bodies_in_metres(subject: ReaderSubject) -> None:
 
 
 def shows_videos_that_fit_their_skeletons(subject: ReaderSubject) -> None:
-    if subject.folder is None or not subject.here.has_video:
+    """Check that videos are RGB frames, and as long as their skeletons."""
+    if not subject.here.has_video:
         return
     for _, clip in [pair for pair in subject.clips if pair[1].video is not None][:LOOKED_AT]:
         assert clip.video is not None
@@ -170,9 +184,7 @@ def shows_videos_that_fit_their_skeletons(subject: ReaderSubject) -> None:
 
 
 def leaves_clips_to_train_and_to_test(subject: ReaderSubject) -> None:
-    """The default protocol divides the folder's clips."""
-    if subject.folder is None:
-        return
+    """Check that the default protocol divides the folder's clips."""
     clips = [clip for _, clip in subject.clips]
     rows = {name: np.array([getattr(clip, name) for clip in clips]) for name in ("subject", "camera", "setup")}
     divided = ProtocolSubject(protocol=subject.protocol, rows=rows | {"name": np.array([clip.name for clip in clips])})
@@ -184,9 +196,7 @@ def leaves_clips_to_train_and_to_test(subject: ReaderSubject) -> None:
 
 
 def calls_damaged_files_bad_clips(subject: ReaderSubject) -> None:
-    """What cannot be read is left out of a store with its reason, and stops nothing."""
-    if subject.folder is None:
-        return
+    """Check that a damaged file is a BadClip: it is left out of a store with its reason, and stops nothing."""
     with tempfile.TemporaryDirectory() as folder:
         for kind, content in DAMAGED.items():
             ref = subject.refs[0]
@@ -203,19 +213,21 @@ def calls_damaged_files_bad_clips(subject: ReaderSubject) -> None:
 
 
 READER: Suite[ReaderSubject] = Suite(
-    first=(describes_its_set, joins_its_joints_to_a_body, names_a_protocol_of_its_own, lists_clips_by_name),
+    first=(describes_its_set, joins_its_joints_to_a_body, names_a_protocol_of_its_own),
+    then=(says_what_decides_how_it_reads, travels_to_other_processes, refuses_an_empty_folder),
+)
+"""The checks of a reader itself."""
+CLIPS: Suite[ReaderSubject] = Suite(
+    first=(lists_clips_by_name, reads_clips_in_the_one_convention),
     then=(
-        says_what_decides_how_it_reads,
-        travels_to_other_processes,
-        refuses_an_empty_folder,
-        reads_clips_in_the_one_convention,
+        refers_to_clips_by_small_values,
         measures_bodies_in_metres,
         shows_videos_that_fit_their_skeletons,
         leaves_clips_to_train_and_to_test,
         calls_damaged_files_bad_clips,
     ),
 )
-"""The checks of a reader; those of a folder's clips pass where there is no folder."""
+"""The checks of how it reads the clips in a folder."""
 
 
 def _check_tree(what: str, bones: tuple[tuple[int, int], ...], count: int) -> None:

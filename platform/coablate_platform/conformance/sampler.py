@@ -65,11 +65,13 @@ class SamplerSubject:
 
 
 def makes_samplers(subject: SamplerSubject) -> None:
+    """Check that the factory returns one of Optuna's samplers."""
     sampler = subject.factory(subject.search, 0)
     expect(isinstance(sampler, BaseSampler), f"it returned a {type(sampler).__name__}, expected an Optuna sampler")
 
 
 def draws_what_the_space_allows(subject: SamplerSubject) -> None:
+    """Check that every value is within its factor."""
     for parameters in subject.draws():
         changes = subject.search.space.decode(parameters)
         encoded = subject.search.space.encode(changes)
@@ -77,13 +79,14 @@ def draws_what_the_space_allows(subject: SamplerSubject) -> None:
 
 
 def draws_the_same_again(subject: SamplerSubject) -> None:
-    """A search that is rebuilt from the journal goes on as it would have."""
+    """Check that draws follow from the number and the trials before: a rebuilt search goes on as it would have."""
     once, again = subject.draws(), subject.draws()
     differing = [number for number in range(TRIALS) if once[number] != again[number]]
     expect(not differing, f"it draws otherwise the second time, from trial {differing[:1]} on; seed it by the number")
 
 
 def draws_otherwise_for_other_trials(subject: SamplerSubject) -> None:
+    """Check that not all trials are the same."""
     drawn = subject.draws()
     expect(any(parameters != drawn[0] for parameters in drawn), f"it draws {drawn[0]} for every trial")
 

@@ -44,17 +44,20 @@ class StudySubject:
 
 
 def says_what_it_asks(subject: StudySubject) -> None:
+    """Check that there is a name, and a title for people."""
     for name in ("name", "title"):
         expect(bool(getattr(subject.study, name).strip()), f"its {name} is empty")
     expect(subject.study.title != subject.study.name, "its title only repeats its name; expected a line for people")
 
 
 def holds_models(subject: StudySubject) -> None:
+    """Check that every configuration's model is one."""
     for name, config in subject.configs():
         expect(isinstance(config.model, ModelConfig), f"{name}: {type(config.model).__name__} is no model")
 
 
 def every_configuration_can_be_built(subject: StudySubject) -> None:
+    """Check that every arm, or every point and some draws of a search, is a network."""
     for name, config in subject.configs():
         try:
             config.model.build(_shape(config))
@@ -65,6 +68,7 @@ def every_configuration_can_be_built(subject: StudySubject) -> None:
 
 
 def every_setting_means_something(subject: StudySubject) -> None:
+    """Check that training and data settings are in their ranges and do not contradict each other."""
     for name, config in subject.configs():
         try:
             check(config, _shape(config))
@@ -73,25 +77,20 @@ def every_setting_means_something(subject: StudySubject) -> None:
 
 
 def configurations_can_be_written_down(subject: StudySubject) -> None:
-    """Their JSON is what runs are identified by."""
+    """Check that configurations can be written as JSON, which identifies their runs."""
     for name, config in subject.configs():
         plain = canonical(config)
         expect(json.loads(json.dumps(plain)) == plain, f"{name}: it does not come back from JSON")
 
 
 def configurations_travel_by_reference(subject: StudySubject) -> None:
+    """Check that another process can unpickle every configuration by its classes' names."""
     for name, config in subject.configs():
         expect(pickle.loads(pickle.dumps(config)) == config, f"{name}: it does not come back from pickle as it was")
 
 
-def only_the_reference_does_not_differ(subject: StudySubject) -> None:
-    study = subject.study
-    if isinstance(study, Study):
-        alike = [arm.name for arm in study.arms if not study.difference(arm)]
-        expect(alike == [study.reference], f"arms {alike} do not differ from the reference {study.reference!r}")
-
-
 def published_values_are_percentages(subject: StudySubject) -> None:
+    """Check that published values are in percent, for protocols that exist."""
     for arm in subject.study.arms if isinstance(subject.study, Study) else ():
         for protocol, value in arm.published.items():
             get_protocol(protocol)
@@ -99,7 +98,7 @@ def published_values_are_percentages(subject: StudySubject) -> None:
 
 
 def draws_come_back(subject: StudySubject) -> None:
-    """What a search draws has one encoding as parameters, by which it is found again in the journal."""
+    """Check that what a search draws has one encoding as parameters, by which it is found again in the journal."""
     study = subject.study
     if not isinstance(study, Search):
         return
@@ -119,7 +118,6 @@ STUDY: Suite[StudySubject] = Suite(
         every_setting_means_something,
         configurations_can_be_written_down,
         configurations_travel_by_reference,
-        only_the_reference_does_not_differ,
         published_values_are_percentages,
         draws_come_back,
     ),

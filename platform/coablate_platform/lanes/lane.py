@@ -25,7 +25,7 @@ from coablate_platform.study.source import attach
 from coablate_platform.train import distributed
 from coablate_platform.train.checkpoint import Checkpoints
 from coablate_platform.train.events import Conclusion, EpochReport, Failure, Recorder, RunState, RunUpdate
-from coablate_platform.train.failures import MAX_LOSSES, failure_of, lost_peer, must_restart_lane
+from coablate_platform.train.failures import MAX_LOSSES, failure_of, is_peer_loss, lane_must_restart
 from coablate_platform.train.loop import Task, train
 from coablate_platform.train.provenance import computing_code, context
 
@@ -91,7 +91,7 @@ def _held(lease: Lease, config: LaneConfig) -> Iterator[None]:
 
 def _peer_is_lost(error: Exception) -> bool:
     """Return whether ``error`` only says that another worker of this lane died."""
-    return distributed.world() > 1 and lost_peer(error)
+    return distributed.world_size() > 1 and is_peer_loss(error)
 
 
 def _release(lease: Lease, config: LaneConfig) -> None:
@@ -101,11 +101,11 @@ def _release(lease: Lease, config: LaneConfig) -> None:
 def _run(lease: Lease, config: LaneConfig, device: torch.device) -> None:
     recorder = config.recorder
     try:
-        attempt, state = distributed.share((recorder.attempts(lease.run_id), recorder.state(lease.run_id)))
+        attempt, state = distributed.broadcast((recorder.attempts(lease.run_id), recorder.state(lease.run_id)))
         if state is RunState.COMPLETED:  # its lane died before it could send the update
             if distributed.rank() == 0:
                 Checkpoints(f"{config.checkpoints}/{lease.run_id}").clear()
-            _conclude(lease, recorder.tested(lease.run_id), config)
+            _conclude(lease, recorder.test_metrics(lease.run_id), config)
             return
     except Exception as error:
         if not _peer_is_lost(error):
@@ -132,7 +132,7 @@ def _attempt(lease: Lease, attempt: int, config: LaneConfig, device: torch.devic
         failure = failure_of(error)
         if not (_found_no_room(error, failure, config) and _set_aside(lease, config)):
             _fail(lease, attempt, failure, config)
-        if must_restart_lane(error, distributed.world()):
+        if lane_must_restart(error, distributed.world_size()):
             raise
 
 
@@ -175,7 +175,7 @@ def _found_no_room(error: Exception, failure: Failure, config: LaneConfig) -> bo
     A lane of several workers stops as a whole: what one of them met is written down at once.
     """
     owns_device = isinstance(error, torch.OutOfMemoryError) and torch.cuda.is_available() and config.gpu_share >= 1
-    return failure.state is RunState.OUT_OF_MEMORY and distributed.world() == 1 and not owns_device
+    return failure.state is RunState.OUT_OF_MEMORY and distributed.world_size() == 1 and not owns_device
 
 
 def _set_aside(lease: Lease, config: LaneConfig) -> bool:
@@ -193,7 +193,7 @@ def _fail(lease: Lease, attempt: int, failure: Failure, config: LaneConfig) -> N
     finally:  # also where it could not be written, on a full disk
         if first:
             _send_failure(lease, failure, config)
-    if distributed.world() == 1:
+    if distributed.world_size() == 1:
         _wait_for_stop(lease, config)
 
 
@@ -227,7 +227,7 @@ def _command(lease: Lease, config: LaneConfig) -> str:
 
 def _poll(ask: Callable[[], Any]) -> Any:
     """Ask the dispatcher on the leader, share what it says, and ask again while there is nothing to say."""
-    while isinstance(said := distributed.share(ray.get(ask()) if distributed.rank() == 0 else None), Idle):
+    while isinstance(said := distributed.broadcast(ray.get(ask()) if distributed.rank() == 0 else None), Idle):
         pass
     return said
 

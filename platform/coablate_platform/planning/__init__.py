@@ -1,1 +1,1 @@
-"""Resolves: a study against a store, with the cost of each arm."""
+"""Resolves studies and searches against a store: protocol, identities of the runs, checks and costs."""

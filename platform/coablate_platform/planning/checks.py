@@ -1,4 +1,4 @@
-"""Refuses what the types of a configuration allow and no run can mean, before anything is started."""
+"""Checks the values of a configuration before a run starts, beyond what its types check."""
 
 from collections.abc import Callable
 from operator import attrgetter
@@ -36,19 +36,19 @@ _RANGES: tuple[tuple[str, Callable[[float], bool], tuple[str, ...]], ...] = (
 
 
 def check(config: RunConfig, shape: ClipShape) -> None:
-    """Check one arm's training and data settings; a model checks its own.
+    """Check the training and data settings of a run; a model checks its own settings.
 
     Args:
-        config: the arm's.
-        shape: of the clips it will see.
+        config: the run's configuration.
+        shape: the sizes of its clips.
 
     Raises:
-        InputError: a value is out of its range, or two of them contradict each other.
+        InputError: a value is out of range, two values contradict each other, or the objective lacks the metric.
     """
-    for expected, holds, paths in _RANGES:
+    for expected, in_range, paths in _RANGES:
         for path in paths:
             value = attrgetter(path)(config)
-            if value is not None and not holds(value):
+            if value is not None and not in_range(value):
                 raise InputError(f"{path}={value!r}: expected {expected}")
     training = config.training
     if isinstance(training.selection, int) and not 1 <= training.selection <= training.epochs:
@@ -56,11 +56,11 @@ def check(config: RunConfig, shape: ClipShape) -> None:
             f"training.selection={training.selection}: expected 'last', 'best' or an epoch from 1 to {training.epochs}"
         )
     if training.selection == "best" and config.data.validation == "none":
-        raise InputError("training.selection='best': needs data.validation='subjects' to select by")
+        raise InputError("training.selection='best': needs data.validation='subjects', a split to select by")
     if training.batch_size % training.workers:
         raise InputError(
             f"training.batch_size={training.batch_size}: cannot be shared evenly by {training.workers} workers"
         )
-    known = config.model.objective().metrics(torch.eye(shape.classes), torch.arange(shape.classes))
-    if training.metric not in known:
-        raise InputError(f"training.metric: no metric {training.metric!r}{did_you_mean(training.metric, known)}")
+    metrics = config.model.objective().metrics(torch.eye(shape.classes), torch.arange(shape.classes))
+    if training.metric not in metrics:
+        raise InputError(f"training.metric: no metric {training.metric!r}{did_you_mean(training.metric, metrics)}")

@@ -1,4 +1,4 @@
-"""Resolves a study or a search against a store: protocol, runs with their identities, and the plan."""
+"""Resolves studies and searches against a store: fills in the protocol, makes the runs and their plan."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -13,9 +13,9 @@ from coablate_platform.study.config import DataConfig, RunConfig
 from coablate_platform.study.domains import Placement, Subset
 from coablate_platform.study.errors import InputError
 from coablate_platform.study.identity import canonical, digest, run_id
-from coablate_platform.study.overrides import apply
+from coablate_platform.study.overrides import apply_changes
 from coablate_platform.study.plan import PlannedArm, PlannedRun, SearchPlan, StudyPlan
-from coablate_platform.study.search import SEARCH_SEED, Search
+from coablate_platform.study.search import TRIAL_SEED, Search
 from coablate_platform.study.study import Arm, Study
 from coablate_platform.train.loop import Task
 from coablate_platform.train.provenance import origin_of
@@ -37,7 +37,7 @@ def resolve(study: Declared, store: Store) -> Declared:
             f"protocol {protocol.name} divides {protocol.source} data; {store.uri} holds {store.source} (its "
             f"protocols: {known})"
         )
-    changes: dict[str, Any] = {"base": apply(study.base, {"data.protocol": name})}
+    changes: dict[str, Any] = {"base": apply_changes(study.base, {"data.protocol": name})}
     if isinstance(study, Study):
         changes["arms"] = tuple(dataclasses.replace(arm, changes=_filled(arm.changes, name)) for arm in study.arms)
     resolved = dataclasses.replace(study, **changes)
@@ -62,13 +62,13 @@ def _filled(changes: Mapping[str, Any], protocol: str) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedStudy:
-    """A study that is resolved against its store, before anything is started.
+    """A planned study, ready to start.
 
     Args:
         study: the resolved study.
-        store: what it runs on.
-        plan: its plan.
-        tasks: all its runs, in the order of ``plan.runs``.
+        store: the clips.
+        plan: the study's plan.
+        tasks: all runs, in the order of ``plan.runs``.
     """
 
     study: Study
@@ -79,7 +79,13 @@ class PreparedStudy:
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedSearch:
-    """A search that is resolved against its store, before anything is started."""
+    """A planned search, ready to start.
+
+    Args:
+        search: the resolved search.
+        store: the clips.
+        plan: the search's plan.
+    """
 
     search: Search
     store: Store
@@ -89,16 +95,16 @@ class PreparedSearch:
 def prepare_study(study: Study, store: Store, command: dict[str, Any], confirms: str | None = None) -> PreparedStudy:
     """Plan a resolved study.
 
-    Runs are ordered seed block by seed block, so that a table of a part of them is balanced.
+    Runs are ordered seed block by seed block: a table of an unfinished study then has about as many runs of each arm.
 
     Args:
         study: a study that :func:`resolve` returned.
-        store: what it runs on.
+        store: the clips.
         command: the options that ``resume`` repeats.
-        confirms: key of the search whose best trials are the study's arms.
+        confirms: key of the search whose best trials are the study's arms; None where it is no confirmation.
 
     Raises:
-        InputError: an arm cannot be built; it is named with the reason.
+        InputError: an arm cannot be built; the message names the arm and the reason.
     """
     arms = tuple(_planned(study, arm, store) for arm in study.arms)
     configs = {arm.name: study.config(arm) for arm in study.arms}
@@ -123,16 +129,17 @@ def prepare_study(study: Study, store: Store, command: dict[str, Any], confirms:
 def prepare_search(search: Search, store: Store, command: dict[str, Any]) -> PreparedSearch:
     """Plan a resolved search.
 
-    Its key stays the same where space, trials, sampler or stopping rule change, so that its trials are kept. Not so
-    with a population: another size or another pace would make another one.
+    The key of the search does not depend on its space, number of trials, sampler or stopping rule, so the search keeps
+    its trials when these change. With a population, the key also depends on the number of trials and the stopping rule.
 
     Args:
         search: a search that :func:`resolve` returned.
-        store: what it runs on.
+        store: the clips.
         command: the options that ``resume`` repeats.
 
     Raises:
-        InputError: the base or one of the points cannot be built; it is named with the reason.
+        InputError: the base or one of the points cannot be built (the message names it and the reason), or a factor of
+            a population changes the network's weights.
     """
     for number, point in enumerate(search.initial_points):
         try:
@@ -147,7 +154,7 @@ def prepare_search(search: Search, store: Store, command: dict[str, Any]) -> Pre
     plan = SearchPlan(
         **_common(search, store, command),
         key=f"{search.name}-{digest(declared)[:6]}",
-        trials=search.size,
+        trials=search.trial_count,
         sampler=search.sampler,
         stopping=search.stopping,
         costs=tuple(search.costs),
@@ -163,35 +170,40 @@ def prepare_search(search: Search, store: Store, command: dict[str, Any]) -> Pre
 
 
 def _check_shapes(search: Search, store: Store) -> None:
-    """Refuse factors that change what weights there are: a population hands them on."""
+    """Check that no factor of a population changes names or shapes of the weights, which members copy from each other.
 
-    def weights(config: RunConfig) -> dict[str, Sequence[int]]:
+    Raises:
+        InputError: a factor does.
+    """
+
+    def weight_shapes(config: RunConfig) -> dict[str, Sequence[int]]:
         model = config.model.build(_clips(config, store).shape)
         return {name: tensor.shape for name, tensor in model.state_dict().items()}
 
-    base = weights(search.base)
+    base = weight_shapes(search.base)
     for name, domain in search.space.factors.items():
         for value in (*domain.examples, ()) if isinstance(domain, Subset) else domain.examples:
             try:
-                same = not isinstance(domain, Placement) and weights(search.config({name: value})) == base
+                same = not isinstance(domain, Placement) and weight_shapes(search.config({name: value})) == base
             except Exception:
-                continue  # not with the base's other values; a trial will say so
+                continue  # the value does not fit the base's other values; a trial with others may be possible
             if not same:
                 raise InputError(
-                    f"search {search.name}: a population hands weights on, and factor {name} changes the network's"
+                    f"search {search.name}: factor {name} changes the network's weights, which members of a population "
+                    "copy from each other"
                 )
 
 
 def trial_task(search: Search, config: RunConfig, store: Store, lineage: Sequence[str | int] = ()) -> Task:
-    """Return the run that trains a trial's configuration.
+    """Return the run of a trial.
 
     Args:
-        search: the trial's.
-        config: what was suggested.
-        store: what it runs on.
-        lineage: what identifies the run besides; see :func:`~coablate_platform.study.identity.run_id`.
+        search: the trial's search.
+        config: the trial's configuration.
+        store: the clips.
+        lineage: what else identifies the run; see :func:`~coablate_platform.study.identity.run_id`.
     """
-    return task_of(config, store.fingerprint, (search.seed, SEARCH_SEED), (*lineage, *selection(config, store)))
+    return task_of(config, store.fingerprint, (search.seed, TRIAL_SEED), (*lineage, *selection(config, store)))
 
 
 def _common(study: Study | Search, store: Store, command: dict[str, Any]) -> dict[str, Any]:

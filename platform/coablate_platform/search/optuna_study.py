@@ -13,10 +13,10 @@ from optuna.trial import TrialState
 from coablate_platform.journal.trials import TrialLog, TrialOutcome, TrialRecord
 from coablate_platform.search.optuna_storage import put
 from coablate_platform.search.samplers import keeps_count, pruner_of, quiet, sampler_of
-from coablate_platform.study.domains import Plain
 from coablate_platform.study.errors import InputError
 from coablate_platform.study.identity import canonical
 from coablate_platform.study.search import Search
+from coablate_platform.study.suggesters import PlainValue
 
 _STATES = {TrialOutcome.PRUNED: TrialState.PRUNED, TrialOutcome.FAILED: TrialState.FAIL}
 
@@ -62,7 +62,7 @@ class OptunaStudy:
                 if not trial.state.is_finished():
                     self._trials[trial.number - self.learnt] = optuna.Trial(self.study, trial._trial_id)
 
-    def ask(self, number: int, parameters: Mapping[str, Plain] | None) -> optuna.Trial:
+    def ask(self, number: int, parameters: Mapping[str, PlainValue] | None) -> optuna.Trial:
         """Return a new trial that suggests these parameters where they are given, else those of the sampler."""
         self._trials[number] = self._new(parameters, sampler_of(self._search, number))
         return self._trials[number]
@@ -94,7 +94,7 @@ class OptunaStudy:
         """Return the last epoch of a trial that the pruner judged; 0 before the first."""
         return self._judged.get(number, 0)
 
-    def _new(self, parameters: Mapping[str, Plain] | None, sampler: optuna.samplers.BaseSampler) -> optuna.Trial:
+    def _new(self, parameters: Mapping[str, PlainValue] | None, sampler: optuna.samplers.BaseSampler) -> optuna.Trial:
         self.study.sampler = sampler
         if parameters is not None:
             self.study.enqueue_trial(dict(parameters))
@@ -110,7 +110,7 @@ class OptunaStudy:
         same = record.outcome is TrialOutcome.COMPLETE and record.config == canonical(config) and not record.origin
         if not same or len(record.values) != len(self.study.directions):
             return
-        trial = self._new(known.asked, optuna.samplers.RandomSampler())
+        trial = self._new(known.params, optuna.samplers.RandomSampler())
         self._search.space.suggest(trial)
         trial.set_user_attr("run_id", record.run_id)
         self.study.tell(trial, list(record.values))
@@ -121,7 +121,7 @@ class OptunaStudy:
         for number in range(max(records, default=-1) + 1):
             known = self._search.fixed_trial(records[number].params) if number in records else None
             if known is not None and self._search.space.can_suggest(known):
-                self._replay(records[number], known.asked, log)
+                self._replay(records[number], known.params, log)
             else:
                 self._lose(number)
 
@@ -132,7 +132,7 @@ class OptunaStudy:
             trial.relative_params  # noqa: B018  # advances the sampler's sequence
         self.study.tell(trial, state=TrialState.FAIL)
 
-    def _replay(self, record: TrialRecord, parameters: Mapping[str, Plain], log: TrialLog) -> None:
+    def _replay(self, record: TrialRecord, parameters: Mapping[str, PlainValue], log: TrialLog) -> None:
         """Replay a trial of the log: its parameters, its reports, its end."""
         by_number = keeps_count(self._search)
         sampler = sampler_of(self._search, record.number) if by_number else optuna.samplers.RandomSampler()

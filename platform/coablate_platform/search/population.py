@@ -15,10 +15,10 @@ import numpy as np
 
 from coablate_platform.journal.trials import TrialRecord
 from coablate_platform.search.scheduler import Lineage, SearchScheduler, SearchSetup
-from coablate_platform.study.domains import Plain
 from coablate_platform.study.errors import InputError
 from coablate_platform.study.search import Search
 from coablate_platform.study.streams import stream
+from coablate_platform.study.suggesters import PlainValue
 from coablate_platform.train.events import RunState
 
 FACTORS = (0.8, 1.2)
@@ -103,7 +103,7 @@ class Population:
             places = stream(self._search.seed, "population", epoch).integers(count, size=born)
             yield Generation(epoch=epoch, parents=tuple(ranked[p] for p in places.tolist()), replaced=tuple(replaced))
 
-    def perturbed(self, parameters: Mapping[str, Plain], epoch: int, slot: int) -> "PerturbedTrial":
+    def perturbed(self, parameters: Mapping[str, PlainValue], epoch: int, slot: int) -> "PerturbedTrial":
         """Return what suggests the parameters of the new trial in a slot of a generation, from its parent's."""
         return PerturbedTrial(parameters, stream(self._search.seed, "population", epoch, slot))
 
@@ -183,7 +183,7 @@ class PopulationScheduler(SearchScheduler):
         perturbed = self._population.perturbed(parent.params, epoch, slot)
         self._search.space.suggest(perturbed)
         origin = {"epoch": epoch, "slot": slot, "parent": parent.number}
-        self._open_records.append(self._write_new(perturbed.asked, origin, sampler=""))
+        self._open_records.append(self._write_new(perturbed.params, origin, sampler=""))
 
     def _member(self, record: TrialRecord) -> Member:
         """Return a trial as a member that has come as far as its checkpoint; its reports may be ahead of that."""
@@ -204,12 +204,12 @@ class PerturbedTrial:
         generator: belongs to this trial alone.
 
     Attributes:
-        asked: what was suggested, by parameter.
+        params: what was suggested, by parameter.
     """
 
-    def __init__(self, parameters: Mapping[str, Plain], generator: np.random.Generator) -> None:
+    def __init__(self, parameters: Mapping[str, PlainValue], generator: np.random.Generator) -> None:
         self._parameters, self._generator = parameters, generator
-        self.asked: dict[str, Plain] = {}
+        self.params: dict[str, PlainValue] = {}
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
         if (known := self._kept(name)) is None:
@@ -219,7 +219,7 @@ class PerturbedTrial:
         else:
             value = known * self._factor()
         value = min(max(value, low), high)
-        self.asked[name] = value
+        self.params[name] = value
         return value
 
     def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
@@ -230,15 +230,15 @@ class PerturbedTrial:
             step = max(round(abs(factor - 1) * int(known)), 1)  # a small number moves too
             value = int(known) + (step if factor > 1 else -step)
         value = min(max(value, low), high)
-        self.asked[name] = value
+        self.params[name] = value
         return value
 
-    def suggest_categorical(self, name: str, choices: Sequence[Plain]) -> Plain:
+    def suggest_categorical(self, name: str, choices: Sequence[PlainValue]) -> PlainValue:
         resample = self._generator.random() < RESAMPLED
         value = choices[int(self._generator.integers(len(choices)))]
         if not resample and name in self._parameters and self._parameters[name] in choices:
             value = self._parameters[name]
-        self.asked[name] = value
+        self.params[name] = value
         return value
 
     def _kept(self, name: str) -> float | None:

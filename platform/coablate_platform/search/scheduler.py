@@ -19,12 +19,12 @@ from optuna.distributions import distribution_to_json
 from coablate_platform.journal.trials import TrialLog, TrialOutcome, TrialRecord
 from coablate_platform.search.optuna_study import OptunaStudy
 from coablate_platform.study.config import RunConfig
-from coablate_platform.study.domains import Plain
 from coablate_platform.study.errors import InputError
 from coablate_platform.study.identity import canonical
 from coablate_platform.study.search import Search
+from coablate_platform.study.suggesters import PlainValue
 from coablate_platform.train.events import RunState, RunUpdate
-from coablate_platform.train.failures import to_run
+from coablate_platform.train.failures import should_run
 from coablate_platform.train.loop import Task
 
 Lineage = Sequence[str | int]
@@ -94,7 +94,7 @@ class SearchScheduler(ABC):
     @property
     def most(self) -> int:
         """How many runs can train at a time."""
-        return self._search.size
+        return self._search.trial_count
 
     @property
     def exhausted(self) -> bool:
@@ -169,13 +169,13 @@ class SearchScheduler(ABC):
     def _next_number(self) -> int:
         return max(self._records, default=-1) + 1
 
-    def _enqueued_but_untried(self) -> list[dict[str, Plain]]:
+    def _enqueued_but_untried(self) -> list[dict[str, PlainValue]]:
         """Return the enqueued parameters that no trial has, as the space has them now."""
         tried = []
         for record in self._records.values():
             known = self._search.fixed_trial(record.params)
             if self._search.space.can_suggest(known):
-                tried.append(known.asked)
+                tried.append(known.params)
         return [point for point in self._search.enqueued if point not in tried]
 
     def _suggest(self, origin: dict[str, int]) -> TrialRecord:
@@ -183,7 +183,9 @@ class SearchScheduler(ABC):
         enqueued = self._untried.pop(0) if self._untried else None
         return self._write_new(enqueued, origin, self._search.sampler if enqueued is None else "")
 
-    def _write_new(self, parameters: Mapping[str, Plain] | None, origin: dict[str, int], sampler: str) -> TrialRecord:
+    def _write_new(
+        self, parameters: Mapping[str, PlainValue] | None, origin: dict[str, int], sampler: str
+    ) -> TrialRecord:
         """Write a new trial, with these parameters where they are given.
 
         A trial that the model refuses has failed at once. A checkpoint that it starts from is forked before it is
@@ -228,7 +230,7 @@ class SearchScheduler(ABC):
         stopped = any(stops)
         if run_id in self._waiting:
             self._waiting[run_id].append(number)
-        elif state is RunState.COMPLETED or not to_run(state) or (run_id in self._handed_out and not stopped):
+        elif state is RunState.COMPLETED or not should_run(state) or (run_id in self._handed_out and not stopped):
             self._end(number, state, "so did a trial of the same configuration")
         elif not self._may_continue(stopped):
             self._log.stop(run_id)

@@ -1,1 +1,1 @@
-"""Declares: what a study asks, with which arms and seeds, and what makes two runs the same run."""
+"""Declares studies and searches: arms, seeds, search spaces, configurations, and the identity of a run."""

@@ -1,6 +1,6 @@
-"""What one run is: model, data and training settings, as frozen values that types check.
+"""The configuration of one run: model, data and training settings, as frozen dataclasses with checked types.
 
-The platform knows no particular model: anything that satisfies :class:`ModelConfig` can stand in a study.
+The platform knows no particular model: every class that satisfies :class:`ModelConfig` can be used in a study.
 """
 
 from dataclasses import dataclass
@@ -12,16 +12,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ClipShape:
-    """What a model must know of the clips it will see.
+    """The sizes of the clips that a model is built for.
 
     Args:
         classes: number of classes K.
-        channels: video channels C.
-        frames: video frames a clip T.
-        size: height and width of a frame in pixels S.
-        skeleton_frames: skeleton frames a clip after resampling.
-        joints: joints a person V.
-        persons: persons a clip M; an absent one is all zeros.
+        channels: number of video channels C.
+        frames: number of video frames per clip T.
+        size: height and width of a video frame in pixels S.
+        skeleton_frames: number of skeleton frames per clip T', after resampling.
+        joints: number of joints per person V.
+        persons: number of persons per clip M; the joints of an absent person are zeros.
     """
 
     classes: int
@@ -34,82 +34,106 @@ class ClipShape:
 
 
 class Description(Protocol):
-    """What a configuration costs: trainable parameters, and for one clip the forward pass's floating-point operations
-    and the bytes of activations that training keeps for the backward pass."""
+    """What a network costs."""
 
     @property
-    def parameters(self) -> int: ...
+    def parameters(self) -> int:
+        """Number of trainable parameters."""
+        ...
 
     @property
-    def flops(self) -> int: ...
+    def flops(self) -> int:
+        """Floating-point operations of the forward pass of one clip."""
+        ...
 
     @property
-    def activation_bytes(self) -> int: ...
+    def activation_bytes(self) -> int:
+        """Bytes of activations that each training sample keeps for the backward pass."""
+        ...
 
 
 class Objective(Protocol):
-    """What a model is trained for and judged by. The loop knows nothing else of the task."""
+    """The loss and the metrics of a model. The training loop knows nothing else about the task.
+
+    N is the number of clips and K the number of classes; a batch is described at :class:`ModelConfig`.
+    """
 
     def loss(self, outputs: "dict[str, Tensor]", batch: "dict[str, Tensor]", step: int) -> "dict[str, Tensor]":
-        """Return scalars; ``loss`` is minimised, the others are logged. ``step`` counts optimiser steps from 0."""
+        """Return scalar losses by name: ``loss`` is minimised, the others are only recorded.
+
+        Args:
+            outputs: what the network returned.
+            batch: what the network was given.
+            step: the optimiser step, counted from 0 over the whole run.
+        """
         ...
 
     def predict(self, outputs: "dict[str, Tensor]") -> "Tensor":
-        """Return the scores (N, K) that are recorded for every sample."""
+        """Return the scores (N, K) that are recorded for each clip."""
         ...
 
     def metrics(self, scores: "Tensor", labels: "Tensor") -> dict[str, float]:
-        """Judge the scores (all of a split, (N, K)) against labels (N,); larger is better for ``accuracy``."""
+        """Return metrics by name, from the scores (N, K) and labels (N,) of a whole split.
+
+        Larger must be better for the metric that selects the epoch or compares arms, such as ``accuracy``.
+        """
         ...
 
 
 @runtime_checkable
 class ModelConfig(Protocol):
-    """A frozen dataclass that builds a network ``forward(batch) -> outputs`` and names its objective.
+    """The configuration of a model: a frozen dataclass that builds the network and its objective.
 
-    A batch holds ``video`` (N, C, T, S, S) float32, ``skeleton`` (N, 3, T', V, M) float32, ``label`` (N,) int64
-    and ``index`` (N,) int64, the clip's row in the store; ``outputs`` is whatever the objective understands.
+    The network is ``forward(batch) -> outputs``. A batch holds ``video`` (N, C, T, S, S) float32, ``skeleton``
+    (N, 3, T', V, M) float32, ``label`` (N,) int64 and ``index`` (N,) int64, the clip's row in the store. ``outputs`` is
+    a dict of tensors that only the objective reads.
     """
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        """Which of ``video`` and ``skeleton`` the network reads; the others are not decoded."""
+        """Which of ``video`` and ``skeleton`` the network reads; a batch lacks the other."""
         ...
 
     def build(self, shape: ClipShape) -> "nn.Module":
-        """Return the network. Every module that owns parameters draws them in ``reset_parameters()``."""
+        """Return the network. Each module that owns parameters initialises them in its ``reset_parameters()``."""
         ...
 
-    def objective(self) -> Objective: ...
+    def objective(self) -> Objective:
+        """Return the objective that the network is trained with."""
+        ...
 
     def describe(self, shape: ClipShape) -> Description:
-        """Measure the network for clips of this shape without data."""
+        """Return what the network costs for clips of this shape, without data."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """How clips are chosen and cut from a store.
+    """How clips are divided into splits, sampled and augmented.
 
     Args:
-        protocol: which rows train and which test (``ntu60/cs``, ``utd/cs`` …); None: the store's own default.
-        validation: ``subjects`` holds the protocol's named training subjects out, ``none`` trains on all of them
-            (then the selection rule may not look at validation).
-        frames: video frames a clip.
-        size: height and width of a frame in pixels.
-        framing: what the video shows: the middle square of the ``frame``, or the square around the ``persons``' joints.
-        motion: show what changes from each frame to the next instead of the frames.
-        skeleton_frames: frames the skeleton is resampled to.
-        centring: the skeleton moves with its centre joint's place in the ``first`` frame, or in ``every`` frame.
-        crop_ratio: the shortest share of a clip that a training sample may span; 1 takes the whole clip.
-        spatial_crop: the shortest side of a training crop as a share of what is shown; 1 switches cropping off.
+        protocol: name of the protocol that divides the clips into training and test (``ntu60/cs``, ``utd/cs`` …);
+            None: the store's default.
+        validation: ``subjects`` validates on the training subjects that the protocol holds out; ``none`` trains on all
+            of them, and no epoch can then be selected by validation.
+        frames: number of video frames per clip.
+        size: height and width of a video frame in pixels.
+        framing: what the video shows: ``frame``, the centre square of the frame, or ``persons``, the square around the
+            joints of all persons.
+        motion: give the model the differences of consecutive frames instead of the frames.
+        skeleton_frames: number of frames that the skeleton is resampled to.
+        centring: the frame whose centre joint is the origin: ``first`` uses the first frame in which it is tracked,
+            for all frames; ``every`` uses each frame's own.
+        crop_ratio: shortest time window of a training sample, as a fraction of the clip; 1 always takes the whole clip.
+        spatial_crop: smallest side of a training sample's square crop, as a fraction of the short side of what the
+            video shows; 1 switches cropping off.
         flip: probability that a training sample is mirrored, video and skeleton together; only for classes that do
-            not tell left from right.
-        colour: strength of brightness and contrast jitter (0 off).
-        rotation: largest rotation of the skeleton about the vertical, in radians.
+            not distinguish left from right.
+        colour: strength of brightness and contrast jitter (0 switches it off).
+        rotation: largest rotation of the skeleton about the vertical axis, in radians.
         tilt: largest rotation of the skeleton about the x axis, in radians.
         scale: largest relative change of the skeleton's size.
-        jitter: standard deviation of noise on joints, in metres.
+        jitter: standard deviation of the Gaussian noise on joint positions, in metres.
     """
 
     protocol: str | None = None
@@ -135,19 +159,24 @@ class TrainingConfig:
     """How a network is trained.
 
     Args:
-        epochs: the full budget.
-        batch_size: clips an optimiser step, over all workers and accumulated parts.
-        accumulate: parts a batch is cut into, so that one that does not fit still counts as one step.
-        optimiser: ``sgd`` (momentum .9), ``adam`` or ``adamw``.
-        learning_rate: peak rate.
-        weight_decay: L2 (``sgd``, ``adam``) or decoupled (``adamw``).
-        schedule: ``cosine`` to 0, ``step`` (×``step_factor`` at ``step_epochs``), ``one_cycle`` or ``constant``.
-        warmup_epochs: linear warm-up in front of ``cosine``, ``step`` and ``constant``.
-        clip_norm: largest gradient norm; None does not clip.
-        precision: autocast type.
-        selection: the epoch that is tested: ``last``, ``best`` on validation by ``metric``, or a fixed number from 1.
-        metric: the objective's metric that selects and stands in tables; larger is better.
-        workers: data-parallel workers; they share the batch.
+        epochs: number of epochs, the full budget.
+        batch_size: number of clips per optimiser step, over all workers and micro-batches.
+        accumulate: gradient accumulation: number of micro-batches into which each worker cuts its share of a batch that
+            does not fit into memory.
+        optimiser: ``sgd`` (momentum 0.9), ``adam`` or ``adamw``.
+        learning_rate: peak learning rate.
+        weight_decay: L2 penalty (``sgd``, ``adam``) or decoupled weight decay (``adamw``).
+        schedule: of the learning rate: ``cosine`` to 0, ``step`` (multiplied by ``step_factor`` at each of
+            ``step_epochs``), ``one_cycle`` or ``constant``.
+        warmup_epochs: epochs of linear warm-up before ``cosine``, ``step`` and ``constant``; ``one_cycle`` ignores it.
+        step_epochs: numbers of completed epochs after which the learning rate is multiplied.
+        step_factor: factor of each of these steps.
+        clip_norm: largest norm of the gradient; None does not clip it.
+        precision: autocast's data type; ``fp16`` uses loss scaling.
+        selection: the epoch whose weights are tested: ``last``, ``best`` by ``metric`` on the validation split, or a
+            number from 1.
+        metric: the objective's metric that selects the best epoch and that tables show; larger is better.
+        workers: number of data-parallel workers, which share each batch.
     """
 
     epochs: int = 30
@@ -193,7 +222,7 @@ TRAINING_PRESETS = {"paper": PAPER, "msaf": MSAF}
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """Everything that decides what a run computes, but for the data and the seed."""
+    """The whole configuration of a run. Its result depends on this, the data and the seeds."""
 
     model: ModelConfig
     data: DataConfig

@@ -1,4 +1,4 @@
-"""Designs: how named components become arms. Each returns arms in table order."""
+"""Builds the arms of common ablation designs from named components. Each design returns arms in table order."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,13 @@ from coablate_platform.study.study import Arm
 
 @dataclass(frozen=True, kw_only=True)
 class Component:
-    """A part of a model that a design switches: dotted fields and values with it (``on``) and without (``off``)."""
+    """A component of a model that a design switches on and off.
+
+    Args:
+        name: name of the component; arm names are made from it.
+        on: dotted field -> value with the component.
+        off: dotted field -> value without it.
+    """
 
     name: str
     on: Mapping[str, Any]
@@ -24,10 +30,16 @@ def with_components(
     name: str | None = None,
     published: Mapping[str, float] | None = None,
 ) -> Arm:
-    """Return the arm in which exactly the ``chosen`` components are on; by default its name lists them.
+    """Return the arm in which exactly the chosen components are on.
+
+    Args:
+        components: all components of the design.
+        chosen: names of those that are on.
+        name: name of the arm; None: the chosen names joined by ``+``, or ``none``.
+        published: see :class:`~coablate_platform.study.study.Arm`.
 
     Raises:
-        InputError: a chosen component is not among them.
+        InputError: a chosen name is not a component's.
     """
     known = [component.name for component in components]
     if unknown := [choice for choice in chosen if choice not in known]:
@@ -40,20 +52,21 @@ def with_components(
 
 
 def leave_one_out(components: Sequence[Component]) -> tuple[Arm, ...]:
-    """All components, then all but each: what does the whole lose without it?"""
+    """Return the arm with all components, then the arms with all but one: each shows what one component adds to the
+    others."""
     names = [component.name for component in components]
     arms = [with_components(components, [n for n in names if n != left], f"all −{left}") for left in names]
     return (with_components(components, names, "all"), *arms)
 
 
 def add_one_in(components: Sequence[Component]) -> tuple[Arm, ...]:
-    """No component, then each alone: what does it give by itself?"""
+    """Return the arm with no component, then the arms with one: each shows what one component adds alone."""
     arms = [with_components(components, [component.name], f"+{component.name}") for component in components]
     return (with_components(components, [], "none"), *arms)
 
 
 def full_factorial(components: Sequence[Component]) -> tuple[Arm, ...]:
-    """Every combination, from none to all: 2^n arms."""
+    """Return the arms with every combination of n components, from none to all: 2^n arms."""
     names = [component.name for component in components]
     masks = sorted(product((False, True), repeat=len(names)), key=sum)
     return tuple(with_components(components, [n for n, on in zip(names, mask, strict=True) if on]) for mask in masks)

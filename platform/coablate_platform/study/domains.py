@@ -1,48 +1,40 @@
-"""What one factor of a search can be: numbers, choices, subsets, placements of sites over two streams.
+"""The domains of a search space's factors: numbers, choices, subsets, placements of fusion sites.
 
-A domain draws from anything that suggests values as an Optuna trial does, so one declaration serves every sampler, a
-grid, and trials written down earlier. Each value has exactly one encoding as named parameters, and what is illegal
-cannot be drawn.
+A domain suggests values from any :class:`~coablate_platform.study.suggesters.Suggester`. One declaration therefore
+serves every sampler, a grid and recorded trials. Each value has exactly one encoding as named parameters, and only
+valid values can be suggested.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from coablate_platform.study.errors import InputError
-
-Plain = bool | int | float | str | None
-"""A parameter's value as storages and files hold it."""
-
-
-class Suggester(Protocol):
-    """Suggests values by parameter name; an Optuna trial is one."""
-
-    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float: ...
-
-    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int: ...
-
-    def suggest_categorical(self, name: str, choices: Sequence[Plain]) -> Plain: ...
+from coablate_platform.study.suggesters import FixedTrial, PlainValue, Suggester, number_in_range
 
 
 class Domain(Protocol):
-    """What one factor can be. ``when`` names other factors, and the values with which alone this one exists."""
+    """The values that one factor can take.
+
+    ``when`` is the factor's condition, other factor -> values: the factor exists only in trials in which each of those
+    factors exists and has one of those values.
+    """
 
     @property
     def when(self) -> Mapping[str, Sequence[Any]]: ...
 
     @property
     def examples(self) -> Sequence[Any]:
-        """Values that have the types that a value can have; of a placement the empty one, which any placement holds."""
+        """Values against which the type of the configuration's field is checked; a placement's example has no sites."""
         ...
 
     def suggest(self, name: str, trial: Suggester) -> Any:
-        """Return a value; the parameters it is drawn by begin with ``name``."""
+        """Return a value of factor ``name``; the names of the parameters that are suggested begin with ``name``."""
         ...
 
-    def encode(self, name: str, value: Any) -> dict[str, Plain]:
-        """Return the parameters with which :meth:`draw` gives ``value``.
+    def encode(self, name: str, value: Any) -> dict[str, PlainValue]:
+        """Return the parameters from which :meth:`suggest` makes ``value``.
 
         Raises:
             InputError: the domain has no such value.
@@ -50,61 +42,55 @@ class Domain(Protocol):
         ...
 
 
+@dataclass(frozen=True, kw_only=True)
 class _Range:
-    """What the two kinds of numbers have in common."""
+    """What Float and Int have in common."""
 
     low: float
     high: float
-    log: bool
-    when: Mapping[str, Sequence[Any]]
+    log: bool = False
+    when: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.low < self.high:
             raise InputError(f"range {self.low} to {self.high}: the low end must be below the high end")
         if self.log and self.low <= 0:
-            raise InputError(f"range {self.low} to {self.high} is logarithmic: it must lie above 0")
+            raise InputError(f"range {self.low} to {self.high}: a logarithmic range must lie above 0")
 
     def __str__(self) -> str:
         scale = ", logarithmic" if self.log else ""
-        return f"{self.low:g} to {self.high:g}{scale}{_under(self.when)}"
+        return f"{self.low:g} to {self.high:g}{scale}{_condition_text(self.when)}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Float(_Range):
-    """A real number from ``low`` to ``high``, both possible, drawn evenly or evenly on a logarithmic scale.
+    """A real number from ``low`` to ``high``, both included, on a linear or a logarithmic (``log``) scale.
 
     Raises:
-        InputError: the range is empty, or is logarithmic and reaches 0.
+        InputError: the range is empty, or is logarithmic and does not lie above 0.
     """
-
-    low: float
-    high: float
-    log: bool = False
-    when: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
     @property
     def examples(self) -> Sequence[float]:
-        return (self.low + (self.high - self.low) / math.e,)  # no whole number
+        return (self.low + (self.high - self.low) / math.e,)  # not a whole number
 
     def suggest(self, name: str, trial: Suggester) -> float:
         return trial.suggest_float(name, float(self.low), float(self.high), log=self.log)
 
-    def encode(self, name: str, value: Any) -> dict[str, Plain]:
-        return {name: float(_within(name, value, self.low, self.high))}
+    def encode(self, name: str, value: Any) -> dict[str, PlainValue]:
+        return {name: float(number_in_range(name, value, self.low, self.high))}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Int(_Range):
-    """A whole number from ``low`` to ``high``, both possible, drawn evenly or evenly on a logarithmic scale.
+    """A whole number from ``low`` to ``high``, both included, on a linear or a logarithmic (``log``) scale.
 
     Raises:
-        InputError: the range is empty, or is logarithmic and reaches 0.
+        InputError: the range is empty, or is logarithmic and does not lie above 0.
     """
 
     low: int
     high: int
-    log: bool = False
-    when: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
     @property
     def examples(self) -> Sequence[int]:
@@ -113,61 +99,73 @@ class Int(_Range):
     def suggest(self, name: str, trial: Suggester) -> int:
         return trial.suggest_int(name, self.low, self.high, log=self.log)
 
-    def encode(self, name: str, value: Any) -> dict[str, Plain]:
-        return {name: int(_within(name, value, self.low, self.high))}
+    def encode(self, name: str, value: Any) -> dict[str, PlainValue]:
+        return {name: int(number_in_range(name, value, self.low, self.high))}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """One of some values, without order. Values that are not plain (a tuple of sites) are given by name.
+    """One of several unordered values, as a categorical parameter.
 
     Args:
-        options: plain values, or name -> any value.
+        options: plain values, or name -> value where the values are not plain, such as tuples of sites. The parameter
+            then holds the name.
         when: see :class:`Domain`.
 
     Raises:
-        InputError: no options, one twice, or one that is not plain and has no name.
+        InputError: no options, an option twice, or a value that is not plain and has no name.
     """
 
-    options: Sequence[Plain] | Mapping[str, Any]
+    options: Sequence[PlainValue] | Mapping[str, Any]
     when: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for key, option in self._named.items():
-            if not isinstance(key, Plain) or type(option).__module__.startswith("ray.tune"):
-                raise InputError(f"a Choice's options are plain values, or named ones (name -> value), not {option!r}")
+        for key, option in self._by_key.items():
+            if not isinstance(key, PlainValue) or type(option).__module__.startswith("ray.tune"):
+                raise InputError(
+                    "a Choice's options must be plain values (bool, int, float, str, None), or named ones "
+                    f"(name -> value), got {option!r}"
+                )
         if not self.options:
             raise InputError("a Choice has no options")
-        if len(self._named) < len(self.options):
+        if len(self._by_key) < len(self.options):
             raise InputError(f"a Choice has an option twice: {list(self.options)}")
 
     @property
-    def _named(self) -> dict[Any, Any]:
-        return dict(self.options) if isinstance(self.options, Mapping) else {option: option for option in self.options}
+    def _by_key(self) -> dict[PlainValue, Any]:
+        """The parameter's values, with the values of the factor that they stand for."""
+        pairs = self.options.items() if isinstance(self.options, Mapping) else ((key, key) for key in self.options)
+        return dict(pairs)
 
     @property
     def examples(self) -> Sequence[Any]:
-        return tuple(self._named.values())
+        return tuple(self._by_key.values())
 
     def suggest(self, name: str, trial: Suggester) -> Any:
-        return self._named[trial.suggest_categorical(name, tuple(self._named))]
+        return self._by_key[trial.suggest_categorical(name, tuple(self._by_key))]
 
-    def encode(self, name: str, value: Any) -> dict[str, Plain]:
-        for key, option in self._named.items():
+    def encode(self, name: str, value: Any) -> dict[str, PlainValue]:
+        for key, option in self._by_key.items():
             if option == value and type(option) is type(value):
                 return {name: key}
-        raise InputError(f"{name}: {value!r} is none of {', '.join(map(repr, self._named))}")
+        raise InputError(f"{name}: {value!r} is not one of {', '.join(map(repr, self._by_key))}")
 
     def __str__(self) -> str:
-        return f"one of {', '.join(map(str, self._named))}{_under(self.when)}"
+        return f"one of {', '.join(map(str, self._by_key))}{_condition_text(self.when)}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Subset:
-    """Any of some named things together, in their order: a tuple of ``least`` to ``most`` of them.
+    """A subset of several names, as a tuple in the order of ``of``. Each member is one boolean parameter.
+
+    Args:
+        of: the names to choose from.
+        least: smallest number of members.
+        most: largest number of members; None: all of them.
+        when: see :class:`Domain`.
 
     Raises:
-        InputError: nothing to choose from, a name twice, or numbers that no subset has.
+        InputError: nothing to choose from, a name twice, or numbers of members that no subset has.
     """
 
     of: Sequence[str]
@@ -177,17 +175,17 @@ class Subset:
 
     def __post_init__(self) -> None:
         if not self.of or len(set(self.of)) < len(self.of):
-            raise InputError(f"a Subset is of different names, got {list(self.of)}")
+            raise InputError(f"a Subset needs different names to choose from, got {list(self.of)}")
         if not 0 <= self.least <= self._most <= len(self.of):
-            raise InputError(f"a Subset of {len(self.of)} cannot have {self.least} to {self._most} members")
+            raise InputError(f"a Subset of {len(self.of)} names cannot have {self.least} to {self._most} members")
 
     @property
     def _most(self) -> int:
         return len(self.of) if self.most is None else self.most
 
     @property
-    def is_free(self) -> bool:
-        """Whether any subset will do."""
+    def is_unrestricted(self) -> bool:
+        """Whether every subset of ``of`` is allowed, from the empty one to all names."""
         return self.least == 0 and self._most == len(self.of)
 
     @property
@@ -195,43 +193,45 @@ class Subset:
         return (tuple(self.of),)
 
     def suggest(self, name: str, trial: Suggester) -> tuple[str, ...]:
-        drawn: list[str] = []
-        for place, member in enumerate(self.of):
-            may = len(drawn) < self._most
-            must = self.least - len(drawn) > len(self.of) - place - 1
-            if _switch(f"{name}.{member}", trial, may=may, must=must):
-                drawn.append(member)
-        return tuple(drawn)
+        members: list[str] = []
+        for index, member in enumerate(self.of):
+            left = len(self.of) - index - 1
+            possible = len(members) < self._most
+            required = self.least - len(members) > left
+            if _suggest_bool(f"{name}.{member}", trial, possible=possible, required=required):
+                members.append(member)
+        return tuple(members)
 
-    def encode(self, name: str, value: Any) -> dict[str, Plain]:
+    def encode(self, name: str, value: Any) -> dict[str, PlainValue]:
         if tuple(member for member in self.of if member in value) != tuple(value):
-            raise InputError(f"{name}: {value!r} is no subset of {', '.join(self.of)} in this order")
-        return _encoded(self, name, {f"{name}.{member}": member in value for member in self.of}, tuple(value))
+            raise InputError(f"{name}: {value!r} is not a subset of {', '.join(self.of)} in this order")
+        return _used_parameters(self, name, {f"{name}.{member}": member in value for member in self.of}, tuple(value))
 
     def __str__(self) -> str:
-        return f"{self.least} to {self._most} of {', '.join(self.of)}{_under(self.when)}"
+        return f"{self.least} to {self._most} of {', '.join(self.of)}{_condition_text(self.when)}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Placement:
-    """Sites that join two streams: a tuple in which each is behind the one before it, in both streams.
+    """A tuple of sites, each of which joins a stage of one stream to a stage of another.
 
-    For each stage of the second stream, in order, it is drawn whether a site stands there, and then at which stage of
-    the first, behind the site before.
+    Along the tuple, the stages move forward in both streams. The parameters are, for each stage of the second stream in
+    order: a boolean, whether a site is there; and where it is, the index of its stage in the first stream, above the
+    index of the site before.
 
     Args:
-        site: makes a site from two stages and its other fields, all by keyword.
-        streams: field of a site -> that stream's stages in order; two of them.
-        fields: further fields of a site, each with its own domain; they exist only where the site does.
-        most: sites at most.
-        least: sites at least.
+        site: makes a site from its two stages and its other fields, all passed by keyword.
+        streams: two streams: field of the site -> that stream's stages in order.
+        fields: further fields of a site, each with its domain; their parameters exist only where the site does.
+        most: largest number of sites.
+        least: smallest number of sites.
         when: see :class:`Domain`.
 
     Raises:
         InputError: not two streams, numbers of sites that no placement has, or a field whose domain has a condition.
     """
 
-    site: Any
+    site: Callable[..., object]
     streams: Mapping[str, Sequence[str]]
     fields: Mapping[str, Domain] = field(default_factory=dict)
     most: int
@@ -241,106 +241,84 @@ class Placement:
     def __post_init__(self) -> None:
         if len(self.streams) != 2:
             raise InputError(f"a Placement joins two streams, got {list(self.streams)}")
-        fit = min(len(stages) for stages in self.streams.values())
-        if not 0 <= self.least <= self.most <= fit:
-            raise InputError(f"a Placement over these streams cannot have {self.least} to {self.most} sites")
+        possible = min(len(stages) for stages in self.streams.values())
+        if not 0 <= self.least <= self.most <= possible:
+            raise InputError(
+                f"a Placement over these streams cannot have {self.least} to {self.most} sites; expected numbers from "
+                f"0 to {possible}"
+            )
         if conditional := [name for name, domain in self.fields.items() if domain.when]:
             raise InputError(
-                f"a site's field {conditional[0]!r} cannot have a condition: it exists where the site does"
+                f"a Placement's field {conditional[0]!r} cannot have a condition: a site always has all its fields"
             )
 
     @property
-    def examples(self) -> Sequence[tuple[Any, ...]]:
+    def examples(self) -> Sequence[tuple[object, ...]]:
         return ((),)
 
-    def suggest(self, name: str, trial: Suggester) -> tuple[Any, ...]:
-        (first, ahead), (second, stages) = self.streams.items()
-        sites: list[Any] = []
-        behind = -1  # index in the first stream of the last site
-        for place, stage in enumerate(stages):
-            owed = self.least - len(sites)
-            may = len(sites) < self.most and behind + 1 < len(ahead)
-            here = f"{name}.{stage}"
-            if not _switch(here, trial, may=may, must=owed > len(stages) - place - 1):
+    def suggest(self, name: str, trial: Suggester) -> tuple[object, ...]:
+        (first, first_stages), (second, second_stages) = self.streams.items()
+        sites: list[object] = []
+        position = -1  # the last site's index in the first stream
+        for index, stage in enumerate(second_stages):
+            missing = self.least - len(sites)
+            left = len(second_stages) - index - 1
+            parameter = f"{name}.{stage}"
+            possible = len(sites) < self.most and position + 1 < len(first_stages)
+            if not _suggest_bool(parameter, trial, possible=possible, required=missing > left):
                 continue
-            last = len(ahead) - max(owed, 1)  # leaves room for those that must follow
-            behind = trial.suggest_int(f"{here}.{first}", behind + 1, last) if behind + 1 < last else last
-            others = {key: domain.suggest(f"{here}.{key}", trial) for key, domain in self.fields.items()}
+            lowest, highest = position + 1, len(first_stages) - max(missing, 1)  # leaves room for the missing sites
+            position = trial.suggest_int(f"{parameter}.{first}", lowest, highest) if lowest < highest else highest
+            fields = {key: domain.suggest(f"{parameter}.{key}", trial) for key, domain in self.fields.items()}
             try:
-                sites.append(self.site(**{first: ahead[behind], second: stage}, **others))
+                sites.append(self.site(**{first: first_stages[position], second: stage}, **fields))
             except ValueError as error:
                 raise InputError(f"{name}: {error}") from None
         return tuple(sites)
 
-    def encode(self, name: str, value: Any) -> dict[str, Plain]:
-        (first, ahead), (second, stages) = self.streams.items()
-        parameters: dict[str, Plain] = {f"{name}.{stage}": False for stage in stages}
+    def encode(self, name: str, value: Any) -> dict[str, PlainValue]:
+        (first, first_stages), (second, second_stages) = self.streams.items()
+        parameters: dict[str, PlainValue] = {f"{name}.{stage}": False for stage in second_stages}
         for site in value:
-            stage, other = getattr(site, second), getattr(site, first)
-            if stage not in stages or other not in ahead:
-                raise InputError(f"{name}: site {site} is not over these stages")
-            here = f"{name}.{stage}"
-            parameters |= {here: True, f"{here}.{first}": list(ahead).index(other)}
+            first_stage, second_stage = getattr(site, first), getattr(site, second)
+            if first_stage not in first_stages or second_stage not in second_stages:
+                raise InputError(
+                    f"{name}: site {site}: expected {first} to be one of {', '.join(first_stages)}, and {second} to be "
+                    f"one of {', '.join(second_stages)}"
+                )
+            parameter = f"{name}.{second_stage}"
+            parameters |= {parameter: True, f"{parameter}.{first}": list(first_stages).index(first_stage)}
             for key, domain in self.fields.items():
-                parameters |= domain.encode(f"{here}.{key}", getattr(site, key))
-        return _encoded(self, name, parameters, tuple(value))
+                parameters |= domain.encode(f"{parameter}.{key}", getattr(site, key))
+        return _used_parameters(self, name, parameters, tuple(value))
 
     def __str__(self) -> str:
         stages = " × ".join(f"{stages[0]} … {stages[-1]}" for stages in self.streams.values())
         fields = "".join(f"; {name}: {domain}" for name, domain in self.fields.items())
-        return f"{self.least} to {self.most} sites over {stages}{fields}{_under(self.when)}"
+        return f"{self.least} to {self.most} sites over {stages}{fields}{_condition_text(self.when)}"
 
 
-class FixedTrial:
-    """Suggests what is known already, and keeps what it was asked for in ``asked``.
+def _suggest_bool(name: str, trial: Suggester, *, possible: bool, required: bool) -> bool:
+    """Suggest a boolean parameter; where only one value is valid, return it and suggest nothing."""
+    if possible and not required:
+        return bool(trial.suggest_categorical(name, (False, True)))
+    return required
 
-    Args:
-        parameters: parameter -> value.
-        otherwise: what to say of parameters that are not among them.
+
+def _used_parameters(
+    domain: Domain, name: str, parameters: dict[str, PlainValue], value: object
+) -> dict[str, PlainValue]:
+    """Return those of ``parameters`` that the domain uses to suggest ``value``.
+
+    Raises:
+        InputError: the domain suggests another value from them.
     """
-
-    def __init__(self, parameters: Mapping[str, Plain], otherwise: Mapping[str, Plain] | None = None) -> None:
-        self._parameters = dict(otherwise or {}) | dict(parameters)
-        self.asked: dict[str, Plain] = {}
-
-    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-        return float(_within(name, self._known(name), low, high))
-
-    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
-        return int(_within(name, self._known(name), low, high))
-
-    def suggest_categorical(self, name: str, choices: Sequence[Plain]) -> Plain:
-        value = self._known(name)
-        if not any(value == choice and type(value) is type(choice) for choice in choices):
-            raise InputError(f"{name}: {value!r} is none of {', '.join(map(repr, choices))}")
-        return value
-
-    def _known(self, name: str) -> Plain:
-        if name not in self._parameters:
-            raise InputError(f"{name}: no value is known")
-        self.asked[name] = self._parameters[name]
-        return self._parameters[name]
+    trial = FixedTrial(parameters)
+    if domain.suggest(name, trial) != value:
+        raise InputError(f"{name}: {value!r} is outside the domain: {domain}")
+    return trial.params
 
 
-def _switch(name: str, trial: Suggester, *, may: bool, must: bool) -> bool:
-    """Draw a yes or no where both are possible."""
-    return bool(trial.suggest_categorical(name, (False, True))) if may and not must else must
-
-
-def _encoded(domain: Domain, name: str, parameters: dict[str, Plain], value: Any) -> dict[str, Plain]:
-    """Return those of ``parameters`` that drawing ``value`` asks for."""
-    known = FixedTrial(parameters)
-    if domain.suggest(name, known) != value:
-        raise InputError(f"{name}: {value!r} cannot be drawn")
-    return known.asked
-
-
-def _under(when: Mapping[str, Sequence[Any]]) -> str:
+def _condition_text(when: Mapping[str, Sequence[Any]]) -> str:
     conditions = " and ".join(f"{name} is {' or '.join(map(str, values))}" for name, values in when.items())
     return f" where {conditions}" if conditions else ""
-
-
-def _within(name: str, value: Any, low: float, high: float) -> Any:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-        raise InputError(f"{name}: {value!r} is not from {low} to {high}")
-    return value

@@ -1,24 +1,24 @@
-"""Errors a person can act on: what, where, what was expected, the nearest valid name."""
+"""Errors that a user can act on. Their messages say what is wrong, where, and what was expected."""
 
 import difflib
 from collections.abc import Iterable
 
 
 class InputError(Exception):
-    """A user's mistake, said in one line. The command line prints it without a traceback and exits with 2."""
+    """A user's mistake, described in one line. The command line prints it without a traceback and exits with code 2."""
 
 
 class LaneLostError(Exception):
-    """What trains was lost too often: a lane as a whole, or the dispatcher. What was recorded stays; exit code 1."""
+    """A lane or the dispatcher died too often. Recorded results are kept; the command line exits with code 1."""
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of what an error says; empty where it says nothing."""
+    """Return the first line of an error's message; it may be empty."""
     return str(error).partition("\n")[0]
 
 
 def did_you_mean(name: str, options: Iterable[str]) -> str:
-    """Return `` (did you mean 'x'?)`` for the nearest option, else the sorted list of all options."""
+    """Return a hint for an unknown name: `` (did you mean 'x'?)`` with the nearest option, else all options, sorted."""
     known = sorted(options)
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f" (did you mean {near[0]!r}?)" if near else f" (known: {', '.join(known) or 'none'})"

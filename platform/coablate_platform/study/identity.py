@@ -1,4 +1,4 @@
-"""What makes two runs the same run: canonical JSON of configuration, data fingerprint and seed, hashed."""
+"""The identity of a run: a digest of the canonical JSON of its configuration, data fingerprint and seeds."""
 
 import dataclasses
 import functools
@@ -12,21 +12,26 @@ from coablate_platform.study.errors import InputError
 
 
 def canonical(value: Any) -> Any:
-    """Return ``value`` as JSON values: dataclasses as objects, with their class under ``kind`` where their field allows
-    several, as a run's model does.
+    """Return the canonical form of ``value``, made of JSON values.
 
-    Every field is written out, defaults too, so that a changed default is a changed run. A whole number in a field for
-    real ones is written as a real one: ``width=1`` and ``width=1.0`` are one setting.
+    A dataclass becomes an object. The object names the class under ``kind`` where the type of the field allows several
+    classes, as a run's model does. Every field is written, defaults too: a changed default changes the run's identity.
+    A whole number in a field of type float is written as a float: ``width=1`` and ``width=1.0`` are the same.
 
     Raises:
         TypeError: a value has no canonical form.
-        InputError: a dataclass that stands for one of several has a field ``kind`` of its own.
+        InputError: a dataclass needs ``kind`` for its class and has a field of that name.
     """
     return _canonical(value, None)
 
 
 def _canonical(value: Any, declared: frozenset[type] | None) -> Any:
-    """``declared`` are the classes that the value's field names; None where it is no field's."""
+    """Return the canonical form of a value.
+
+    Args:
+        value: anything.
+        declared: the classes in the annotation of the field that holds the value; None where no field holds it.
+    """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         known = _declared(type(value))
         fields = {
@@ -48,7 +53,7 @@ def _canonical(value: Any, declared: frozenset[type] | None) -> Any:
 
 @functools.cache
 def _declared(kind: type) -> dict[str, frozenset[type]]:
-    """Return for each of a dataclass's fields the classes that its annotation names, at whatever depth."""
+    """Return for each field of a dataclass the classes in its annotation, those in type arguments included."""
     try:
         hints = get_type_hints(kind)
     except NameError as error:
@@ -77,12 +82,12 @@ def digest(value: Any) -> str:
 
 
 def run_id(config: RunConfig, fingerprint: str, seed: tuple[int, int], lineage: Sequence[str | int] = ()) -> str:
-    """Return a run's identity, 64 hex digits.
+    """Return the identity of a run, 64 hex digits.
 
     Args:
-        config: the whole of it.
-        fingerprint: the data's.
+        config: the run's configuration.
+        fingerprint: fingerprint of the store.
         seed: (study seed, run seed).
-        lineage: what else decides what it computes, where it does not begin from its seed alone.
+        lineage: what else the result depends on, such as the parent of a population's member; empty for most runs.
     """
     return digest([config, fingerprint, list(seed), *([list(lineage)] if lineage else [])])

@@ -1,6 +1,7 @@
-"""Changes to a configuration by dotted field, checked against the fields' types: an arm's and ``--set``'s one way.
+"""Changes of a configuration by dotted field, checked against the fields' types.
 
-A configuration is a tree of frozen dataclasses; ``model.fusion`` names a field in it. pydantic checks the values.
+Arms, factors of a search and the ``--set`` option all use them. A configuration is a tree of frozen dataclasses, and
+``model.fusion`` names the field ``fusion`` of its part ``model``. pydantic checks the values.
 """
 
 import dataclasses
@@ -43,22 +44,29 @@ PRESETS = Kind(
 )
 
 
-def apply(config: Config, changes: Mapping[str, Any]) -> Config:
-    """Return ``config`` with every dotted field in ``changes`` replaced, all those of a part at once: what the part
-    refuses is what comes out, not what it would be on the way.
+def apply_changes(config: Config, changes: Mapping[str, Any]) -> Config:
+    """Return ``config`` with every dotted field in ``changes`` replaced.
+
+    All changes within a part are made at once, so the part validates only the result. A change of the whole part
+    discards earlier changes within it; later ones are made on top of it.
+
+    Args:
+        config: a tree of frozen dataclasses.
+        changes: dotted field -> value, of the field's type or as JSON holds it.
 
     Raises:
-        InputError: a field does not exist (the nearest is named), or a value is not of the field's type.
+        InputError: a field does not exist (the message names the nearest), a value is not of the field's type, or the
+            part refuses it.
     """
-    replaced: Config = _replaced(config, [(path.split("."), path, value) for path, value in changes.items()])
-    return replaced
+    changed: Config = _replace_fields(config, [(path.split("."), path, value) for path, value in changes.items()])
+    return changed
 
 
-def part(config: object, path: str) -> Any:
+def field_value(config: object, path: str) -> Any:
     """Return the value of a dotted field.
 
     Raises:
-        InputError: a field does not exist (the nearest is named).
+        InputError: the field does not exist (the message names the nearest).
     """
     for name in path.split("."):
         names = [field.name for field in dataclasses.fields(config)] if dataclasses.is_dataclass(config) else []
@@ -68,27 +76,30 @@ def part(config: object, path: str) -> Any:
     return config
 
 
-def overlap(one: str, other: str) -> bool:
-    """Say whether two dotted fields are the same, or one is within the other."""
+def fields_overlap(one: str, other: str) -> bool:
+    """Return whether two dotted fields are the same, or one is within the other."""
     return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
 
 
-def check_type(config: object, path: str, value: Any) -> None:
-    """Check that a dotted field can hold a value, whatever the other fields say.
+def check_type(config: object, path: str, value: object) -> None:
+    """Check a value against the type of a dotted field alone, without validating its part.
 
     Raises:
         InputError: the field does not exist, or the value is not of its type.
     """
-    part(config, path)
+    field_value(config, path)
     owner, _, name = path.rpartition(".")
-    _typed(part(config, owner) if owner else config, name, value, path)
+    _typed(field_value(config, owner) if owner else config, name, value, path)
 
 
-def parse(text: str) -> tuple[str, Any]:
-    """Read ``a.b=c`` as a dotted field and a value: JSON where it is JSON (numbers, lists, null), else a string.
+def parse_change(text: str) -> tuple[str, Any]:
+    """Parse ``a.b=c``, as ``--set`` takes it, into a dotted field and a value.
+
+    The value is parsed as JSON (numbers, lists, null). ``None``, ``True`` and ``False`` are read as Python's; anything
+    else is a string.
 
     Raises:
-        InputError: there is no ``=`` or no field in front of it.
+        InputError: there is no ``=``, or no field in front of it.
     """
     path, equals, value = text.partition("=")
     if not equals or not path.strip():
@@ -100,14 +111,14 @@ def parse(text: str) -> tuple[str, Any]:
 
 
 def difference(config: object, reference: object) -> dict[str, Any]:
-    """Return the dotted fields in which ``config`` departs from ``reference``, with config's values.
+    """Return the dotted fields in which ``config`` differs from ``reference``, with the values of ``config``.
 
-    A part that is of another class, or no dataclass, is one difference as a whole.
+    A part whose class differs is one difference as a whole. Applied to ``reference``, the result gives ``config``.
     """
     if config == reference:
         return {}
     found: dict[str, Any] = {}
-    for field in dataclasses.fields(config):  # type: ignore[arg-type]  # callers pass dataclasses
+    for field in dataclasses.fields(config):  # type: ignore[arg-type]  # both are dataclasses
         mine, theirs = getattr(config, field.name), getattr(reference, field.name)
         if mine == theirs:
             continue
@@ -118,23 +129,32 @@ def difference(config: object, reference: object) -> dict[str, Any]:
     return found
 
 
-def changes_text(changes: Mapping[str, Any]) -> str:
-    """Write dotted fields with their canonical values in one line: a site as its fields, numbers in few digits."""
-    return ", ".join(f"{name}={_plain(value)}" for name, value in changes.items())
+def changes_text(changes: Mapping[str, object]) -> str:
+    """Write changes in one line for people.
+
+    Args:
+        changes: dotted field -> value as canonical JSON values; real numbers are rounded to four digits.
+    """
+    return ", ".join(f"{name}={_value_text(value)}" for name, value in changes.items())
 
 
-def _plain(value: Any) -> str:
+def _value_text(value: object) -> str:
     if isinstance(value, dict):
-        return f"({', '.join(f'{name} {_plain(part)}' for name, part in value.items() if part is not None)})"
+        return f"({', '.join(f'{name} {_value_text(part)}' for name, part in value.items() if part is not None)})"
     if isinstance(value, list):
-        return f"[{', '.join(map(_plain, value))}]"
+        return f"[{', '.join(map(_value_text, value))}]"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _replaced(config: Any, changes: Sequence[tuple[list[str], str, Any]]) -> Any:
-    """Apply changes, each with its way from ``config`` down, its whole path, and the value."""
+def _replace_fields(config: Any, changes: Sequence[tuple[list[str], str, Any]]) -> Any:
+    """Return ``config`` with fields replaced.
+
+    Args:
+        config: a dataclass, the whole configuration or a part of it.
+        changes: for each change the names from ``config`` down to the field, the whole dotted field, and the value.
+    """
     new: dict[str, Any] = {}
-    said: dict[str, str] = {}
+    texts: dict[str, str] = {}
     below: dict[str, list[tuple[list[str], str, Any]]] = {}
     for (name, *rest), path, value in changes:
         names = [field.name for field in dataclasses.fields(config)]
@@ -142,21 +162,22 @@ def _replaced(config: Any, changes: Sequence[tuple[list[str], str, Any]]) -> Any
             where = path[: len(path) - len(".".join([name, *rest]))].rstrip(".") or "the configuration"
             raise InputError(f"{path}: {where} has no field {name!r}{did_you_mean(name, names)}")
         if not rest:
-            new[name], said[name] = _typed(config, name, value, path), f"{path}={value!r}"
+            new[name], texts[name] = _typed(config, name, value, path), f"{path}={value!r}"
             below.pop(name, None)
         elif dataclasses.is_dataclass(current := new.get(name, getattr(config, name))):
             below.setdefault(name, []).append((rest, path, value))
         else:
             raise InputError(f"{path}: {name!r} is a plain value ({current!r}) and has no field {rest[0]!r}")
-    new |= {name: _replaced(new.get(name, getattr(config, name)), inner) for name, inner in below.items()}
+    new |= {name: _replace_fields(new.get(name, getattr(config, name)), inner) for name, inner in below.items()}
     try:
         return dataclasses.replace(config, **new)
     except ValueError as error:
-        to_blame = [said[name] for name in said if _refuses(config, name, new[name])] or list(said.values())
-        raise InputError(f"{', '.join(to_blame)}: {error}") from None
+        refused = [texts[name] for name in texts if _refuses(config, name, new[name])] or list(texts.values())
+        raise InputError(f"{', '.join(refused)}: {error}") from None
 
 
-def _refuses(config: Any, name: str, value: Any) -> bool:
+def _refuses(config: Any, name: str, value: object) -> bool:
+    """Return whether the dataclass refuses the value even if no other field changes."""
     try:
         dataclasses.replace(config, **{name: value})
     except ValueError:

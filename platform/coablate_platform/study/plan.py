@@ -1,4 +1,4 @@
-"""Plans: a study or a search resolved against a data set, as ``study.json`` keeps them."""
+"""Plans: a study or a search after it was resolved against a store, as ``study.json`` keeps it."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -9,14 +9,14 @@ from coablate_platform.study.search import Stopping
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedArm:
-    """One row of the table.
+    """An arm of a plan, one row of the table.
 
     Args:
-        name: the arm's name, its difference from the reference.
-        difference: dotted field -> value, against the reference arm.
+        name: the arm's name.
+        difference: dotted field -> value, where the arm differs from the reference arm.
         config: the resolved configuration as canonical JSON values.
-        parameters: trainable parameters.
-        flops: floating-point operations of one clip's forward pass.
+        parameters: number of trainable parameters.
+        flops: floating-point operations of the forward pass of one clip.
         published: protocol -> published value of the study's metric in percent.
     """
 
@@ -30,7 +30,7 @@ class PlannedArm:
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedRun:
-    """One cell of the design: an arm in a seed block."""
+    """One run of a plan: an arm in a seed block, that is, with one run seed."""
 
     run_id: str
     arm: str
@@ -42,14 +42,14 @@ class Plan:
     """What the plans of a study and of a search have in common.
 
     Args:
-        key: folder name below ``studies/``: the name and six hex digits of what was declared.
+        key: folder name below ``studies/``: the study's name, and six hex digits of a digest of what was declared.
         name: the study's name.
         title: one line for people.
-        metric: the metric in the table, as a fraction of 1.
-        selection: the epoch that is tested: ``last``, ``best`` or ``epoch N``.
-        protocol: which rows train and test.
-        data: ``uri``, ``fingerprint``, ``source``, ``train``, ``validation`` and ``test`` clip counts; and ``clips``, a
-            digest of what the protocol selects, where it is none of Coablate's.
+        metric: name of the metric in the table; its values are fractions of 1.
+        selection: the epoch whose weights are tested: ``last``, ``best`` or ``epoch N``.
+        protocol: name of the protocol that divides the clips into splits.
+        data: ``uri``, ``fingerprint``, ``source``, ``train``, ``validation`` and ``test`` clip counts; and for a
+            protocol that is not Coablate's ``clips``, a digest of the clips that it selects.
         command: the options that ``resume`` repeats.
     """
 
@@ -63,19 +63,19 @@ class Plan:
     command: dict[str, Any]
 
     def to_json(self) -> str:
-        """Return the content of ``study.json``."""
+        """Return the plan as ``study.json`` holds it."""
         return json.dumps({"kind": _KINDS[type(self)]} | asdict(self), indent=2, ensure_ascii=False)
 
 
 @dataclass(frozen=True, kw_only=True)
 class StudyPlan(Plan):
-    """Everything that the table of a study needs, without the study's code.
+    """The plan of a study. Tables are made from it without the study's code.
 
     Args:
         reference: name of the arm that the others are compared with.
-        arms: in table order.
-        runs: in the order of work, seed block by seed block.
-        confirms: key of the search whose best trials are these arms; None for a study of its own.
+        arms: the arms, in table order.
+        runs: the runs in the order in which they are started, seed block by seed block.
+        confirms: key of the search whose best trials are the arms; None where the study is no confirmation.
     """
 
     reference: str
@@ -86,15 +86,15 @@ class StudyPlan(Plan):
 
 @dataclass(frozen=True, kw_only=True)
 class SearchPlan(Plan):
-    """Everything that the report of a search needs, without the search's code.
+    """The plan of a search. Reports are made from it without the search's code.
 
     Args:
-        trials: how many there will be.
-        sampler: which one suggests them.
+        trials: number of trials.
+        sampler: name of the sampler.
         stopping: the stopping rule.
-        costs: what the metric is traded against.
+        costs: what is minimised beside the metric.
         factors: dotted field -> its domain in words.
-        placements: dotted field of a placement -> its streams -> their stages in order.
+        placements: dotted field of a placement -> stream -> the stream's stages in order.
         epochs: the full budget of a trial.
     """
 
@@ -115,7 +115,7 @@ def plan_from_json(text: str) -> AnyPlan:
     """Return the plan that :meth:`Plan.to_json` wrote.
 
     Raises:
-        ValueError, KeyError, TypeError: the text is damaged or of another version.
+        ValueError, KeyError, TypeError: the text is damaged, or another version wrote it.
     """
     values = json.loads(text)
     kind = values.pop("kind")

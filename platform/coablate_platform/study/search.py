@@ -1,4 +1,4 @@
-"""The declared search: a base configuration, what may vary, how to look, and what is confirmed at the end."""
+"""Declares a search: a base configuration, a search space, a sampler, a stopping rule, and what is confirmed."""
 
 import contextlib
 import dataclasses
@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from coablate_platform.study.config import RunConfig
-from coablate_platform.study.domains import Choice, FixedTrial, Plain, Subset
+from coablate_platform.study.domains import Choice, Subset
 from coablate_platform.study.errors import InputError
 from coablate_platform.study.extensions import Kind, load_object
-from coablate_platform.study.overrides import apply, check_type, difference, overlap, part
+from coablate_platform.study.overrides import apply_changes, check_type, difference, field_value, fields_overlap
 from coablate_platform.study.space import Space
-from coablate_platform.study.study import SHARED, Arm, Resources, Study
+from coablate_platform.study.study import SAME_FOR_ARMS, Arm, Resources, Study
+from coablate_platform.study.suggesters import FixedTrial, PlainValue
 
 SAMPLERS = ("random", "qmc", "tpe", "gp", "cmaes", "nsga2", "grid")
 SAMPLER_KIND = Kind(
@@ -24,30 +25,33 @@ SAMPLER_KIND = Kind(
     lacking=lambda value: "" if callable(value) else "it cannot be called",
 )
 Cost = Literal["flops", "parameters", "latency"]
-"""What a search may trade accuracy against: the first two come from a model's description, the last is measured."""
+"""What a search may minimise beside its metric. The model's description gives the first two; latency is measured."""
 COST_LABELS = {"flops": "FLOPs of a clip", "parameters": "parameters", "latency": "latency of a clip, µs"}
 
-SAME_FOR_TRIALS = (*SHARED, "data.validation", "training.selection")
-"""Fields that all trials of a search have in common."""
-_LEARN_FROM_ENDS = ("gp", "cmaes", "nsga2")
-"""Samplers that Optuna lets learn from completed trials alone."""
+SAME_FOR_TRIALS = (*SAME_FOR_ARMS, "data.validation", "training.selection")
+"""Fields that are the same in all trials of a search: otherwise trials could not be compared."""
+_LEARN_FROM_COMPLETED = ("gp", "cmaes", "nsga2")
+"""Optuna's samplers that ignore trials which were stopped early."""
 CONFIRMED = "confirmed"
 REFERENCE = "reference"
 LEAST_POPULATION = 2
-SEARCH_SEED = 0  # of every trial; the confirmation's seeds come after it, so that no lucky one is counted twice
+TRIAL_SEED = 0
+"""Run seed of all trials. A confirmation uses later seeds, not the one by which its arms were selected."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stopping:
-    """When a trial is given up.
+    """The stopping rule: when a trial is stopped before its full budget.
 
     Args:
-        rule: ``asha`` (asynchronous successive halving), ``hyperband`` (brackets of it that differ in ``grace``),
-            ``median`` (worse than half of the others at the same epoch), ``pbt`` (population-based training: the worst
-            go on from the weights of better ones, with parameters near theirs), or ``none``.
-        grace: epochs that every trial gets; in a population, epochs from one comparison of its members to the next.
-        reduction: of those that reach a rung, one in so many goes on; the next rung is so many times later. In a
-            population, one in so many is replaced.
+        rule: ``asha`` (asynchronous successive halving), ``hyperband`` (several brackets of successive halving, which
+            differ in their grace period), ``median`` (stops a trial whose best value is worse than the median of the
+            others at the same epoch), ``pbt`` (population-based training: copies of better members, with perturbed
+            parameters, replace the worst members), or ``none``.
+        grace: grace period: number of epochs before a trial can be stopped. With ``pbt``, the perturbation interval:
+            the epochs from one comparison of the members to the next.
+        reduction: reduction factor η: one in η trials continues at a rung, and each rung is at η times the epoch of
+            the rung before. With ``pbt``, one in η members is replaced.
 
     Raises:
         InputError: a number is out of range.
@@ -60,42 +64,44 @@ class Stopping:
     def __post_init__(self) -> None:
         if self.grace < 1 or self.reduction < 2:
             raise InputError(
-                f"stopping: grace is {self.grace} and reduction {self.reduction}, expected at least 1 and at least 2"
+                f"stopping: expected grace at least 1 and reduction at least 2, got {self.grace} and {self.reduction}"
             )
 
-    def gives_up_before(self, epochs: int) -> bool:
-        """Whether a trial may be given up before it has trained for so many epochs."""
+    def may_stop_before(self, epochs: int) -> bool:
+        """Return whether the rule can stop a trial before it has trained for this number of epochs."""
         return self.rule != "none" and self.grace < epochs
 
 
 @dataclass(frozen=True, kw_only=True)
 class Search:
-    """A search is one value in one file; ``STUDY`` is the name under which it is found there.
+    """A search. A study file holds it under the name ``STUDY``.
 
-    Trials are judged by the validation split. The base is always the first trial and the reference of the confirmation.
+    Trials are compared by their metric on the validation split. The base is always the first trial, and the reference
+    arm of the confirmation.
 
     Args:
         name: short name, used in folders.
         title: one line for people.
-        base: the configuration that trials depart from, and the first of them.
-        space: what may vary.
-        trials: how many configurations are tried; with ``pbt``, the size of the population.
-        sampler: ``random``, ``qmc``, ``tpe``, ``gp``, ``cmaes``, ``nsga2``, ``grid``, one that a package has
-            registered, or ``module:factory``: called with the search and a trial's number, it returns the sampler that
-            suggests this trial. What a sampler learns from is Optuna's study alone, and what it draws follows from the
-            search's seed and the number.
-        stopping: when a trial is given up.
-        costs: what the metric is traded against, ``flops``, ``parameters`` or ``latency`` (of one clip's forward pass
-            where the search is driven from, measured when a trial is drawn); with any, the result is a Pareto front.
-        points: configurations that are tried before the sampler's own: dotted field -> value.
-        confirm: how many of the best are run again at the full budget.
-        seeds: seeds of the confirmation.
-        seed: study seed; every random stream, and every draw of the sampler, derives from it.
-        resources: what each worker holds.
+        base: the configuration that trials change; also the first trial.
+        space: the search space.
+        trials: number of trials; with ``pbt``, the size of the population.
+        sampler: ``random``, ``qmc``, ``tpe``, ``gp``, ``cmaes``, ``nsga2``, ``grid``, the name of a sampler that a
+            package has registered, or ``module:factory``. The factory is called with the search and the number of a
+            trial, and returns the sampler that suggests this trial. The sampler may learn only from the Optuna study,
+            and its random numbers must derive from the search's seed and the trial's number.
+        stopping: the stopping rule.
+        costs: what is minimised beside the metric: ``flops``, ``parameters`` or ``latency``. Latency is that of one
+            clip's forward pass on the driver's machine, measured when a trial is suggested. With costs, the result is
+            a Pareto front.
+        points: configurations that are enqueued before the sampler's own suggestions: dotted field -> value.
+        confirm: number of best trials that the confirmation runs again at the full budget.
+        seeds: number of run seeds of the confirmation.
+        seed: study seed; every random stream, the sampler's too, derives from it.
+        resources: what each worker reserves.
 
     Raises:
-        InputError: the base or a point is outside the space, there is no such sampler, or sampler, stopping rule and
-            space do not go together.
+        InputError: a number is out of range, the base or a point is outside the space, there is no such sampler, or the
+            sampler, the stopping rule and the space cannot be combined.
     """
 
     name: str
@@ -118,91 +124,103 @@ class Search:
                 raise InputError(f"search {self.name}: {name} is {getattr(self, name)}, expected at least {least}")
         if self.base.data.validation == "none":
             raise InputError(
-                f"search {self.name}: trials are judged by validation, which needs data.validation='subjects'"
+                f"search {self.name}: trials are compared on the validation split, which needs "
+                "data.validation='subjects'"
             )
         for name in self.space.factors:
-            if shared := [path for path in SAME_FOR_TRIALS if overlap(name, path)]:
-                raise InputError(f"search {self.name}: {shared[0]} cannot vary, trials could not be compared")
+            if shared := [path for path in SAME_FOR_TRIALS if fields_overlap(name, path)]:
+                raise InputError(f"search {self.name}: {shared[0]} cannot vary: all trials must share it")
         self._check_types()
         for point in self.initial_points:
             self.config(self.space.decode(point))
         self._check_sampler()
-        len(self.enqueued)  # a grid that cannot be walked through says so here
+        _ = self.enqueued  # raises where a grid is too large or infinite
 
     @functools.cached_property
-    def initial_points(self) -> list[dict[str, Plain]]:
-        """Parameters of the base, and of the points."""
+    def initial_points(self) -> list[dict[str, PlainValue]]:
+        """Parameters of the base and of ``points``, without repetitions."""
         try:
-            given = [self.space.encode(self.factor_values(self.base))]
+            base = [self.space.encode(self.factor_values(self.base))]
         except InputError as error:
             raise InputError(f"search {self.name}: the base is outside the space: {error}") from None
         for point in self.points:
             if unknown := [name for name in point if name not in self.space.factors]:
-                raise InputError(f"search {self.name}: a point names {unknown[0]!r}, which does not vary")
-        return _once(
-            [*given, *(self.space.encode(self.factor_values(apply(self.base, point))) for point in self.points)]
+                raise InputError(f"search {self.name}: a point sets {unknown[0]!r}, which is not a factor")
+        return _without_repetitions(
+            [*base, *(self.space.encode(self.factor_values(apply_changes(self.base, point))) for point in self.points)]
         )
 
     @functools.cached_property
-    def enqueued(self) -> list[dict[str, Plain]]:
-        """Parameters that no sampler is asked for: those that are declared, and those of a grid's configurations."""
+    def enqueued(self) -> list[dict[str, PlainValue]]:
+        """Parameters that are tried before the sampler is used: the initial points, and all points of a grid."""
         return (
-            _once([*self.initial_points, *self.space.grid(self.trials)])
+            _without_repetitions([*self.initial_points, *self.space.grid(self.trials)])
             if self.sampler == "grid"
             else self.initial_points
         )
 
     @functools.cached_property
-    def base_parameters(self) -> dict[str, Plain]:
-        """Parameters of the base's values, whether or not their factors exist in it.
+    def base_parameters(self) -> dict[str, PlainValue]:
+        """Parameters of the base's values, also of factors whose condition does not hold in the base.
 
-        A trial from before a factor was added ran with the base's value, also where the base does not meet the
-        factor's condition.
+        They stand in for a factor that was added to the space after a trial: the trial ran with the base's value. A
+        value outside the factor's domain has no parameters; the samplers then cannot learn from such a trial.
         """
-        found: dict[str, Plain] = {}
+        parameters: dict[str, PlainValue] = {}
         for name, value in self.factor_values(self.base).items():
-            with contextlib.suppress(InputError):  # outside the factor: such trials keep their place, and teach nothing
-                found |= self.space.factors[name].encode(name, value)
-        return found
+            with contextlib.suppress(InputError):
+                parameters |= self.space.factors[name].encode(name, value)
+        return parameters
 
-    def fixed_trial(self, parameters: Mapping[str, Plain]) -> FixedTrial:
-        """Return what a trial drew, to be drawn again; of factors that were added since, it has the base's values."""
+    def fixed_trial(self, parameters: Mapping[str, PlainValue]) -> FixedTrial:
+        """Return a trial that suggests recorded parameters again, and the base's for factors that were added since."""
         return FixedTrial(parameters, otherwise=self.base_parameters)
 
     @property
-    def size(self) -> int:
-        """How many trials there will be; a grid has no more than its configurations."""
+    def trial_count(self) -> int:
+        """Number of trials: ``trials``, or the number of a grid's configurations where that is smaller."""
         return min(self.trials, len(self.enqueued)) if self.sampler == "grid" else self.trials
 
     def factor_values(self, config: RunConfig) -> dict[str, Any]:
-        """Return the values that a configuration has in this space's factors."""
-        return {name: part(config, name) for name in self.space.factors}
+        """Return a configuration's values of the factors: dotted field -> value."""
+        return {name: field_value(config, name) for name in self.space.factors}
 
     def config(self, changes: Mapping[str, Any]) -> RunConfig:
-        """Return the whole configuration of what was drawn."""
-        return apply(self.base, changes)
+        """Return the whole configuration of a trial from its changes of the base."""
+        return apply_changes(self.base, changes)
 
     def override(self, changes: Mapping[str, Any], seeds: int | None = None) -> "Search":
-        """Return the search over a changed base, and with another number of confirmation seeds where one is given.
+        """Return the search with a changed base.
+
+        Args:
+            changes: dotted field -> value.
+            seeds: another number of confirmation seeds, or None to keep it.
 
         Raises:
-            InputError: a field is unknown, a value of the wrong type, or the field is a factor of this search.
+            InputError: a field is unknown, a value has the wrong type, or a field is a factor of this search.
         """
         for path in changes:
-            if clash := [name for name in self.space.factors if overlap(name, path)]:
-                raise InputError(f"{path}: search {self.name} varies {clash[0]}; only what all trials share can be set")
-        return dataclasses.replace(self, base=apply(self.base, changes), seeds=seeds or self.seeds)
+            if clash := [name for name in self.space.factors if fields_overlap(name, path)]:
+                raise InputError(
+                    f"{path}: search {self.name} varies {clash[0]}; only fields that all trials share can be set"
+                )
+        return dataclasses.replace(self, base=apply_changes(self.base, changes), seeds=seeds or self.seeds)
 
     def with_options(self, trials: int | None = None, sampler: str | None = None, grace: int | None = None) -> "Search":
-        """Return the search with another number of trials, another sampler, or another grace, where one is given.
+        """Return the search with options overridden; None keeps an option.
+
+        Args:
+            trials: number of trials.
+            sampler: name of the sampler.
+            grace: grace period in epochs.
 
         Raises:
-            InputError: no such sampler, it does not go together with the space, or no trial is ever given up.
+            InputError: no such sampler, it cannot search the space, or the stopping rule ``none`` has no grace period.
         """
         if sampler is not None and sampler not in SAMPLERS:
             sampler = load_object(sampler, SAMPLER_KIND, SAMPLERS).reference
         if grace is not None and self.stopping.rule == "none":
-            raise InputError(f"--grace: search {self.name} gives no trial up, its stopping rule is 'none'")
+            raise InputError(f"--grace: search {self.name} has no grace period, since its stopping rule is 'none'")
         return dataclasses.replace(
             self,
             trials=self.trials if trials is None else trials,
@@ -211,10 +229,10 @@ class Search:
         )
 
     def confirmation(self, best: Mapping[str, RunConfig]) -> Study:
-        """Return the study that runs the best configurations and the base again at the full budget.
+        """Return the confirmation: a study that runs the best trials and the base again, at the full budget.
 
         Args:
-            best: name -> configuration; the base, which is the reference, is none of them.
+            best: arm name -> configuration of a trial; without the base, which is the reference arm.
         """
         arms = [Arm(name=REFERENCE, changes={})]
         arms += [Arm(name=name, changes=difference(config, self.base)) for name, config in best.items()]
@@ -225,7 +243,7 @@ class Search:
             arms=tuple(arms),
             reference=REFERENCE,
             seeds=self.seeds,
-            first_seed=SEARCH_SEED + 1,
+            first_seed=TRIAL_SEED + 1,
             seed=self.seed,
             resources=self.resources,
         )
@@ -242,48 +260,53 @@ class Search:
         if self.sampler not in SAMPLERS:
             load_object(self.sampler, SAMPLER_KIND, SAMPLERS)
         domains = list(self.space.factors.values())
-        if self.sampler in ("qmc", "gp", "cmaes") and not self.space.is_fixed:
+        if self.sampler in ("qmc", "gp", "cmaes") and not self.space.is_static:
             raise InputError(
-                f"search {self.name}: sampler {self.sampler} needs the same parameters in every trial, and this space "
-                "has conditions or a placement; tpe and random can search it"
+                f"search {self.name}: sampler {self.sampler} needs the same parameters in every trial, but this space "
+                "has conditions or a placement; use tpe or random"
             )
         if self.sampler == "cmaes" and any(isinstance(domain, Choice | Subset) for domain in domains):
-            raise InputError(f"search {self.name}: sampler cmaes needs numbers; tpe and gp can search choices")
+            raise InputError(f"search {self.name}: sampler cmaes needs numbers, not choices or subsets; use tpe or gp")
         if self.stopping.rule == "pbt":
             self._check_population()
-        elif self.sampler in _LEARN_FROM_ENDS and self.stopping.gives_up_before(self.base.training.epochs):
+        elif self.sampler in _LEARN_FROM_COMPLETED and self.stopping.may_stop_before(self.base.training.epochs):
             raise InputError(
-                f"search {self.name}: sampler {self.sampler} learns only from trials that came to their end, of which "
-                f"stopping {self.stopping.rule!r} leaves few; give none up (stopping 'none', or --grace "
-                f"{self.base.training.epochs}), or let tpe draw"
+                f"search {self.name}: sampler {self.sampler} learns only from completed trials, of which stopping rule "
+                f"{self.stopping.rule!r} leaves few; use stopping rule 'none', --grace {self.base.training.epochs}, or "
+                "sampler tpe"
             )
         if self.costs and (self.sampler in ("gp", "cmaes") or self.stopping.rule != "none"):
             raise InputError(
-                f"search {self.name}: with costs there is no one best, so that stopping must be 'none' and the sampler "
-                f"nsga2, tpe, random, qmc or grid (got {self.stopping.rule} and {self.sampler})"
+                f"search {self.name}: with costs there is no single best trial; expected stopping rule 'none' and "
+                f"sampler nsga2, tpe, random, qmc or grid, got {self.stopping.rule!r} and {self.sampler}"
             )
 
     def _check_population(self) -> None:
         if self.sampler == "grid":
-            raise InputError(f"search {self.name}: a population changes its parameters as it trains, a grid cannot")
+            raise InputError(
+                f"search {self.name}: population-based training changes parameters during training; a grid cannot"
+            )
         if fixed := [name for name in ("training.optimiser", "training.precision") if name in self.space.factors]:
-            raise InputError(f"search {self.name}: a population hands its optimiser's state on, {fixed[0]} cannot vary")
+            raise InputError(
+                f"search {self.name}: {fixed[0]} cannot vary: members of a population take over the state of the "
+                "optimiser and of the loss scaling"
+            )
         if self.base.training.selection != "last":
             raise InputError(
-                f"search {self.name}: a population's members have no epochs before their own; training.selection must "
-                f"be 'last', not {self.base.training.selection!r}"
+                f"search {self.name}: in a population training.selection must be 'last', not "
+                f"{self.base.training.selection!r}: a copied member does not have its parent's earlier weights"
             )
         if self.trials < LEAST_POPULATION:
             raise InputError(
-                f"search {self.name}: a population of {self.trials} has nobody to replace; trials must be at least "
-                f"{LEAST_POPULATION}"
+                f"search {self.name}: a population has {self.trials} trials, expected at least "
+                f"{LEAST_POPULATION}: one replaces another"
             )
         if self.stopping.grace >= self.base.training.epochs:
             raise InputError(
-                f"search {self.name}: its population is compared every {self.stopping.grace} epochs and trains for "
-                f"{self.base.training.epochs}: it would never be"
+                f"search {self.name}: the population is compared every {self.stopping.grace} epochs but trains only "
+                f"for {self.base.training.epochs}; stopping.grace must be smaller"
             )
 
 
-def _once(points: Sequence[dict[str, Plain]]) -> list[dict[str, Plain]]:
+def _without_repetitions(points: Sequence[dict[str, PlainValue]]) -> list[dict[str, PlainValue]]:
     return [point for place, point in enumerate(points) if point not in points[:place]]

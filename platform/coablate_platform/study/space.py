@@ -1,62 +1,78 @@
-"""What a search may vary: factors by the dotted field of the configuration, drawn one after the other."""
+"""The search space: factors by the dotted field of the configuration that they set, suggested in a fixed order."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from coablate_platform.study.domains import Choice, Domain, FixedTrial, Float, Int, Placement, Plain, Subset, Suggester
+from coablate_platform.study.domains import Choice, Domain, Float, Int, Placement, Subset
 from coablate_platform.study.errors import InputError, did_you_mean
-from coablate_platform.study.overrides import overlap
+from coablate_platform.study.overrides import fields_overlap
+from coablate_platform.study.suggesters import FixedTrial, PlainValue, Suggester
 
 
 @dataclass(frozen=True)
 class Space:
-    """Factors by the dotted field that they vary, in the order in which they are drawn.
+    """The factors of a search.
+
+    Args:
+        factors: dotted field of the configuration -> its domain. Values are suggested in this order, so a condition
+            may name only factors that are declared before its own.
 
     Raises:
-        InputError: no factors, one that is no domain of this module, one within another, or a condition on what is not
-            declared before it.
+        InputError: there are no factors; a domain is not one of Coablate's; a factor's field is within another's; a
+            condition names a factor that is not declared before its own, or a value that this factor does not have.
     """
 
     factors: Mapping[str, Domain]
 
     def __post_init__(self) -> None:
         if not self.factors:
-            raise InputError("a search's space is empty: it has no factors")
+            raise InputError("the search space is empty: it has no factors")
         before: list[str] = []
         for name, domain in self.factors.items():
             if not isinstance(domain, Float | Int | Choice | Subset | Placement):
                 kinds = "Float, Int, Choice, Subset or Placement"
                 raise InputError(f"factor {name}: expected {kinds}, got {type(domain).__module__}.{domain!r}")
-            for other in domain.when:
-                if other not in before:
-                    hint = "is declared after it" if other in self.factors else f"is none{did_you_mean(other, before)}"
-                    raise InputError(f"factor {name}: its condition is on {other!r}, which {hint}")
-                for value in domain.when[other]:
-                    self.factors[other].encode(other, value)
+            self._check_condition(name, domain, before)
             for other in before:
-                if overlap(name, other):
-                    raise InputError(f"factors {other!r} and {name!r} clash: one is within the other")
+                if fields_overlap(name, other):
+                    raise InputError(f"factors {other!r} and {name!r} overlap: one is within the other")
             before.append(name)
 
-    def suggest(self, trial: Suggester) -> dict[str, Any]:
-        """Return dotted field -> value for every factor that exists in this draw."""
-        drawn: dict[str, Any] = {}
-        for name, domain in self.factors.items():
-            if all(other in drawn and drawn[other] in values for other, values in domain.when.items()):
-                drawn[name] = domain.suggest(name, trial)
-        return drawn
+    def _check_condition(self, name: str, domain: Domain, before: list[str]) -> None:
+        """Check that a condition names factors declared before its own, and values that they can have."""
+        for other, values in domain.when.items():
+            if other in before:
+                for value in values:
+                    self.factors[other].encode(other, value)
+            elif other in self.factors:
+                raise InputError(f"factor {name}: its condition names {other!r}, which must be declared before it")
+            else:
+                hint = did_you_mean(other, before)
+                raise InputError(f"factor {name}: its condition names {other!r}, which is not a factor{hint}")
 
-    def decode(self, parameters: Mapping[str, Plain]) -> dict[str, Any]:
-        """Return what these parameters draw.
+    def suggest(self, trial: Suggester) -> dict[str, Any]:
+        """Suggest a value for every factor whose condition holds.
+
+        Returns:
+            Dotted field -> value.
+        """
+        values: dict[str, Any] = {}
+        for name, domain in self.factors.items():
+            if _holds(domain.when, values):
+                values[name] = domain.suggest(name, trial)
+        return values
+
+    def decode(self, parameters: Mapping[str, PlainValue]) -> dict[str, Any]:
+        """Return the values that these parameters encode: dotted field -> value.
 
         Raises:
-            InputError: one is missing, or outside what the space allows.
+            InputError: a parameter is missing, or its value is outside the space.
         """
         return self.suggest(FixedTrial(parameters))
 
     def can_suggest(self, trial: Suggester) -> bool:
-        """Return whether a trial's parameters make a configuration of this space."""
+        """Return whether the trial's parameters are all there and within this space."""
         try:
             self.suggest(trial)
         except InputError:
@@ -64,84 +80,98 @@ class Space:
         return True
 
     @property
-    def is_fixed(self) -> bool:
-        """Whether every draw has the same parameters with the same ranges."""
+    def is_static(self) -> bool:
+        """Whether every trial has the same parameters with the same ranges, as some samplers need."""
         return not any(
-            domain.when or isinstance(domain, Placement) or (isinstance(domain, Subset) and not domain.is_free)
+            domain.when or isinstance(domain, Placement) or (isinstance(domain, Subset) and not domain.is_unrestricted)
             for domain in self.factors.values()
         )
 
-    def encode(self, changes: Mapping[str, Any]) -> dict[str, Plain]:
-        """Return the parameters that draw these values; ``changes`` may leave out factors that do not exist with them.
+    def encode(self, changes: Mapping[str, Any]) -> dict[str, PlainValue]:
+        """Return the parameters that encode these values.
+
+        Args:
+            changes: dotted field -> value. A value whose factor's condition does not hold is left out of the result.
 
         Raises:
-            InputError: a value is outside its factor, or something is no factor.
+            InputError: a value is outside its factor's domain, or a field is not a factor.
         """
         if unknown := [name for name in changes if name not in self.factors]:
-            raise InputError(f"{unknown[0]!r} is no factor{did_you_mean(unknown[0], self.factors)}")
-        exist: set[str] = set()
-        found: dict[str, Plain] = {}
+            raise InputError(f"{unknown[0]!r} is not a factor{did_you_mean(unknown[0], self.factors)}")
+        values: dict[str, Any] = {}
+        parameters: dict[str, PlainValue] = {}
         for name, domain in self.factors.items():
-            met = all(other in exist and changes[other] in values for other, values in domain.when.items())
-            if name in changes and met:
-                exist.add(name)
-                found |= domain.encode(name, changes[name])
-        return found
+            if name in changes and _holds(domain.when, values):
+                values[name] = changes[name]
+                parameters |= domain.encode(name, changes[name])
+        return parameters
 
-    def grid(self, most: int) -> list[dict[str, Plain]]:
-        """Return the parameters of every configuration, where there are finitely many.
+    def grid(self, most: int) -> list[dict[str, PlainValue]]:
+        """Return the parameters of every configuration in a finite space.
+
+        Args:
+            most: the largest number of configurations that is allowed.
 
         Raises:
-            InputError: a factor is a range of real numbers, or there are more than ``most``.
+            InputError: a factor is a range of real numbers, or there are more than ``most`` configurations.
         """
-        found: list[dict[str, Plain]] = []
-        for parameters in _every(self):
-            if len(found) == most:
+        points: list[dict[str, PlainValue]] = []
+        for parameters in _all_points(self):
+            if len(points) == most:
                 raise InputError(f"the space has more than the {most} configurations that the grid may try")
-            found.append(parameters)
-        return found
+            points.append(parameters)
+        return points
+
+
+def _holds(when: Mapping[str, Sequence[Any]], values: Mapping[str, Any]) -> bool:
+    """Return whether a condition holds, given the values of the factors that exist."""
+    return all(other in values and values[other] in allowed for other, allowed in when.items())
 
 
 class _GridTrial:
-    """Suggests the value that a digit stands for at each question, and keeps how many values there were.
+    """Suggests one point of the grid: for each parameter in turn, the choice whose index is given.
 
     Args:
-        digits: the choice at each question so far; questions beyond them get a zero.
+        digits: index of the choice for each parameter. Where there are more parameters, zeros are appended to it.
+
+    Attributes:
+        params: the values suggested so far, by parameter.
+        sizes: number of choices of each parameter.
     """
 
     def __init__(self, digits: list[int]) -> None:
         self._digits = digits
+        self.params: dict[str, PlainValue] = {}
         self.sizes: list[int] = []
-        self.asked: dict[str, Plain] = {}
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-        raise InputError(f"factor {name} is a range of real numbers: a grid cannot try them all, use a Choice")
+        raise InputError(f"factor {name} is a range of real numbers, which a grid cannot list; use a Choice")
 
     def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
-        value = low + self._digit(high - low + 1)
-        self.asked[name] = value
+        value = low + self._next_digit(high - low + 1)
+        self.params[name] = value
         return value
 
-    def suggest_categorical(self, name: str, choices: Sequence[Plain]) -> Plain:
-        self.asked[name] = choices[self._digit(len(choices))]
-        return self.asked[name]
+    def suggest_categorical(self, name: str, choices: Sequence[PlainValue]) -> PlainValue:
+        self.params[name] = choices[self._next_digit(len(choices))]
+        return self.params[name]
 
-    def _digit(self, size: int) -> int:
-        """Return the choice at this question, which has so many values."""
-        question = len(self.sizes)
-        if question == len(self._digits):
+    def _next_digit(self, size: int) -> int:
+        """Return the index of the choice for the next parameter, which has ``size`` choices."""
+        place = len(self.sizes)
+        if place == len(self._digits):
             self._digits.append(0)
         self.sizes.append(size)
-        return self._digits[question]
+        return self._digits[place]
 
 
-def _every(space: Space) -> Iterator[dict[str, Plain]]:
-    """Walk through all draws, the last question's answer changing fastest."""
+def _all_points(space: Space) -> Iterator[dict[str, PlainValue]]:
+    """Yield the parameters of all configurations by counting up the digits, the last one fastest."""
     digits: list[int] = []
     while True:
         trial = _GridTrial(digits)
         space.suggest(trial)
-        yield trial.asked
+        yield trial.params
         while digits and digits[-1] + 1 == trial.sizes[len(digits) - 1]:
             digits.pop()
         if not digits:

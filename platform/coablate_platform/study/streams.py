@@ -1,4 +1,7 @@
-"""Derives every random stream from what it is for, so that none depends on global state or on another's use."""
+"""Derives every random stream from keys that name its purpose.
+
+A stream therefore depends neither on global state nor on how much of another stream was used.
+"""
 
 import hashlib
 import json
@@ -11,14 +14,16 @@ def _digest(keys: tuple[str | int, ...]) -> bytes:
 
 
 def stream(*keys: str | int) -> np.random.Generator:
-    """Return a generator of its own for these keys: PCG64 seeded with the first 128 bits of the keys' SHA-256.
+    """Return a new generator for these keys: PCG64, seeded with the first 128 bits of the keys' SHA-256.
 
     Args:
-        keys: what the stream is for, as in ``stream(study_seed, run_seed, "order", epoch)``; ``1`` and ``"1"`` differ.
+        keys: the purpose of the stream, as in ``stream(study_seed, run_seed, "order", epoch)``; ``1`` and ``"1"`` are
+            different keys.
     """
     return np.random.Generator(np.random.PCG64(int.from_bytes(_digest(keys)[:16])))
 
 
 def stream_seed(*keys: str | int) -> int:
-    """Return a seed in [0, 2⁶³) for generators outside numpy (``torch.manual_seed``), derived like :func:`stream`."""
+    """Return a seed in [0, 2⁶³) for other generators (``torch.manual_seed``), derived from the keys as in
+    :func:`stream`."""
     return int.from_bytes(_digest(keys)[:8]) >> 1

@@ -1,4 +1,4 @@
-"""The declared question: a base configuration, arms that depart from it, seeds, and what to compare."""
+"""Declares a study: a base configuration, arms that change it, run seeds, and the reference arm."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -8,20 +8,20 @@ from typing import Any, Literal
 from coablate_platform.study.config import RunConfig
 from coablate_platform.study.errors import InputError, did_you_mean
 from coablate_platform.study.identity import digest
-from coablate_platform.study.overrides import apply, difference, overlap, part
+from coablate_platform.study.overrides import apply_changes, difference, field_value, fields_overlap
 
-SHARED = ("data.protocol", "training.epochs", "training.metric", "training.workers")
-"""Fields that all arms of a study have in common: else they would not be compared at one budget, by one measure."""
+SAME_FOR_ARMS = ("data.protocol", "training.epochs", "training.metric", "training.workers")
+"""Fields that are the same in all arms of a study, so that arms are compared on one budget and by one metric."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arm:
-    """One setting of the factors.
+    """One arm of a study.
 
     Args:
-        name: how the table calls it.
-        changes: dotted field -> value, against the study's base.
-        published: protocol -> published value of the metric in percent, where a paper reports this arm.
+        name: the arm's name in tables and figures.
+        changes: dotted field -> value; what the arm changes in the study's base.
+        published: protocol -> value of the metric in percent that a paper reports for this arm.
     """
 
     name: str
@@ -31,15 +31,15 @@ class Arm:
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
-    """What a worker of a lane holds.
+    """What each worker of a lane reserves.
 
     Args:
-        cpus: cores.
-        gpus: a whole number of them, or a share of one; ``fit`` measures a training step and lets as many runs share a
-            GPU as its memory holds; None: one where the cluster has any, else none.
+        cpus: number of CPU cores.
+        gpus: number of GPUs, or a fraction of one; ``fit`` measures a training step and lets as many runs share a GPU
+            as fit into its memory; None: one GPU where the cluster has any, else none.
 
     Raises:
-        InputError: no cores, or what is neither a share of a GPU nor whole ones.
+        InputError: ``cpus`` is not above 0, or ``gpus`` is neither from 0 to 1 nor a whole number.
     """
 
     cpus: float = 1.0
@@ -49,19 +49,19 @@ class Resources:
         if self.cpus <= 0:
             raise InputError(f"resources: cpus is {self.cpus}, expected more than 0")
         if isinstance(self.gpus, int | float) and not (0 <= self.gpus <= 1 or self.gpus % 1 == 0 < self.gpus):
-            raise InputError(f"resources: gpus is {self.gpus}, expected a share of one, or a whole number")
+            raise InputError(f"resources: gpus is {self.gpus}, expected a number from 0 to 1, or a whole number")
 
     @property
     def threads(self) -> int:
-        """How many threads torch has in a worker."""
+        """Number of torch threads in a worker."""
         return max(int(self.cpus), 1)
 
     @classmethod
     def parse_gpus(cls, text: str) -> float | Literal["fit"]:
-        """Read what a user says of a worker's GPUs.
+        """Parse the value of ``--gpus``.
 
         Raises:
-            InputError: neither a number nor ``fit``.
+            InputError: it is neither a number nor ``fit``.
         """
         if text == "fit":
             return "fit"
@@ -73,21 +73,22 @@ class Resources:
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """A study is one value in one file; ``STUDY`` is the name under which it is found there.
+    """A study. A study file holds it under the name ``STUDY``.
 
     Args:
         name: short name, used in folders.
         title: one line for people.
-        base: the configuration that arms depart from.
-        arms: in table order.
-        reference: the arm that the others are compared with.
-        seeds: how many run seeds, from ``first_seed`` on; each is a block over all arms.
+        base: the configuration that arms change.
+        arms: the arms, in table order.
+        reference: name of the arm that the others are compared with.
+        seeds: number of run seeds. The runs of all arms with one run seed are a seed block.
+        first_seed: the first run seed.
         seed: study seed; every random stream derives from it and the run seed.
-        resources: what each worker holds.
+        resources: what each worker reserves.
 
     Raises:
-        InputError: no arms, a name twice, an unknown reference, no seed, an invalid change, a change of what all arms
-            share, two equal arms.
+        InputError: no arms, two arms with one name or one configuration, an unknown reference, no seeds, an invalid
+            change, or a change of a field that all arms share.
     """
 
     name: str
@@ -105,45 +106,50 @@ class Study:
         if not names:
             raise InputError(f"study {self.name}: it has no arms")
         if twice := {name for name in names if names.count(name) > 1}:
-            raise InputError(f"study {self.name}: arm names must differ, {sorted(twice)[0]!r} stands twice")
+            raise InputError(f"study {self.name}: arm names must differ, but two are {sorted(twice)[0]!r}")
         if self.reference not in names:
             raise InputError(
-                f"study {self.name}: reference {self.reference!r} is no arm{did_you_mean(self.reference, names)}"
+                f"study {self.name}: reference {self.reference!r} is not an arm{did_you_mean(self.reference, names)}"
             )
         if self.seeds < 1:
             raise InputError(f"study {self.name}: seeds must be at least 1, got {self.seeds}")
         seen: dict[str, str] = {}
         for arm in self.arms:
             config = self.config(arm)
-            if changed := [path for path in SHARED if part(config, path) != part(self.base, path)]:
-                raise InputError(f"study {self.name}: arm {arm.name!r} changes {changed[0]}, which all arms share")
+            if changed := [path for path in SAME_FOR_ARMS if field_value(config, path) != field_value(self.base, path)]:
+                raise InputError(f"study {self.name}: arm {arm.name!r} changes {changed[0]}, which all arms must share")
             key = digest(config)
             if key in seen:
                 raise InputError(f"study {self.name}: arms {seen[key]!r} and {arm.name!r} are the same configuration")
             seen[key] = arm.name
 
     def config(self, arm: Arm) -> RunConfig:
-        """Return the arm's whole configuration."""
-        return apply(self.base, arm.changes)
+        """Return the configuration of an arm."""
+        return apply_changes(self.base, arm.changes)
 
     def arm(self, name: str) -> Arm:
+        """Return the arm with this name."""
         return next(arm for arm in self.arms if arm.name == name)
 
     def difference(self, arm: Arm) -> dict[str, Any]:
-        """Return the dotted fields in which the arm departs from the reference."""
+        """Return the dotted fields in which an arm differs from the reference arm, with the values of the arm."""
         return difference(self.config(arm), self.config(self.arm(self.reference)))
 
     def override(self, changes: Mapping[str, Any], seeds: int | None = None) -> "Study":
-        """Return the study over a changed base, and with another number of seeds where one is given.
+        """Return the study with a changed base.
+
+        Args:
+            changes: dotted field -> value.
+            seeds: another number of run seeds, or None to keep it.
 
         Raises:
-            InputError: a field is unknown, a value of the wrong type, or the field is a factor of this study.
+            InputError: a field is unknown, a value has the wrong type, or an arm changes the field.
         """
         for path in changes:
             for arm in self.arms:
-                if clash := [own for own in arm.changes if overlap(own, path)]:
+                if clash := [own for own in arm.changes if fields_overlap(own, path)]:
                     raise InputError(
                         f"{path}: a factor of study {self.name} (arm {arm.name!r} sets {clash[0]}); "
-                        "only what all arms share can be set"
+                        "only fields that all arms share can be set"
                     )
-        return dataclasses.replace(self, base=apply(self.base, changes), seeds=seeds or self.seeds)
+        return dataclasses.replace(self, base=apply_changes(self.base, changes), seeds=seeds or self.seeds)

@@ -1,1 +1,1 @@
-"""Computes: one run, from its first step to its test. Imports no Ray and nothing of ``data``."""
+"""Computes one run, from its initial parameters to its test. Imports neither Ray nor ``data``."""

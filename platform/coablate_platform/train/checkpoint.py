@@ -1,7 +1,8 @@
-"""Complete, atomic, verified checkpoints below one folder or object-storage prefix. No Ray here.
+"""Reads and writes checkpoints in a local folder or below an object-storage prefix. No Ray here.
 
-``last.pt`` is the newest state, ``previous.pt`` the one before it, ``selected.pt`` the weights that will be tested.
-Each file is 64 hex digits of SHA-256, a newline, and ``torch.save`` bytes; it is written aside and renamed.
+``last.pt`` is the newest checkpoint, ``previous.pt`` the one before it, and ``selected.pt`` holds the weights that will
+be tested. Each file holds a SHA-256 (64 hex digits), a newline, and the bytes of ``torch.save``. It is written under
+another name and then renamed, so a reader never sees half a file.
 """
 
 import hashlib
@@ -22,7 +23,7 @@ class Checkpoints:
     """The checkpoints of one run.
 
     Args:
-        uri: the run's own folder, a local path or any URI that ``pyarrow.fs`` knows.
+        uri: the run's own folder, a local path or a URI that ``pyarrow.fs`` supports; it is created.
     """
 
     def __init__(self, uri: str) -> None:
@@ -30,34 +31,34 @@ class Checkpoints:
         self._fs.create_dir(self._folder, recursive=True)
 
     def save(self, state: dict[str, Any]) -> None:
-        """Make ``state`` the newest checkpoint and keep the one before it.
+        """Write ``state`` as the newest checkpoint, and keep the one before it.
 
         Raises:
-            OSError: it could not be written; what was there before is untouched.
+            OSError: it could not be written; earlier checkpoints are unchanged.
         """
-        self._write("next.pt", _sealed(state))
+        self._write("next.pt", _with_digest(state))
         if self._has("last.pt"):
             self._fs.move(self._path("last.pt"), self._path("previous.pt"))
         self._fs.move(self._path("next.pt"), self._path("last.pt"))
 
-    def copy(self, other: "Checkpoints") -> None:
-        """Begin where another run stands: with its newest checkpoint that is whole.
+    def copy_from(self, other: "Checkpoints") -> None:
+        """Copy another run's newest undamaged checkpoint, from which this run then continues.
 
         Raises:
-            OSError: it has none, or it could not be copied.
+            OSError: there is none, or it could not be copied.
         """
         if (state := other.load()) is None:
-            raise FileNotFoundError(f"{other._folder}: no checkpoint to go on from")
+            raise FileNotFoundError(f"{other._folder}: no checkpoint to continue from")
         self.save(state)
 
     @property
     def epoch(self) -> int:
-        """The epoch that the newest whole checkpoint stands at; 0 without one."""
+        """The epoch of the newest undamaged checkpoint; 0 where there is none."""
         state = self.load()
         return 0 if state is None else int(state["epoch"])
 
     def load(self) -> dict[str, Any] | None:
-        """Return the newest checkpoint that is whole, or None where there is none."""
+        """Return the newest undamaged checkpoint, or None where there is none."""
         for name in ("last.pt", "previous.pt"):
             state: dict[str, Any] | None = self._read(name)
             if state is not None:
@@ -65,21 +66,21 @@ class Checkpoints:
         return None
 
     def save_selected(self, weights: dict[str, Tensor]) -> None:
-        """Keep the weights that the selection rule prefers so far."""
-        self._write("selected.pt", _sealed(weights))
+        """Write the weights that will be tested, unless a later epoch is selected."""
+        self._write("selected.pt", _with_digest(weights))
 
     def load_selected(self) -> dict[str, Tensor] | None:
-        """Return the weights that :meth:`save_selected` kept, or None where there are none."""
+        """Return the weights that :meth:`save_selected` wrote, or None where there are none."""
         weights: dict[str, Tensor] | None = self._read("selected.pt")
         return weights
 
     def save_weights(self, weights: dict[str, Tensor]) -> None:
-        """Write ``weights.safetensors``, for people: those that are tested."""
+        """Write the tested weights to ``weights.safetensors``, for use outside Coablate."""
         contiguous = {name: tensor.contiguous() for name, tensor in weights.items()}
         self._write("weights.safetensors", to_safetensors(contiguous))
 
     def clear(self) -> None:
-        """Leave nothing that only a resumption would need."""
+        """Delete the checkpoints, which only a resumed run needs; ``weights.safetensors`` stays."""
         for name in ("last.pt", "previous.pt", "selected.pt"):
             if self._has(name):
                 self._fs.delete_file(self._path(name))
@@ -93,7 +94,7 @@ class Checkpoints:
         with self._fs.open_input_stream(self._path(name)) as stream:
             digest, _, payload = stream.read().partition(b"\n")
         if hashlib.sha256(payload).hexdigest().encode() != digest:
-            log.warning("checkpoint %s is damaged; going on from the one before it", self._path(name))
+            log.warning("checkpoint %s is damaged; resuming from the one before it", self._path(name))
             return None
         return torch.load(io.BytesIO(payload), weights_only=True)
 
@@ -104,8 +105,8 @@ class Checkpoints:
         return f"{self._folder}/{name}"
 
 
-def _sealed(value: Any) -> bytes:
-    """Return ``torch.save`` bytes behind their SHA-256."""
+def _with_digest(value: object) -> bytes:
+    """Return the bytes of ``torch.save``, with their SHA-256 and a newline in front."""
     buffer = io.BytesIO()
     torch.save(value, buffer)
     payload = buffer.getvalue()

@@ -1,39 +1,41 @@
-"""The few collective operations the loop needs; with one worker they do nothing. No Ray here."""
+"""The collective operations that training needs; with one worker they return their argument. No Ray here."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 
+Value = TypeVar("Value")
+
 
 def rank() -> int:
-    """Return this worker's number, 0 where it is alone."""
+    """Return the rank of this worker; 0 with one worker."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
-def world() -> int:
+def world_size() -> int:
     """Return the number of workers."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
-def gather(value: Any) -> list[Any]:
-    """Return every worker's ``value``, by rank, on all of them."""
-    if world() == 1:
+def all_gather(value: Value) -> list[Value]:
+    """Return the values of all workers by rank, on every worker."""
+    if world_size() == 1:
         return [value]
-    values: list[Any] = [None] * world()
+    values: list[Any] = [None] * world_size()
     dist.all_gather_object(values, value)
     return values
 
 
-def share(value: Any) -> Any:
-    """Return rank 0's ``value`` on all workers."""
-    if world() == 1:
+def broadcast(value: Value) -> Value:
+    """Return the value of rank 0 on every worker."""
+    if world_size() == 1:
         return value
     values = [value]
     dist.broadcast_object_list(values)
     return values[0]
 
 
-def join(part: torch.Tensor) -> torch.Tensor:
-    """Return the workers' tensors one after the other along the first axis, on the CPU."""
-    return torch.cat(gather(part.cpu()))
+def all_gather_tensor(tensor: torch.Tensor) -> torch.Tensor:
+    """Return the tensors of all workers concatenated along the first axis by rank, on every worker's CPU."""
+    return torch.cat(all_gather(tensor.cpu()))

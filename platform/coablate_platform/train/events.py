@@ -1,4 +1,4 @@
-"""What is said about a run: its states, an epoch's report, its conclusion, its failure; and who writes it down."""
+"""The states and events of a run (epoch report, conclusion, failure), and the protocol of what records them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,40 +10,47 @@ from numpy.typing import NDArray
 
 
 class RunState(StrEnum):
-    """Where a run stands. Each meaning is written here and nowhere else."""
+    """The state of a run."""
 
-    WAITING = "waiting"  # planned, nothing written yet
-    RUNNING = "running"  # an attempt has begun and not ended (or its process died without a word)
-    COMPLETED = "completed"  # trained to its full budget, tested once
-    DIVERGED = "diverged"  # the loss became NaN or infinite
-    OUT_OF_MEMORY = "out_of_memory"  # the device or the host refused memory
+    WAITING = "waiting"  # planned; nothing is recorded yet
+    RUNNING = "running"  # an attempt has begun and has not ended, or its process died before it could record the end
+    COMPLETED = "completed"  # trained for its full budget and tested
+    DIVERGED = "diverged"  # the training loss became NaN or infinite
+    OUT_OF_MEMORY = "out_of_memory"  # the device or the host had too little memory
     CRASHED = "crashed"  # an exception in model, data or storage
-    LOST = "lost"  # its process or node died as often as the policy allows
-    STOPPED = "stopped"  # a search gave it up; whoever needs it whole goes on from its checkpoint
+    LOST = "lost"  # its process or node died as often as the failure policy allows
+    STOPPED = "stopped"  # a search stopped it early; it can be resumed from its checkpoint
 
     @property
     def ended(self) -> bool:
+        """Whether the last attempt of the run has ended."""
         return self not in (RunState.WAITING, RunState.RUNNING)
 
 
 @dataclass(frozen=True, kw_only=True)
 class EpochReport:
-    """One epoch: ``metrics`` by name (``train/loss``, ``validation/accuracy`` …), wall time in seconds."""
+    """The report of one epoch.
 
-    epoch: int  # from 1
+    Args:
+        epoch: number of the epoch, from 1.
+        metrics: metric -> value (``train/loss``, ``validation/accuracy`` …).
+        seconds: wall time of the epoch.
+    """
+
+    epoch: int
     metrics: dict[str, float]
     seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunUpdate:
-    """What a lane says of its run after each step, to whoever scheduled it.
+    """What a lane sends to the scheduler after each step of its run.
 
     Args:
-        state: where the run stands now.
-        epoch: the epoch that was trained, from 1; 0 unless the run is still training.
+        state: state of the run.
+        epoch: number of the epoch that was trained, from 1; 0 where the run has ended.
         seconds: wall time of that epoch.
-        metrics: of that epoch by name; of a completed run its test metrics, as ``test/accuracy``.
+        metrics: metric -> value of that epoch; of a completed run its test metrics (``test/accuracy`` …).
         reason: why the run failed.
     """
 
@@ -55,22 +62,34 @@ class RunUpdate:
 
     @classmethod
     def of_epoch(cls, report: EpochReport) -> "RunUpdate":
-        """Return the update of a run that goes on after an epoch."""
+        """Return the update of a run that has trained an epoch and is still running."""
         return cls(state=RunState.RUNNING, epoch=report.epoch, seconds=report.seconds, metrics=report.metrics)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Predictions:
-    """What the selected weights say of every test clip, in store order."""
+    """The predictions of the tested weights for all N test clips, in the store's order.
+
+    Args:
+        names: names of the clips.
+        labels: classes of the clips, (N,).
+        scores: scores of the K classes, (N, K).
+    """
 
     names: list[str]
-    labels: NDArray[np.int64]  # (N,)
-    scores: NDArray[np.float32]  # (N, K)
+    labels: NDArray[np.int64]
+    scores: NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Conclusion:
-    """The end of a run: the tested epoch, its test metrics by plain name (``accuracy`` …), its predictions."""
+    """The result of a completed run.
+
+    Args:
+        epoch: the epoch whose weights were tested, from 1.
+        metrics: test metric -> value, without a prefix (``accuracy`` …).
+        predictions: predictions for the test split.
+    """
 
     epoch: int
     metrics: dict[str, float]
@@ -79,7 +98,13 @@ class Conclusion:
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """Why a run ended without a conclusion."""
+    """The end of an attempt without a conclusion.
+
+    Args:
+        state: which kind of failure.
+        reason: the cause in a line.
+        traceback: Python's traceback; empty where there is none.
+    """
 
     state: RunState
     reason: str
@@ -87,26 +112,38 @@ class Failure:
 
 
 class Recorder(Protocol):
-    """Writes a run down as it happens; every call may be repeated and leaves the same record.
+    """Records the runs. Every call is idempotent: repeated, it leaves the same record."""
 
-    ``context`` of :meth:`begin` holds what identifies and explains the attempt: configuration, data fingerprint,
-    seed, code and package versions, host, device.
-    """
+    def begin(self, run_id: str, attempt: int, context: dict[str, object]) -> None:
+        """Record the start of an attempt.
 
-    def begin(self, run_id: str, attempt: int, context: dict[str, object]) -> None: ...
+        Args:
+            run_id: identity of the run.
+            attempt: number of the attempt, from 0.
+            context: configuration, data fingerprint, seed, code and package versions, host and device.
+        """
+        ...
 
-    def epoch(self, run_id: str, attempt: int, report: EpochReport) -> None: ...
+    def epoch(self, run_id: str, attempt: int, report: EpochReport) -> None:
+        """Record an epoch."""
+        ...
 
-    def conclude(self, run_id: str, attempt: int, conclusion: Conclusion) -> None: ...
+    def conclude(self, run_id: str, attempt: int, conclusion: Conclusion) -> None:
+        """Record that the run is completed, with its result."""
+        ...
 
-    def fail(self, run_id: str, attempt: int, failure: Failure) -> None: ...
+    def fail(self, run_id: str, attempt: int, failure: Failure) -> None:
+        """Record that an attempt failed."""
+        ...
 
-    def state(self, run_id: str) -> RunState: ...
+    def state(self, run_id: str) -> RunState:
+        """Return the state of a run."""
+        ...
 
-    def tested(self, run_id: str) -> dict[str, float]:
-        """Return a completed run's test metrics by plain name."""
+    def test_metrics(self, run_id: str) -> dict[str, float]:
+        """Return the test metrics of a completed run, without a prefix (``accuracy`` …)."""
         ...
 
     def attempts(self, run_id: str) -> int:
-        """Return how many attempts there were: the number of the next."""
+        """Return the number of attempts so far, which is also the number of the next attempt."""
         ...

@@ -1,4 +1,4 @@
-"""Decisions on failures, as pure functions: what kind of failure an error is, and whether to try again."""
+"""The failure policy, as pure functions: classifies errors and decides what is retried."""
 
 import re
 import traceback
@@ -7,15 +7,16 @@ import torch
 
 from coablate_platform.train.events import Failure, RunState
 
-MAX_LOSSES = 3  # times a run may take its lane down with it before it is given up
-RETRIED = (RunState.CRASHED, RunState.LOST, RunState.OUT_OF_MEMORY)  # a change outside may have cured it
-
+MAX_LOSSES = 3
+"""How often a worker may die with a run, or a lane may be lost, before it is not retried."""
+RETRIED = (RunState.CRASHED, RunState.LOST, RunState.OUT_OF_MEMORY)
+"""Failures that a resumed study retries: their cause may be gone."""
 
 _PEER_GONE = re.compile(r"(closed|reset) by peer|remote process exited", re.IGNORECASE)
 
 
 class DivergedError(Exception):
-    """The training loss is no longer finite."""
+    """The training loss is NaN or infinite, or no epoch could be selected for the test."""
 
 
 def failure_of(error: BaseException) -> Failure:
@@ -28,19 +29,30 @@ def failure_of(error: BaseException) -> Failure:
     return Failure(state=RunState.CRASHED, reason=f"{type(error).__name__}: {error}", traceback=text)
 
 
-def lost_peer(error: BaseException) -> bool:
-    """Say whether a collective failed because the process at its other end is gone; gloo and NCCL have no type for it.
+def is_peer_loss(error: BaseException) -> bool:
+    """Return whether a collective operation failed because another worker's process died.
 
-    A worker that merely fails keeps its process, and so its connections, until the lane is stopped.
+    gloo and NCCL have no exception type for it, so this reads the message. A worker that raises an exception keeps its
+    process and its connections until the lane is stopped, so it does not cause such an error.
     """
     return isinstance(error, RuntimeError) and _PEER_GONE.search(str(error)) is not None
 
 
-def must_restart_lane(error: BaseException, workers: int) -> bool:
-    """Say whether a lane can go on after ``error``: not when other workers wait in a collective, nor on a sick GPU."""
+def lane_must_restart(error: BaseException, workers: int) -> bool:
+    """Return whether a lane must be restarted after ``error``.
+
+    It must where other workers may wait for this one in a collective operation, and where the GPU reported an error.
+
+    Args:
+        error: what ended the run.
+        workers: number of workers of the lane.
+    """
     return workers > 1 or isinstance(error, torch.AcceleratorError)
 
 
-def to_run(state: RunState) -> bool:
-    """Say whether a (re)started study has to run this: not what is completed, nor what would only diverge again."""
+def should_run(state: RunState) -> bool:
+    """Return whether a started or resumed study runs a run in this state.
+
+    A completed run is not run again; nor is one that diverged, since it would diverge again.
+    """
     return not state.ended or state in (*RETRIED, RunState.STOPPED)

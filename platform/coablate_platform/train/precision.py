@@ -1,7 +1,7 @@
-"""Autocast: where it may be used, and what torch gets wrong under it on a CPU."""
+"""Autocast: checks whether the device supports it, and works around wrong bf16 gradients on CPUs."""
 
 import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,10 +14,12 @@ PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def check_precision(config: TrainingConfig, device: torch.device) -> None:
-    """Refuse autocast where the CPU only imitates it: slower than fp32, and torch 2.13's gradients are wrong there.
+    """Check that the device has instructions for the precision.
+
+    A CPU without them emulates the precision: that is slower than fp32, and torch 2.13 computes wrong gradients.
 
     Raises:
-        ValueError: ``precision`` is not fp32 and the CPU lacks AVX512-BF16 or AMX, or is not for fp16 at all.
+        ValueError: on a CPU, ``precision`` is fp16, or is bf16 and the CPU has neither AVX512-BF16 nor AMX.
     """
     if device.type != "cpu" or config.precision == "fp32":
         return
@@ -26,25 +28,25 @@ def check_precision(config: TrainingConfig, device: torch.device) -> None:
         raise ValueError(f"training.precision: this CPU has no {config.precision} instructions; use fp32")
 
 
-def autocast(config: TrainingConfig, device: torch.device) -> contextlib.AbstractContextManager[Any]:
-    """Return the context of a forward pass."""
+def autocast(config: TrainingConfig, device: torch.device) -> contextlib.AbstractContextManager[object]:
+    """Return the context in which a forward pass and its loss are computed."""
     if config.precision == "fp32":
         return contextlib.nullcontext()
     return torch.autocast(device.type, PRECISIONS[config.precision])
 
 
-def sound_gradients(config: TrainingConfig, device: torch.device) -> contextlib.AbstractContextManager[Any]:
-    """Return the context of a backward pass."""
+def safe_backward(config: TrainingConfig, device: torch.device) -> contextlib.AbstractContextManager[object]:
+    """Return the context in which a backward pass is computed, with the workaround for CPUs under autocast."""
     if config.precision == "fp32" or device.type != "cpu":
         return contextlib.nullcontext()
-    return _ShortClipsInFp64()  # type: ignore[no-untyped-call]  # torch's own
+    return _Fp64ForShortClips()  # type: ignore[no-untyped-call]  # torch's class is not typed
 
 
-class _ShortClipsInFp64(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Takes gradients of 3-D convolutions in fp64, where no window lies within the clip's frames.
+class _Fp64ForShortClips(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Computes the backward pass of a 3-D convolution in fp64 where every window reaches into the padding in time.
 
-    There oneDNN (torch 2.13, CPUs with AVX512-BF16) leaves bf16 weight gradients partly unwritten, so that they hold
-    what the memory held before, or writes beyond them. It has no part in fp64.
+    For such convolutions, oneDNN (torch 2.13, CPUs with AVX512-BF16) leaves parts of the bf16 weight gradient
+    unwritten, so they keep old values of the memory, or writes outside of it. torch does not use oneDNN in fp64.
     """
 
     def __torch_dispatch__(
@@ -57,9 +59,19 @@ class _ShortClipsInFp64(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return func(*args, **(kwargs or {}))
 
 
-def _is_short(clip: Tensor, weight: Tensor, biases: Any, stride: Any, padding: Any, dilation: Any) -> bool:
-    """Say whether every window of a convolution over (N, C, T, H, W) reaches into its padding, before or behind."""
+def _is_short(
+    clip: Tensor,
+    weight: Tensor,
+    bias_sizes: object,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+) -> bool:
+    """Return whether every window of a convolution over (N, C, T, H, W) reaches into the padding in time.
+
+    The arguments are those of ``aten.convolution_backward`` from the input on.
+    """
     if clip.ndim != 5:
         return False
-    first = -padding[0] % stride[0]  # frame of the first window that begins within the clip
-    return bool(first + (weight.shape[2] - 1) * dilation[0] >= clip.shape[2])
+    first = -padding[0] % stride[0]  # first frame of the first window that begins within the clip
+    return first + (weight.shape[2] - 1) * dilation[0] >= clip.shape[2]

@@ -32,7 +32,7 @@ _NO_PART = {*PACKAGES, *sys.stdlib_module_names, "coablate_platform"}
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """What a run's driver says of it: its workers may have neither Coablate's installation nor the model's sources.
+    """The origin of a run, recorded by the driver. Workers may lack Coablate's installation and the model's sources.
 
     Args:
         config: the run's configuration in canonical form.
@@ -46,13 +46,20 @@ class Origin:
 
 
 def origin_of(config: RunConfig) -> Origin:
-    """Return where runs of a configuration that this process plans come from."""
+    """Return the origin of runs of a configuration that this process plans."""
     version = importlib.metadata.version("coablate")
     return Origin(config=canonical(config), model_code=code_of(config.model), version=version)
 
 
 def context(origin: Origin, fingerprint: str, seed: tuple[int, int], device: torch.device) -> dict[str, Any]:
-    """Return what is recorded beside a run's results, by the worker that trains it."""
+    """Return what a worker records about an attempt before it trains.
+
+    Args:
+        origin: the run's origin.
+        fingerprint: fingerprint of the store.
+        seed: (study seed, run seed).
+        device: the device that trains.
+    """
     return {
         "config": origin.config,
         "data": fingerprint,

@@ -1,4 +1,4 @@
-"""Learning-rate schedules as pure functions of the step, so that resuming needs no schedule state."""
+"""Learning-rate schedules as pure functions of the optimiser step: a checkpoint needs no state of the schedule."""
 
 import math
 
@@ -6,10 +6,17 @@ from coablate_platform.study.config import TrainingConfig
 
 
 def learning_rate(config: TrainingConfig, step: int, steps_per_epoch: int) -> float:
-    """Return the rate for optimiser step ``step`` (from 0).
+    """Return the learning rate of an optimiser step.
 
-    ``one_cycle``: cosine from rate/25 up to the rate over 30 % of all steps, cosine down to rate/25e4 after it
-    (Smith & Topin 2018 in torch's form, without the momentum cycle).
+    ``one_cycle`` rises along a cosine from 1/25 of the peak rate to the peak over the first 30 % of all steps, then
+    falls along a cosine to 1/250000 of the peak.
+
+    Args:
+        config: schedule, peak rate, warm-up and number of epochs.
+        step: the optimiser step, counted from 0 over the whole run.
+        steps_per_epoch: number of optimiser steps per epoch.
+
+    Source: one cycle: Smith & Topin 2018 as in torch's ``OneCycleLR``, without its cycle of the momentum.
     """
     total = config.epochs * steps_per_epoch
     if config.schedule == "one_cycle":
@@ -23,10 +30,11 @@ def learning_rate(config: TrainingConfig, step: int, steps_per_epoch: int) -> fl
     if config.schedule == "cosine":
         return _cosine(config.learning_rate, 0.0, (step - warmup) / max(total - warmup, 1))
     if config.schedule == "step":
-        passed = sum(step >= epoch * steps_per_epoch for epoch in config.step_epochs)
-        return float(config.learning_rate * config.step_factor**passed)
+        steps_passed = sum(step >= epoch * steps_per_epoch for epoch in config.step_epochs)
+        return float(config.learning_rate * config.step_factor**steps_passed)
     return config.learning_rate
 
 
-def _cosine(start: float, end: float, share: float) -> float:
-    return end + (start - end) * (1 + math.cos(math.pi * min(share, 1.0))) / 2
+def _cosine(start: float, end: float, progress: float) -> float:
+    """Interpolate from ``start`` to ``end`` along half a cosine; ``progress`` is from 0 to 1."""
+    return end + (start - end) * (1 + math.cos(math.pi * min(progress, 1.0))) / 2

@@ -1,0 +1,96 @@
+"""The state of training: network, optimiser, loss scaling and generators, before the first step and in a checkpoint."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from coablate_platform.study.config import ClipShape, RunConfig, TrainingConfig
+from coablate_platform.train import distributed
+from coablate_platform.train.seeding import generator_states, initialise, restore_generators
+
+
+@dataclass(kw_only=True)
+class TrainingState:
+    """The state of training between two epochs, which a checkpoint holds.
+
+    Args:
+        model: the network, without a wrapper for data-parallel training.
+        optimiser: the optimiser.
+        scaler: loss scaling; switched off unless the precision is fp16.
+        epoch: number of epochs trained.
+        best: best value of the metric on the validation split among selected epochs.
+        selected: the epoch whose weights are selected, from 1; 0 where there is none.
+    """
+
+    model: nn.Module
+    optimiser: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    epoch: int = 0
+    best: float = float("-inf")
+    selected: int = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint holds. A collective operation: every worker must call it."""
+        return {
+            "model": self.model.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "generators": distributed.all_gather(generator_states()),
+            "epoch": self.epoch,
+            "best": self.best,
+            "selected": self.selected,
+        }
+
+    def load_state_dict(self, packed: dict[str, Any]) -> None:
+        """Restore what :meth:`state_dict` returned, with the generators of this worker's rank."""
+        self.model.load_state_dict(packed["model"])
+        self.optimiser.load_state_dict(packed["optimiser"])
+        self.scaler.load_state_dict(packed["scaler"])
+        restore_generators(packed["generators"][distributed.rank()])
+        self.epoch, self.best, self.selected = packed["epoch"], packed["best"], packed["selected"]
+
+
+def initial_state(config: RunConfig, shape: ClipShape, seed: tuple[int, int], device: torch.device) -> TrainingState:
+    """Return the state before the first step.
+
+    Args:
+        config: the run's configuration.
+        shape: the sizes of its clips.
+        seed: (study seed, run seed).
+        device: where to train.
+
+    Raises:
+        ValueError: a module cannot initialise its parameters.
+    """
+    training = config.training
+    model = new_network(config, shape, seed).to(device)
+    scaler = torch.amp.GradScaler(device.type, enabled=training.precision == "fp16")
+    return TrainingState(model=model, optimiser=_optimiser(model, training), scaler=scaler)
+
+
+def new_network(config: RunConfig, shape: ClipShape, seed: tuple[int, int]) -> nn.Module:
+    """Build a run's network with its initial parameters."""
+    model = config.model.build(shape)
+    initialise(model, seed)
+    return use_channels_last(model)
+
+
+def use_channels_last(model: nn.Module) -> nn.Module:
+    """Convert 3-D convolutions to the channels-last memory format and return the model.
+
+    Training steps are faster, and the results are the same as in the contiguous format.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Conv3d):
+            module.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    return model
+
+
+def _optimiser(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
+    rate, decay = config.learning_rate, config.weight_decay
+    if config.optimiser == "sgd":
+        return torch.optim.SGD(model.parameters(), rate, momentum=0.9, weight_decay=decay)
+    kind = torch.optim.AdamW if config.optimiser == "adamw" else torch.optim.Adam
+    return kind(model.parameters(), rate, weight_decay=decay)

@@ -1,0 +1,22 @@
+"""A protocol of a made-up set, and others that depart from it."""
+
+import dataclasses
+from typing import Any
+
+from coablate_platform.data.protocols import Protocol, Rule
+
+HALVES = Protocol(
+    name="mine/half",
+    source="mine",
+    train=Rule(subjects=frozenset({1, 2})),
+    test=Rule(subjects=frozenset({3, 4})),
+    validation=Rule(subjects=frozenset({2})),
+    rule="subject 2",
+    description="halves",
+)
+
+
+def of(kind: type[Protocol], **changes: Any) -> Protocol:
+    """The halves as another class, or with other fields."""
+    fields = {field.name: getattr(HALVES, field.name) for field in dataclasses.fields(HALVES)}
+    return kind(**(fields | changes))
