@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DEMO := coablate-demo
 
-.PHONY: help demo test test-slow lint types bench docs-check golden
+.PHONY: help demo test test-slow lint types bench docs-check golden mutants
 
 help: ## Show the verbs
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -39,6 +39,9 @@ types: $(READY) ## Check types, strictly
 
 bench: $(READY) ## Measure speed as ratios and rewrite docs/performance.md's tables
 	$(BIN)/python benchmarks/run.py
+
+mutants: $(READY) ## Change the files that decide, one thing at a time, and see whether a test fails (an hour)
+	$(BIN)/python tests/mutation/mutate.py
 
 golden: $(READY) ## Rewrite the golden loss curves, on purpose
 	$(BIN)/python -m pytest tests/train/test_golden.py --rewrite-golden

@@ -1,6 +1,7 @@
 """The shape of the project: what stands where, and which room may import which."""
 
 import ast
+import re
 import subprocess
 import tomllib
 from pathlib import Path
@@ -194,3 +195,18 @@ def test_the_readme_names_every_top_level_file():
     text = (ROOT / "README.md").read_text()
     top = {path.split("/")[0] for path in listed.stdout.splitlines()} - {"README.md", ".gitignore"}
     assert sorted(name for name in top if name not in text) == []
+
+
+@pytest.mark.parametrize("file", [file for file in SOURCES if file.stem not in ("__init__", "__main__")], ids=name_of)
+def test_the_readme_s_tree_names_every_file(file):
+    """But for those of ``data/formats`` and ``data/synthetic``, which it names as a whole."""
+    tree = (ROOT / "README.md").read_text().partition("## The tree")[2]
+    named = set(re.findall(r"[\w/]+\.py|\w+/", tree))
+    assert {file.name, f"{file.parent.name}/"} & named
+    if file.parent.name not in ("formats", "synthetic"):
+        assert file.name in named
+
+
+def test_the_readme_s_tree_names_no_file_that_is_not_there():
+    tree = (ROOT / "README.md").read_text().partition("## The tree")[2]
+    assert set(re.findall(r"\w+\.py", tree)) <= {file.name for file in SOURCES}

@@ -1,7 +1,8 @@
-"""Coablate: ablation studies and searches that can be believed, on Ray.
+"""Coablate: ablation studies and searches on Ray whose tables can be believed.
 
-The rooms, in the order in which a study flows: ``study`` declares, ``data`` feeds, ``run`` executes,
-``results`` concludes. Imports point only back along this line; ``cli`` stands above them all.
+The rooms: ``study`` declares, ``data`` feeds, ``train`` computes, ``planning`` resolves, ``journal`` remembers,
+``search`` chooses, ``lanes`` executes, ``results`` concludes, ``tracking`` and ``screen`` show, ``conformance`` proves.
+``cli``, ``driver``, ``searching`` and ``session`` stand above. Imports point one way; ``tests/test_tree.py`` holds it.
 """
 
 import os

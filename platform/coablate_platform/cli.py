@@ -14,7 +14,7 @@ from rich.console import Console
 from coablate_platform.study.errors import InputError, LaneLostError
 
 if TYPE_CHECKING:
-    from coablate_platform.results.report import Findings
+    from coablate_platform.results.report import SearchFindings
     from coablate_platform.results.table import Table
     from coablate_platform.session import Command
 
@@ -155,7 +155,7 @@ def table(
     from coablate_platform.results.table import build_table
 
     journal = Journal(str(out.resolve()))
-    print(render(build_table(journal.conclusion(study), journal, allow_mixed=mixed), form))
+    print(render(build_table(journal.concluding_plan(study), journal, allow_mixed=mixed), form))
 
 
 @app.command()
@@ -324,14 +324,14 @@ def _stop(message: str, code: int) -> None:
     sys.exit(code)
 
 
-def _findings(out: Path, key: str | None) -> "Findings":
+def _findings(out: Path, key: str | None) -> "SearchFindings":
     from coablate_platform.journal.journal import Journal
     from coablate_platform.journal.trials import JournalTrialLog
-    from coablate_platform.results.report import findings
+    from coablate_platform.results.report import read_findings
 
     journal = Journal(str(out.resolve()))
     plan = journal.search_plan(key)
-    return findings(plan, JournalTrialLog(journal, plan.key))
+    return read_findings(plan, JournalTrialLog(journal, plan.key))
 
 
 def _command(study: str, data: str, **rest: Any) -> "Command":
@@ -352,5 +352,5 @@ def _finish(table: "Table", out: Path) -> Any:
 
     print(render(table, "md"))
     console.print(f"Journal, tables and MLflow: {out} (coablate ui {out})", highlight=False, soft_wrap=True)
-    if any(row.open for row in table.rows):
+    if any(row.not_completed for row in table.rows):
         raise typer.Exit(1)

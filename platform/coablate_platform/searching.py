@@ -10,7 +10,7 @@ from coablate_platform.lanes.tuner import Locations, run_all
 from coablate_platform.planning.costs import cost_of, latency_of
 from coablate_platform.planning.resolve import PreparedSearch, trial_task
 from coablate_platform.results.ranking import best
-from coablate_platform.results.report import findings, write_report
+from coablate_platform.results.report import read_findings, write_report
 from coablate_platform.screen.search_progress import SearchProgress
 from coablate_platform.search.population import PopulationScheduler
 from coablate_platform.search.scheduler import EarlyStoppingScheduler, SearchScheduler, SearchSetup
@@ -50,7 +50,7 @@ def search(prepared: PreparedSearch, session: Session) -> Study:
             session.join_cluster()
             with SearchProgress(plan, scheduler, session.console) as progress:
                 run_all(declared, scheduler, locations, progress.update)
-        write_report(findings(plan, log), log)
+        write_report(read_findings(plan, log), log)
     return _confirmation(declared, scheduler)
 
 

@@ -9,14 +9,10 @@ from rich.console import Console
 
 from coablate_platform import driver
 from coablate_platform.journal.journal import Journal
-from coablate_platform.planning.resolve import prepare_study, resolve
 from coablate_platform.session import Command, Session, kept_source
-from coablate_platform.study.config import DataConfig
 from coablate_platform.study.errors import InputError
-from coablate_platform.study.study import Arm
 from coablate_platform.train.events import Conclusion, EpochReport, Predictions
 from coablate_platform.train.provenance import versions
-from coablate_search_spaces.smoke import STUDY
 
 FAULTY = str(Path(__file__).parents[1] / "helpers" / "faulty_study.py")
 
@@ -68,13 +64,6 @@ def test_the_way_on_from_a_mixed_table_is_named_as_such(command, tmp_path, monke
         with console.capture() as captured, pytest.raises(KeyboardInterrupt), session.following(plan):
             raise KeyboardInterrupt
         assert captured.get().strip().endswith(f"--study {plan.key}" + " --mixed" * mixed)
-
-
-def test_an_arm_that_brings_its_whole_data_gets_the_store_s_protocol(store):
-    data = DataConfig(skeleton_frames=8, frames=8, size=32)
-    study = dataclasses.replace(STUDY, arms=(*STUDY.arms, Arm(name="short", changes={"data": data})))
-    plan = prepare_study(resolve(study, store), store, {}).plan
-    assert {arm.config["data"]["protocol"] for arm in plan.arms} == {"utd/cs"}
 
 
 OWN = """

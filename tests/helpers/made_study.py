@@ -1,8 +1,9 @@
-"""A small study and hands that play its runs into a journal."""
+"""A small study, and a function that writes its runs to a journal without training them."""
 
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ CONTEXT = {"code": {"platform": "c0de"}, "packages": {"torch": "2.13.0", "numpy"
 
 @pytest.fixture
 def plan() -> StudyPlan:
-    """Three arms, three seeds; names with everything that Markdown, LaTeX and MLflow must escape."""
+    """Three arms, three seeds; their names hold characters that Markdown, LaTeX and MLflow need escaped."""
     arms = (
         PlannedArm(
             name="full",
@@ -42,23 +43,13 @@ def plan() -> StudyPlan:
             flops=27_000_000_000,
         ),
     )
-    return StudyPlan(
-        key="fusion-0a1b2c",
-        name="fusion",
-        title="What does 10 % of fusion give?",
-        reference="full",
-        metric="accuracy",
-        selection="last",
-        protocol="utd/cs",
-        data={"uri": "/data/utd", "fingerprint": "f" * 64, "source": "UTD-MHAD", "test": 100},
-        command={},
-        arms=arms,
-        runs=tuple(PlannedRun(run_id=f"{i}{s}" * 32, arm=a.name, seed=s) for s in range(3) for i, a in enumerate(arms)),
-    )
+    data = {"uri": "/data/utd", "fingerprint": "f" * 64, "source": "UTD-MHAD", "test": 100}
+    return make_plan(*arms, seeds=3, title="What does 10 % of fusion give?", data=data)
 
 
 @pytest.fixture
 def on_ntu(plan: StudyPlan) -> StudyPlan:
+    """The same study on the protocol for which its values were published."""
     return dataclasses.replace(plan, protocol="ntu60/cs")
 
 
@@ -69,9 +60,9 @@ def journal(tmp_path: Path) -> Journal:
 
 @pytest.fixture
 def train(journal: Journal) -> Callable[..., None]:
-    """Play some epochs of a run, and its end where an accuracy is given."""
+    """Write some epochs of a run, and its conclusion if an accuracy is given."""
 
-    def play(
+    def write(
         run: PlannedRun,
         accuracy: float | None,
         epochs: tuple[int, ...] = (1, 2, 3),
@@ -87,4 +78,27 @@ def train(journal: Journal) -> Callable[..., None]:
             ending = Conclusion(epoch=epochs[-1], metrics={"accuracy": accuracy}, predictions=scores)
             journal.conclude(run.run_id, attempt, ending)
 
-    return play
+    return write
+
+
+def make_plan(*arms: PlannedArm, seeds: int = 1, **fields: Any) -> StudyPlan:
+    """Return the plan of a study with these arms, the first of them the reference; ``fields`` are its other fields."""
+    runs = (
+        PlannedRun(run_id=f"{place}{seed}" * 32, arm=arm.name, seed=seed)
+        for seed in range(seeds)
+        for place, arm in enumerate(arms)
+    )
+    plan = StudyPlan(
+        key="fusion-0a1b2c",
+        name="fusion",
+        title="Fusion",
+        reference=arms[0].name,
+        metric="accuracy",
+        selection="last",
+        protocol="utd/cs",
+        data={},
+        command={},
+        arms=arms,
+        runs=tuple(runs),
+    )
+    return dataclasses.replace(plan, **fields)

@@ -1,4 +1,4 @@
-"""The journal's contract, on the local disk and on a file system that is not local."""
+"""The journal's contract, on the local disk and in object storage."""
 
 import errno
 import pickle
@@ -13,10 +13,11 @@ import fsspec
 import numpy as np
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
+from made_study import make_plan
 
 from coablate_platform.journal.journal import Journal
 from coablate_platform.study.errors import InputError
-from coablate_platform.study.plan import PlannedArm, PlannedRun, StudyPlan
+from coablate_platform.study.plan import PlannedArm, StudyPlan
 from coablate_platform.train.events import Conclusion, EpochReport, Failure, Predictions, RunState
 
 RUN = "a" * 64
@@ -24,10 +25,10 @@ CONTEXT = {"code": "abc", "packages": {"torch": "2.13"}, "seed": 0}
 
 
 class FillingFileSystem(MemoryFileSystem):
-    """Object storage in memory that can be told to be full."""
+    """Object storage in memory; while ``full`` is set, every write fails."""
 
     protocol = "filling"
-    store: dict[str, Any] = {}  # noqa: RUF012 - fsspec's own way to share a store between instances
+    store: dict[str, Any] = {}  # noqa: RUF012 - fsspec shares a store between instances in this way
     full = False
 
     def _open(self, path: str, mode: str = "rb", **options: Any) -> Any:
@@ -60,7 +61,7 @@ def conclusion(accuracy: float = 0.75) -> Conclusion:
     return Conclusion(epoch=2, metrics={"accuracy": accuracy}, predictions=predictions)
 
 
-def test_a_run_from_waiting_to_completed(uri: str) -> None:
+def test_a_run_goes_from_waiting_to_completed(uri: str) -> None:
     journal = Journal(uri)
     assert journal.state(RUN) is RunState.WAITING
     assert journal.attempts(RUN) == 0
@@ -86,6 +87,7 @@ def test_a_run_from_waiting_to_completed(uri: str) -> None:
 
 
 def test_every_call_may_be_repeated(uri: str) -> None:
+    """A second process that repeats all calls, some with other content, changes nothing."""
     once, twice = Journal(uri), Journal(uri)
     once.begin(RUN, 0, CONTEXT)
     once.epoch(RUN, 0, report(1))
@@ -104,7 +106,7 @@ def test_every_call_may_be_repeated(uri: str) -> None:
     assert twice.attempts(RUN) == 2
 
 
-def test_a_later_attempt_supersedes_a_failure(uri: str) -> None:
+def test_a_run_whose_failed_attempt_is_repeated_is_running_again(uri: str) -> None:
     journal = Journal(uri)
     journal.begin(RUN, 0, CONTEXT)
     journal.fail(RUN, 0, Failure(state=RunState.OUT_OF_MEMORY, reason="cuda", traceback="Traceback …"))
@@ -121,7 +123,7 @@ def test_a_later_attempt_supersedes_a_failure(uri: str) -> None:
     assert again.started == failed.started
 
 
-def test_a_run_that_failed_before_it_began_has_begun_when_it_did(uri: str) -> None:
+def test_an_attempt_that_failed_before_it_began_is_not_the_start_of_the_run(uri: str) -> None:
     journal = Journal(uri)
     journal.fail(RUN, 0, Failure(state=RunState.LOST, reason="its worker died"))
     assert journal.record(RUN).started is None
@@ -129,7 +131,7 @@ def test_a_run_that_failed_before_it_began_has_begun_when_it_did(uri: str) -> No
     assert journal.record(RUN).started is not None
 
 
-def test_a_resumed_attempt_continues_the_history(uri: str) -> None:
+def test_a_resumed_attempt_replaces_the_epochs_that_it_repeats(uri: str) -> None:
     journal = Journal(uri)
     journal.begin(RUN, 0, CONTEXT)
     for epoch in (1, 2, 3):
@@ -141,19 +143,19 @@ def test_a_resumed_attempt_continues_the_history(uri: str) -> None:
     assert losses == {1: 1.0, 2: 1.0, 3: 2.0, 4: 2.0}
 
 
-def test_predictions_without_a_conclusion_are_not_an_end(uri: str) -> None:
+def test_a_run_with_predictions_but_no_conclusion_is_not_completed(uri: str) -> None:
     journal = Journal(uri)
     journal.begin(RUN, 0, CONTEXT)
     journal.conclude(RUN, 0, conclusion())
-    whole = journal.folder.read(f"journal/{RUN}/000/predictions.arrow")
-    assert whole is not None
-    journal.folder.write(f"journal/{'b' * 64}/000/predictions.arrow", whole)
+    content = journal.folder.read(f"journal/{RUN}/000/predictions.arrow")
+    assert content is not None
+    journal.folder.write(f"journal/{'b' * 64}/000/predictions.arrow", content)
     assert journal.state("b" * 64) is RunState.RUNNING
     with pytest.raises(InputError, match="not completed"):
         journal.predictions("b" * 64)
 
 
-def test_torn_leftovers_of_a_crash_are_not_seen(uri: str) -> None:
+def test_unfinished_files_of_a_crash_are_ignored(uri: str) -> None:
     journal = Journal(uri)
     journal.begin(RUN, 0, CONTEXT)
     journal.folder.write(f"journal/{RUN}/000/.conclusion.arrow.0123.tmp", b"half an Arrow fi")
@@ -162,7 +164,7 @@ def test_torn_leftovers_of_a_crash_are_not_seen(uri: str) -> None:
     assert journal.state(RUN) is RunState.COMPLETED
 
 
-def test_a_full_object_store_raises_and_loses_nothing() -> None:
+def test_writing_to_a_full_object_store_raises_and_loses_nothing() -> None:
     FillingFileSystem.store.clear()
     journal = Journal("fsspec+filling:///full")
     journal.begin(RUN, 0, CONTEXT)
@@ -178,8 +180,8 @@ def test_a_full_object_store_raises_and_loses_nothing() -> None:
     assert [entry.epoch for entry in journal.record(RUN).epochs] == [1, 2]
 
 
-def test_a_full_disk_raises_and_loses_nothing(tmp_path: Path) -> None:
-    """The kernel's own limit on file size stands for the full disk: the write stops half-way."""
+def test_writing_to_a_full_disk_raises_and_loses_nothing(tmp_path: Path) -> None:
+    """A limit on the size of files stands for the full disk: the write stops half-way."""
     program = f"""
 import resource
 from coablate_platform.journal.journal import Journal
@@ -193,15 +195,15 @@ try:
 except OSError:
     print([entry.epoch for entry in journal.record("r").epochs])
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[1]"
+    process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert process.stdout.strip() == "[1]"
     assert not list(tmp_path.rglob("*.tmp"))
 
 
-def test_readers_beside_a_writer_never_see_a_torn_file(tmp_path: Path) -> None:
+def test_readers_during_writing_never_see_an_incomplete_file(tmp_path: Path) -> None:
     journal = Journal(str(tmp_path))
     journal.begin(RUN, 0, CONTEXT)
-    stop, seen, errors = threading.Event(), [0], []
+    stop, counts, errors = threading.Event(), [0], []
 
     def read() -> None:
         reader = Journal(str(tmp_path))
@@ -212,7 +214,7 @@ def test_readers_beside_a_writer_never_see_a_torn_file(tmp_path: Path) -> None:
                 errors.append(error)
                 return
             assert epochs == list(range(1, len(epochs) + 1))
-            seen.append(len(epochs))
+            counts.append(len(epochs))
 
     readers = [threading.Thread(target=read) for _ in range(3)]
     for reader in readers:
@@ -223,33 +225,21 @@ def test_readers_beside_a_writer_never_see_a_torn_file(tmp_path: Path) -> None:
     for reader in readers:
         reader.join()
     assert not errors
-    assert len(set(seen)) > 2
+    assert len(set(counts)) > 2
 
 
-def test_a_journal_travels_and_stays_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pickled_journal_keeps_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     journal = Journal("results")
     monkeypatch.chdir("/")
-    travelled = pickle.loads(pickle.dumps(journal))
-    travelled.begin(RUN, 0, CONTEXT)
+    copy = pickle.loads(pickle.dumps(journal))
+    copy.begin(RUN, 0, CONTEXT)
     assert (tmp_path / "results" / "journal" / RUN / "000" / "begin.arrow").is_file()
 
 
 def plan(name: str, key: str) -> StudyPlan:
     arm = PlannedArm(name="full", difference={}, config={"model": {"gate": True}}, parameters=1, flops=2)
-    return StudyPlan(
-        key=key,
-        name=name,
-        title="T",
-        reference="full",
-        metric="accuracy",
-        selection="last",
-        protocol="utd/cs",
-        data={},
-        command={},
-        arms=(arm,),
-        runs=(PlannedRun(run_id=RUN, arm="full", seed=0),),
-    )
+    return make_plan(arm, name=name, key=key)
 
 
 def test_studies_are_found_by_name_or_key(uri: str) -> None:

@@ -110,7 +110,7 @@ def test_a_search_ends_with_a_confirmed_table(store, tmp_path):
     for trial in trials:
         assert (trial.outcome is TrialOutcome.FAILED) == (trial.params["model.hidden"] % 5 == 0)
     journal = Journal(str(tmp_path))
-    table = build_table(journal.conclusion(), journal)
+    table = build_table(journal.concluding_plan(), journal)
     assert table.plan.confirms == journal.plan().key
     assert table.rows[0].arm == "reference"
     assert {run.seed for run in table.plan.runs} == {1, 2}
@@ -142,7 +142,7 @@ def test_a_population_s_members_go_on_from_each_other_and_the_best_are_confirmed
         own = [report.epoch for report in journal.record(trial.run_id).epochs]
         assert own == list(range(trial.origin["epoch"] + 1, max(own) + 1))
         assert trial.epoch == max(own)
-    table = build_table(journal.conclusion(), journal)
+    table = build_table(journal.concluding_plan(), journal)
     assert [row.summary.n for row in table.rows] == [2] * len(table.rows)
 
 

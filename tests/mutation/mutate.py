@@ -4,6 +4,7 @@ A mutant that no test catches is printed. The heavy libraries are imported once.
 imports this project's modules anew, so that all of them get the changed one.
 """
 
+import gc
 import importlib
 import importlib.abc
 import importlib.util
@@ -29,6 +30,7 @@ from mutants import Mutant, mutants_of
 from targets import EQUIVALENT, TARGETS
 
 os.environ["OMP_NUM_THREADS"] = "1"  # torch's, which is not imported yet: its threads do not survive a fork
+os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # some take longer than the tests
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "platform" / "coablate_platform"
 HEAVY = (
@@ -36,7 +38,6 @@ HEAVY = (
     *("ray", "ray.cloudpickle", "ray.tune", "ray.train", "ray.train.torch"),
 )
 LEAST = 0.95
-IMPORTED = "ignore:Module already imported:pytest.PytestAssertRewriteWarning"  # a plugin, by one of the above
 MEMORY = 8 * 2**30  # bytes that a mutant may hold
 Order = dict[str, tuple[bool, float]]
 
@@ -150,7 +151,7 @@ class Child:
     def _run(self, path: Path, code: CodeType, tests: tuple[str, ...], order: Order | None) -> int:
         finder, plugin = _Finder(path, code), _Plugin(path, order)
         sys.meta_path.insert(0, finder)
-        options = ["-x", "-q", "-p", "no:cacheprovider", "-m", "not slow and not ray", "-W", IMPORTED]
+        options = ["-x", "-q", "-p", "pytest_timeout", "-p", "no:cacheprovider", "-m", "not slow and not ray"]
         exit_code = int(pytest.main([*options, f"--basetemp={self._scratch / 'tests'}", *tests], plugins=[plugin]))
         if order is None:
             lines = {test: sorted(ran) for test, ran in plugin.lines.items()}
@@ -213,6 +214,7 @@ def main(
     sys.path[:0] = [str(ROOT / folder) for folder in ("platform", "model", "search_spaces")]
     for module in HEAVY:
         importlib.import_module(module)
+    gc.freeze()  # else a child's first collection copies them all
     shares = []
     for file in files or TARGETS:
         mutants = [m for m in mutants_of(PACKAGE / file) if line in (None, m.line)]

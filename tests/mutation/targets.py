@@ -5,9 +5,8 @@ TARGETS = {
     "results/statistics.py": ("tests/results/test_statistics.py",),
     "planning/checks.py": ("tests/planning/test_checks.py",),
     "planning/resolve.py": (
-        "tests/cli/test_driver.py",
-        "tests/search/test_population.py",
-        "tests/cli/test_search_commands.py",
+        "tests/planning/test_resolve.py",
+        "tests/search/test_population.py::test_what_changes_the_weights_cannot_vary",
     ),
     "search/scheduler.py": (
         "tests/search/test_scheduler.py",

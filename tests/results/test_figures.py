@@ -1,4 +1,4 @@
-"""Figures: what they say, read from their SVG, and that they repeat."""
+"""The figures of a study: their texts, read from the SVG, and that they are reproducible."""
 
 import re
 from collections.abc import Callable
@@ -11,23 +11,25 @@ from coablate_platform.results.table import build_table
 from coablate_platform.study.plan import StudyPlan, plan_from_json
 
 
-def drawn(plan: StudyPlan, journal: Journal) -> dict[str, bytes]:
+def figures_of(plan: StudyPlan, journal: Journal) -> dict[str, bytes]:
     return study_figures(build_table(plan, journal), journal.records(plan))
 
 
 def texts(svg: bytes) -> list[str]:
+    """Return all texts of an SVG image."""
     return re.findall(r"<text[^>]*>(.*?)</text>", svg.decode(), flags=re.DOTALL)
 
 
 @pytest.fixture
 def played(plan: StudyPlan, journal: Journal, train: Callable[..., None]) -> StudyPlan:
+    """The study with all runs completed but the last."""
     for run, accuracy in zip(plan.runs[:-1], (0.9, 0.85, 0.88, 0.92, 0.88, 0.91, 0.9, 0.8), strict=True):
         train(run, accuracy)
     return plan
 
 
-def test_every_arm_is_named_and_what_is_missing_is_said(played, journal):
-    files = drawn(played, journal)
+def test_every_arm_is_named_with_the_number_of_its_missing_runs(played, journal):
+    files = figures_of(played, journal)
     assert set(files) == {"effects.png", "effects.svg", "curves.png", "curves.svg"}
     assert files["effects.png"].startswith(b"\x89PNG")
     effects, curves = texts(files["effects.svg"]), texts(files["curves.svg"])
@@ -35,25 +37,25 @@ def test_every_arm_is_named_and_what_is_missing_is_said(played, journal):
     assert {"full", "fusion=mmtm|λ_0", "no gate", "validation accuracy %", "training loss"} <= set(curves)
 
 
-def test_the_same_results_give_the_same_file(played, journal):
-    first, second = drawn(played, journal), drawn(played, journal)
+def test_the_same_results_give_the_same_svg(played, journal):
+    first, second = figures_of(played, journal), figures_of(played, journal)
     assert first["effects.svg"] == second["effects.svg"]
     assert first["curves.svg"] == second["curves.svg"]
 
 
-def test_an_interval_beyond_the_seeds_spread_does_not_squeeze_them(plan, journal, train):
-    """Two seeds that differ by 6 points give an interval of ±76; the axis stays with the seeds."""
+def test_a_wide_interval_does_not_squeeze_the_seeds(plan, journal, train):
+    """Two seeds that differ by 6 points give an interval of ±76 points; the axis does not show all of it."""
     for run, accuracy in zip(plan.runs[:6], (0.9, 0.96, 0.9, 0.9, 0.84, 0.9), strict=True):
         train(run, accuracy)
-    said = texts(drawn(plan, journal)["effects.svg"])
-    ticks = [float(text.replace("−", "-")) for text in said if text[-1:].isdigit()]
+    labels = texts(figures_of(plan, journal)["effects.svg"])
+    ticks = [float(text.replace("−", "-")) for text in labels if text[-1:].isdigit()]
     assert min(ticks) >= -15
 
 
-def test_nothing_is_drawn_before_a_run_has_completed(plan, journal):
-    assert drawn(plan, journal) == {}
+def test_there_are_no_figures_before_a_run_is_completed(plan, journal):
+    assert figures_of(plan, journal) == {}
 
 
-def test_a_dollar_in_a_name_is_no_mathematics(played, journal):
+def test_dollars_in_a_name_are_not_read_as_mathematics(played, journal):
     text = played.to_json().replace("fusion=mmtm|λ_0", "cost $1 or $2")
-    assert "cost $1 or $2" in texts(drawn(plan_from_json(text), journal)["effects.svg"])
+    assert "cost $1 or $2" in texts(figures_of(plan_from_json(text), journal)["effects.svg"])

@@ -1,4 +1,4 @@
-"""Numbers checked by hand and against scipy's own tests."""
+"""Statistics, checked against values computed by hand and against scipy's own tests."""
 
 import itertools
 
@@ -47,8 +47,8 @@ def test_too_few_seeds_give_no_interval() -> None:
 
 
 @pytest.mark.parametrize("clips", [4, 288, 430])
-def test_differences_that_do_not_vary_tell_no_spread(clips: int) -> None:
-    """Equal numbers of hits more, whose shares of the clips differ by rounding."""
+def test_equal_differences_give_no_interval(clips: int) -> None:
+    """Both seeds classify the same number of clips more correctly; the differences of the shares vary by rounding."""
     for first, second, more in itertools.product(range(0, clips, 7), range(0, clips, 11), (0, 1, 3)):
         reference = {0: first / clips, 1: second / clips}
         paired = paired_difference({0: (first + more) / clips, 1: (second + more) / clips}, reference)
@@ -70,6 +70,6 @@ def test_rank_correlation_by_hand() -> None:
     assert rank_correlation([1, 2, 3], [1, 1, 1]) is None
 
 
-def test_rank_correlation_of_sides_with_two_values_by_hand() -> None:
+def test_rank_correlation_with_ties_by_hand() -> None:
     """Ranks 1, 2.5, 2.5 and 1.5, 1.5, 3: Pearson's r is 0.75 / 1.5."""
     assert rank_correlation([0, 1, 1], [4, 4, 5]) == pytest.approx(0.5)

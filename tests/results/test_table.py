@@ -1,4 +1,4 @@
-"""Tables: what enters them, what they refuse, and how they read."""
+"""Tables: which runs enter them, which they refuse, and their text."""
 
 import csv
 import io
@@ -25,7 +25,7 @@ ACCURACY = {"full": (0.9, 0.92, 0.91), "fusion=mmtm|λ_0": (0.85, 0.88, 0.84), "
 
 @pytest.fixture
 def played(plan: StudyPlan, journal: Journal, train: Train) -> StudyPlan:
-    """All runs completed but one that diverged."""
+    """The study with all runs completed but one, which has diverged."""
     for run in plan.runs:
         accuracy = ACCURACY[run.arm][run.seed]
         train(run, accuracy)
@@ -34,13 +34,13 @@ def played(plan: StudyPlan, journal: Journal, train: Train) -> StudyPlan:
     return plan
 
 
-def test_failures_are_counted_and_never_averaged(played: StudyPlan, journal: Journal) -> None:
+def test_failed_runs_are_counted_and_enter_no_mean(played: StudyPlan, journal: Journal) -> None:
     full, mmtm, gate = build_table(played, journal).rows
     assert full.paired is None
     assert (full.summary.mean, full.summary.sd) == (pytest.approx(0.91), pytest.approx(0.01))
     assert mmtm.paired is not None
     assert (mmtm.paired.n, mmtm.paired.effect) == (3, pytest.approx(-0.16 / 3))
-    assert (gate.summary.n, gate.planned, gate.open) == (2, 3, Counter({RunState.DIVERGED: 1}))
+    assert (gate.summary.n, gate.planned, gate.not_completed) == (2, 3, Counter({RunState.DIVERGED: 1}))
     assert gate.summary.mean == pytest.approx(0.905)
     assert gate.paired is not None
     assert (gate.paired.n, gate.paired.effect) == (2, pytest.approx(-0.005))
@@ -48,25 +48,27 @@ def test_failures_are_counted_and_never_averaged(played: StudyPlan, journal: Jou
 
 def test_a_study_that_has_not_begun_has_a_table(plan: StudyPlan, journal: Journal) -> None:
     table = build_table(plan, journal)
-    assert [row.open for row in table.rows] == [Counter({RunState.WAITING: 3})] * 3
+    assert [row.not_completed for row in table.rows] == [Counter({RunState.WAITING: 3})] * 3
     for ending in FORMATS:
         assert render(table, ending)
 
 
-def test_published_values_of_other_data_are_labelled(played: StudyPlan, on_ntu: StudyPlan, journal: Journal) -> None:
+def test_the_caption_marks_published_values_of_other_data(
+    played: StudyPlan, on_ntu: StudyPlan, journal: Journal
+) -> None:
     other = build_table(played, journal)
     assert (other.protocols, other.comparable) == (("ntu60/cs", "ntu60/cv"), False)
     assert other.rows[0].published == (93.8, 97.2)
     assert other.rows[0].minus_published is None
-    assert "not comparable" in render(other, "md")
+    assert "cannot be compared" in render(other, "md")
     same = build_table(on_ntu, journal)
     assert (same.protocols, same.comparable) == (("ntu60/cs",), True)
     assert same.rows[0].minus_published == pytest.approx(91.0 - 93.8)
     assert same.rows[2].minus_published is None
-    assert "not comparable" not in render(same, "md")
+    assert "cannot be compared" not in render(same, "md")
 
 
-def test_mixed_versions_are_refused_by_cell(plan: StudyPlan, journal: Journal, train: Train) -> None:
+def test_mixed_versions_are_refused_and_named_with_their_runs(plan: StudyPlan, journal: Journal, train: Train) -> None:
     for run in plan.runs[:-2]:
         train(run, 0.9)
     train(plan.runs[-2], 0.9, code=OTHER)
@@ -84,7 +86,7 @@ def test_mixed_versions_are_refused_by_cell(plan: StudyPlan, journal: Journal, t
 
 
 def test_code_is_compared_part_by_part(plan: StudyPlan, journal: Journal, train: Train) -> None:
-    """Arms of different models stand in one table; one model in two versions does not."""
+    """Arms of different models may be in one table; two versions of one model may not."""
     models = {"full": {"one": "1"}, "fusion=mmtm|λ_0": {"other": "2", "shared": "3"}, "no gate": {"shared": "3"}}
     for run in plan.runs[:-1]:
         train(run, 0.9, code={"platform": "c0de", **models[run.arm]})
@@ -96,7 +98,7 @@ def test_code_is_compared_part_by_part(plan: StudyPlan, journal: Journal, train:
         build_table(plan, journal)
 
 
-def test_a_run_of_an_earlier_version_is_no_match_for_one_of_this(
+def test_a_run_recorded_by_an_earlier_version_of_coablate_counts_as_other_code(
     plan: StudyPlan, journal: Journal, train: Train
 ) -> None:
     train(plan.runs[0], 0.9, code="b6fb9856-c7e156c5")
@@ -107,7 +109,7 @@ def test_a_run_of_an_earlier_version_is_no_match_for_one_of_this(
         build_table(plan, journal)
 
 
-def test_versions_that_changed_within_a_run_are_a_mixture(plan: StudyPlan, journal: Journal, train: Train) -> None:
+def test_versions_that_changed_within_a_run_are_mixed_versions(plan: StudyPlan, journal: Journal, train: Train) -> None:
     for run in plan.runs[1:]:
         train(run, 0.9)
     train(plan.runs[0], None, epochs=(1, 2), attempt=0, code=OTHER)
@@ -117,13 +119,13 @@ def test_versions_that_changed_within_a_run_are_a_mixture(plan: StudyPlan, journ
     assert build_table(plan, journal, allow_mixed=True).mixture
 
 
-def test_an_attempt_of_which_nothing_is_left_is_no_mixture(plan: StudyPlan, journal: Journal, train: Train) -> None:
+def test_an_attempt_whose_epochs_were_repeated_does_not_count(plan: StudyPlan, journal: Journal, train: Train) -> None:
     train(plan.runs[0], None, epochs=(1,), attempt=0, code=OTHER)
     train(plan.runs[0], 0.9, epochs=(1, 2, 3), attempt=1)
     assert build_table(plan, journal).mixture == ""
 
 
-def test_a_mixture_to_come_is_told_before_it_is_trained(plan: StudyPlan, journal: Journal, train: Train) -> None:
+def test_versions_that_would_mix_are_named_before_training(plan: StudyPlan, journal: Journal, train: Train) -> None:
     done, begun, open_run, other = plan.runs[:4]
     train(done, 0.9)
     train(begun, None, epochs=(1,))
@@ -132,12 +134,12 @@ def test_a_mixture_to_come_is_told_before_it_is_trained(plan: StudyPlan, journal
     assert mixture_of(plan, records, {begun.run_id: same, open_run.run_id: same}) == ""
     new = same | {"code": {"platform": "new"}}
     assert f"{open_run.arm}/seed 0" in mixture_of(plan, records, {open_run.run_id: new})
-    told = mixture_of(plan, records, {begun.run_id: new})
-    assert f"new ({begun.arm}/seed 0)" in told
+    mixture = mixture_of(plan, records, {begun.run_id: new})
+    assert f"new ({begun.arm}/seed 0)" in mixture
     assert mixture_of(replace(plan, runs=(other,)), records, {other.run_id: new}) == ""
 
 
-def test_a_confirmation_says_what_its_arms_drew_or_that_there_are_none(plan: StudyPlan, journal: Journal) -> None:
+def test_the_caption_of_a_confirmation_describes_its_arms(plan: StudyPlan, journal: Journal) -> None:
     concluding = replace(plan, confirms="lambda_r-0a1676")
     assert "The arms are the best trials of lambda_r-0a1676" in render(build_table(concluding, journal), "md")
     reference = plan.reference
@@ -147,17 +149,17 @@ def test_a_confirmation_says_what_its_arms_drew_or_that_there_are_none(plan: Stu
         runs=tuple(run for run in plan.runs if run.arm == reference),
     )
     text = render(build_table(alone, journal), "md")
-    assert "No trial of lambda_r-0a1676 came to its end but its base." in text
+    assert "No trial of lambda_r-0a1676 except its base is completed." in text
     assert "The arms are" not in text
 
 
-def test_versions_of_failed_runs_do_not_matter(plan: StudyPlan, journal: Journal, train: Train) -> None:
+def test_versions_of_failed_runs_do_not_count(plan: StudyPlan, journal: Journal, train: Train) -> None:
     train(plan.runs[0], 0.9)
     train(plan.runs[1], None, code=OTHER)
     assert build_table(plan, journal).mixture == ""
 
 
-def test_a_metric_that_runs_lack_is_a_clear_error(plan: StudyPlan, journal: Journal, train: Train) -> None:
+def test_a_metric_that_a_run_lacks_is_a_clear_error(plan: StudyPlan, journal: Journal, train: Train) -> None:
     train(plan.runs[0], 0.9)
     object.__setattr__(plan, "metric", "f1")
     with pytest.raises(InputError, match=r"run full/seed 0 has no test metric 'f1' \(known: accuracy\)"):
@@ -165,18 +167,18 @@ def test_a_metric_that_runs_lack_is_a_clear_error(plan: StudyPlan, journal: Jour
 
 
 @pytest.mark.parametrize("ending", sorted(FORMATS))
-def test_golden_text(played: StudyPlan, journal: Journal, ending: str) -> None:
-    """To rewrite on purpose: delete the file and run the test twice."""
+def test_every_format_gives_the_golden_text(played: StudyPlan, journal: Journal, ending: str) -> None:
+    """To rewrite a golden file, delete it and run the test twice."""
     text = render(build_table(played, journal), ending)
     golden = GOLDEN / f"table.{ending}"
     if not golden.exists():
         golden.parent.mkdir(exist_ok=True)
         golden.write_text(text, encoding="utf-8")
-        pytest.fail(f"{golden} was written anew: read it, then run again")
+        pytest.fail(f"{golden} was missing and has been written: read it, then run the test again")
     assert text == golden.read_text(encoding="utf-8")
 
 
-def test_raw_numbers_survive_csv_and_json(played: StudyPlan, journal: Journal) -> None:
+def test_csv_and_json_hold_the_unrounded_numbers(played: StudyPlan, journal: Journal) -> None:
     table = build_table(played, journal)
     rows = list(csv.DictReader(io.StringIO(render(table, "csv"))))
     read = json.loads(render(table, "json"))["rows"]
@@ -186,11 +188,11 @@ def test_raw_numbers_survive_csv_and_json(played: StudyPlan, journal: Journal) -
         assert {int(seed): value for seed, value in values["seeds"].items()} == row.values
 
 
-def test_saved_tables_stand_in_the_study_folder(played: StudyPlan, journal: Journal) -> None:
+def test_a_saved_table_is_in_the_study_folder_in_every_format(played: StudyPlan, journal: Journal) -> None:
     save(build_table(played, journal), journal)
     assert set(journal.folder.stamps("studies")) == {f"{played.key}/table.{ending}" for ending in FORMATS}
 
 
-def test_an_unknown_format_names_the_nearest(played: StudyPlan, journal: Journal) -> None:
+def test_an_unknown_format_is_refused_with_the_nearest_name(played: StudyPlan, journal: Journal) -> None:
     with pytest.raises(InputError, match="did you mean 'json'"):
         render(build_table(played, journal), "jsn")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from clips import MemoryClips
-from curves import METRIC, NUMBERS, curve, said, search, simulate
+from curves import METRIC, NUMBERS, curve, said, search, simulate, task_of
 
 from coablate_model.hcn import LAYERS
 from coablate_model.placement import RGB_SITES, Site
@@ -65,21 +65,113 @@ def test_where_all_failed_there_is_no_turn():
     assert not list(Population(population()).generations(failed))
 
 
-def test_values_move_a_little_or_are_drawn_anew():
-    known = {"rate": 0.1, "size": 10, "kind": "a"}
-    moved = Counter()
-    for seed in range(400):
-        varied = PerturbedTrial(known, np.random.default_rng(seed))
-        rate = varied.suggest_float("rate", 1e-3, 1.0, log=True)
-        moved["rate"] += bool(np.isclose(rate, 0.08) or np.isclose(rate, 0.12))
-        moved["size"] += varied.suggest_int("size", 2, 40) in (8, 12)
-        moved["kind"] += varied.suggest_categorical("kind", ("a", "b")) == "a"
-        assert 1e-3 <= rate <= 1.0
-        assert 0 <= varied.suggest_float("new", 0.0, 1.0) <= 1
-        assert varied.params["rate"] == rate
-    assert 260 < moved["rate"] < 340  # three in four
-    assert 260 < moved["size"] < 345
-    assert moved["kind"] > 330  # half of what is drawn anew is the same
+@pytest.mark.parametrize(("grace", "pauses"), [(6, [6, 12, 18, 24]), (9, [9, 18]), (14, [14]), (26, [26])])
+def test_members_wait_for_each_other_at_each_multiple_of_grace_but_the_end(grace, pauses):
+    """Of 27 epochs."""
+    waits = Population(population(stopping=replace(RULE, grace=grace)))
+    assert [epoch for epoch in range(40) if waits.pauses(epoch)] == pauses
+    for epoch in range(28):
+        assert waits.pause_before(epoch) == max([pause for pause in pauses if pause <= epoch], default=0)
+
+
+def test_every_pause_that_all_have_come_to_is_a_generation():
+    def lived(number: int, born: int, until: int) -> Member:
+        values = dict.fromkeys(range(born + 1, until + 1), 0.5)
+        return Member(number=number, born=born, values=values, ended=True)
+
+    members = [lived(number, 0, 27) for number in range(6)] + [lived(number, 0, 6) for number in (6, 7)]
+    for first, born, until in ((8, 6, 12), (10, 12, 18), (12, 18, 24), (14, 24, 27)):
+        members += [lived(first, born, until), lived(first + 1, born, until)]
+    generations = list(Population(population()).generations(members))
+    assert [generation.epoch for generation in generations] == [6, 12, 18, 24]
+    assert [generation.replaced for generation in generations] == [(6, 7), (8, 9), (10, 11), (12, 13)]
+    assert all(set(generation.parents) <= {0, 1} for generation in generations)
+    assert [len(generation.parents) for generation in generations] == [2] * 4
+
+
+def test_of_equal_members_the_earlier_is_the_better_whatever_their_order():
+    members = [member(n, 0.5) for n in range(8)]
+    found = [list(Population(population()).generations(order)) for order in (members, members[::-1])]
+    assert found[0] == found[1]
+    assert found[0][0].replaced == (6, 7)
+
+
+class Dice:
+    """A generator that rolls what a test says, and remembers what it was asked for."""
+
+    def __init__(self, random: float, integer: int = 0, real: float = 0.0) -> None:
+        self._random, self._integer, self._real = random, integer, real
+        self.between: list[tuple[float, ...]] = []
+
+    def random(self) -> float:
+        return self._random
+
+    def integers(self, *ends: int) -> int:
+        self.between.append(ends)
+        return self._integer
+
+    def uniform(self, *ends: float) -> float:
+        self.between.append(ends)
+        return self._real
+
+
+KEEPS, RESAMPLES = 0.25, 0.2499
+SMALLER, LARGER = 0, 1
+KNOWN = {"rate": 0.1, "size": 10, "one": 1, "zero": 0, "kind": "a"}
+
+
+@pytest.mark.parametrize(
+    ("name", "direction", "value"),
+    [
+        ("rate", SMALLER, 0.08),
+        ("rate", LARGER, 0.12),
+        ("size", SMALLER, 8),
+        ("size", LARGER, 12),
+        ("one", SMALLER, 0),  # a small number moves too
+        ("one", LARGER, 2),
+        ("zero", LARGER, 1),
+        ("zero", SMALLER, 0),  # the range ends
+    ],
+)
+def test_a_parent_s_number_becomes_a_fifth_smaller_or_larger(name, direction, value):
+    trial = PerturbedTrial(KNOWN, Dice(KEEPS, direction))
+    suggested = trial.suggest_float(name, 0, 1, log=True) if name == "rate" else trial.suggest_int(name, 0, 40)
+    assert suggested == pytest.approx(value)
+    assert type(suggested) is (float if name == "rate" else int)
+    assert trial.params == {name: suggested}
+
+
+def test_a_perturbed_number_stays_in_its_range():
+    smaller, larger = (PerturbedTrial(KNOWN, Dice(KEEPS, direction)) for direction in (SMALLER, LARGER))
+    assert (smaller.suggest_float("rate", 0.09, 0.11), larger.suggest_float("rate", 0.09, 0.11)) == (0.09, 0.11)
+    assert (smaller.suggest_int("size", 9, 11), larger.suggest_int("size", 9, 11)) == (9, 11)
+
+
+@pytest.mark.parametrize(("name", "random"), [("rate", RESAMPLES), ("new", KEEPS)])
+def test_a_number_is_resampled_from_its_whole_range_now_and_then_and_where_the_parent_has_none(name, random):
+    dice = Dice(random, integer=7, real=-1.5)
+    trial = PerturbedTrial(KNOWN, dice)
+    assert trial.suggest_float(name, -2.0, 2.0) == -1.5
+    assert trial.suggest_float(name, 1e-3, 1.0, log=True) == pytest.approx(np.exp(-1.5))
+    assert trial.suggest_int(name, 2, 40) == 7
+    assert dice.between == [(-2.0, 2.0), pytest.approx((np.log(1e-3), 0.0)), (2, 41)]
+
+
+@pytest.mark.parametrize(
+    ("name", "random", "choices", "value"),
+    [
+        ("kind", KEEPS, ("a", "b"), "a"),
+        ("kind", RESAMPLES, ("a", "b"), "b"),
+        ("kind", KEEPS, ("b", "c"), "c"),  # the parent's is gone
+        ("new", KEEPS, ("a", "b"), "b"),
+    ],
+)
+def test_a_choice_is_the_parent_s_unless_it_is_resampled(name, random, choices, value):
+    dice = Dice(random, integer=1)
+    trial = PerturbedTrial(KNOWN, dice)
+    assert trial.suggest_categorical(name, choices) == value
+    assert trial.params == {name: value}
+    assert dice.between == [(2,)]
 
 
 def test_a_population_keeps_its_size_and_ends_with_it():
@@ -98,11 +190,22 @@ def test_a_population_keeps_its_size_and_ends_with_it():
     assert last == {declared.base.training.epochs}
 
 
-class Hand:
-    """A scheduler of two members, compared after each epoch, worked off by hand."""
+def test_a_member_s_run_is_known_by_its_configuration_its_place_and_whose_weights_it_continues():
+    declared = population()
+    scheduler, simulator = simulate(declared, MemoryTrialLog())
+    simulator.run()
+    for record in scheduler.records:
+        parent = scheduler.records[record.origin["parent"]].run_id if "parent" in record.origin else ""
+        lineage = (declared.name, parent, record.origin["epoch"], record.origin["slot"])
+        assert record.run_id == task_of(scheduler.config(record), lineage).run_id
+    assert [record.origin for record in scheduler.records[:8]] == [{"epoch": 0, "slot": slot} for slot in range(8)]
 
-    def __init__(self, log: MemoryTrialLog) -> None:
-        self.declared = population(trials=2, stopping=Stopping(rule="pbt", grace=1, reduction=2))
+
+class Hand:
+    """A scheduler of two members, compared after each ``grace`` epochs, worked off by hand."""
+
+    def __init__(self, log: MemoryTrialLog, grace: int = 1) -> None:
+        self.declared = population(trials=2, stopping=Stopping(rule="pbt", grace=grace, reduction=2))
         self.log = log
         self.scheduler, _ = simulate(self.declared, log)
 
@@ -114,6 +217,32 @@ class Hand:
     def tells(self, run_id: str) -> bool:
         said = self.log.epochs(run_id)[-1]
         return self.scheduler.report(run_id, RunUpdate.of_epoch(said))
+
+    def fails(self, run_id: str) -> None:
+        self.log.states[run_id] = RunState.DIVERGED
+        self.scheduler.report(run_id, RunUpdate(state=RunState.DIVERGED, reason="nan"))
+
+
+def test_a_population_is_exhausted_when_no_member_can_come_any_more():
+    hand = Hand(MemoryTrialLog(), grace=14)  # one pause in 27 epochs
+    first, second = hand.scheduler.next(), hand.scheduler.next()
+    assert not hand.scheduler.exhausted
+    hand.fails(first.run_id)
+    assert not hand.scheduler.exhausted  # the other one's copy replaces it
+    for epoch in range(14):
+        hand.trains(second.run_id, epoch / 14)
+    assert hand.tells(second.run_id)
+    assert not hand.scheduler.exhausted
+    assert {hand.scheduler.next().run_id for _ in range(2)} == {record.run_id for record in hand.scheduler.records[1:]}
+    assert hand.scheduler.exhausted  # although both train
+
+
+def test_a_population_of_failed_members_is_exhausted():
+    hand = Hand(MemoryTrialLog())
+    for task in (hand.scheduler.next(), hand.scheduler.next()):
+        assert not hand.scheduler.exhausted
+        hand.fails(task.run_id)
+    assert hand.scheduler.exhausted
 
 
 @pytest.mark.parametrize("values", [(0.2, 0.4), (0.4, 0.2)], ids=["the late one stays", "the late one is replaced"])

@@ -1,4 +1,4 @@
-"""The follower against real MLflow: SQLite, and a real server that goes away and comes back."""
+"""The follower with a real MLflow: an SQLite file, and a server that stops and starts again."""
 
 import contextlib
 import os
@@ -24,16 +24,17 @@ from coablate_platform.train.events import EpochReport, Failure, RunState
 
 pytestmark = [
     pytest.mark.timeout(120),
-    # MLflow's own, in its SQLAlchemy store
+    # a deprecation in MLflow's own SQLAlchemy store
     pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated"),
 ]
 Train = Callable[..., None]
+Serve = Callable[[], contextlib.AbstractContextManager[str]]
 FOLLOWER = [sys.executable, "-m", "coablate_platform.tracking.follower"]
 
 
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """MLflow's tables, made once: its some forty migrations take most of ten seconds."""
+    """An MLflow database, made once: its forty or so migrations take almost ten seconds."""
     path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
     MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
     return path
@@ -41,12 +42,24 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def directory(journal: Journal, plan: StudyPlan) -> Path:
+    """A results folder that holds the study's plan."""
     journal.write_plan(plan)
     assert journal.folder.local is not None
     return journal.folder.local
 
 
+@pytest.fixture
+def serve(tmp_path: Path, empty_database: Path, free_port: int) -> Serve:
+    """Run an MLflow server, always on the same port and with the same data, until a block ends; yields its URI."""
+    database, port = tmp_path / "mlflow.db", str(free_port)
+    shutil.copy(empty_database, database)
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{database}"]
+    command += ["--artifacts-destination", (tmp_path / "artifacts").as_uri(), "--port", port, "--workers", "1"]
+    return lambda: running(command, free_port, tmp_path / "server.log")
+
+
 def runs(uri: str, **tags: str) -> list[Run]:
+    """Return the MLflow runs that have these ``coablate`` tags."""
     client = MlflowClient(tracking_uri=uri)
     experiment = client.get_experiment_by_name("coablate")
     assert experiment is not None
@@ -55,11 +68,12 @@ def runs(uri: str, **tags: str) -> list[Run]:
 
 
 def catch_up(directory: Path, *options: str) -> "subprocess.CompletedProcess[str]":
+    """Run a follower that brings MLflow up to date once."""
     return subprocess.run([*FOLLOWER, str(directory), *options], capture_output=True, text=True, check=False)
 
 
-def play(plan: StudyPlan, journal: Journal, train: Train) -> None:
-    """Two seed blocks: completed but for one that diverged; the third not begun. One run exceeds MLflow's batches."""
+def write_runs(plan: StudyPlan, journal: Journal, train: Train) -> None:
+    """Write two of the three seed blocks: one run has diverged, and one has more metrics than MLflow takes at once."""
     train(plan.runs[0], 0.90, epochs=tuple(range(1, 301)))
     for run, accuracy in zip(plan.runs[1:6], (0.85, 0.88, 0.92, 0.88, None), strict=True):
         train(run, accuracy)
@@ -67,7 +81,7 @@ def play(plan: StudyPlan, journal: Journal, train: Train) -> None:
 
 
 def everything(uri: str) -> dict[str, object]:
-    """All that MLflow holds, with every logged point."""
+    """Return everything that MLflow holds of the study, with the history of each metric."""
     client = MlflowClient(tracking_uri=uri)
     return {
         run.info.run_id: (
@@ -83,35 +97,37 @@ def everything(uri: str) -> dict[str, object]:
     }
 
 
-def test_layout_and_idempotency(directory: Path, plan: StudyPlan, journal: Journal, train: Train) -> None:
-    play(plan, journal, train)
-    done = catch_up(directory)
-    assert done.returncode == 0, done.stderr
+def test_a_study_is_exported_as_nested_runs_and_a_second_time_changes_nothing(
+    directory: Path, plan: StudyPlan, journal: Journal, train: Train
+) -> None:
+    write_runs(plan, journal, train)
+    process = catch_up(directory)
+    assert process.returncode == 0, process.stderr
     uri = tracking_uri(str(directory))
-    found = {
+    by_level = {
         (run.data.tags.get("coablate.arm"), run.data.tags.get("coablate.seed")): run
         for run in runs(uri, study="fusion")
     }
-    assert len(found) == 1 + 3 + 6
-    study, arm, seed = found[None, None], found["no gate", None], found["no gate", "0"]
+    assert len(by_level) == 1 + 3 + 6
+    study, arm, seed = by_level[None, None], by_level["no gate", None], by_level["no gate", "0"]
     assert arm.data.tags["mlflow.parentRunId"] == study.info.run_id
     assert seed.data.tags["mlflow.parentRunId"] == arm.info.run_id
     assert seed.data.tags["coablate.run_id"] == plan.runs[2].run_id
-    assert {run.data.tags["coablate.key"] for run in found.values()} == {plan.key}
+    assert {run.data.tags["coablate.key"] for run in by_level.values()} == {plan.key}
     assert seed.data.params == {"model.gate": "false", "model.stages": "[4, 5]", "training.epochs": "3", "seed": "0"}
     assert arm.data.params == {"model.gate": "false", "parameters": "13600000", "flops": "27000000000"}
-    assert found["full", None].data.params["model.gate"] == "true"  # beside the arm's that has none
+    assert by_level["full", None].data.params["model.gate"] == "true"  # to compare with the arm "no gate"
     assert seed.data.metrics["test/accuracy"] == 0.88
     client = MlflowClient(tracking_uri=uri)
     history = client.get_metric_history(seed.info.run_id, "train/loss")
     assert [(point.step, point.value) for point in history] == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
-    long = client.get_metric_history(found["full", "0"].info.run_id, "epoch")
+    long = client.get_metric_history(by_level["full", "0"].info.run_id, "epoch")
     assert [point.step for point in long] == list(range(1, 301))
-    assert Counter(run.info.status for run in found.values()) == {"FINISHED": 5, "FAILED": 1, "KILLED": 4}
-    assert found["no gate", "1"].data.tags["coablate.state"] == "diverged"
-    assert found["no gate", "1"].data.tags["coablate.reason"] == "loss is NaN"
-    assert found["full", None].data.metrics["mean/accuracy"] == pytest.approx(0.91)
-    assert found["full", None].data.metrics["n"] == 2
+    assert Counter(run.info.status for run in by_level.values()) == {"FINISHED": 5, "FAILED": 1, "KILLED": 4}
+    assert by_level["no gate", "1"].data.tags["coablate.state"] == "diverged"
+    assert by_level["no gate", "1"].data.tags["coablate.reason"] == "loss is NaN"
+    assert by_level["full", None].data.metrics["mean/accuracy"] == pytest.approx(0.91)
+    assert by_level["full", None].data.metrics["n"] == 2
     assert study.data.metrics["effect/fusion_mmtm_λ_0"] == pytest.approx(-0.045)
     assert study.data.metrics["ci_low/fusion_mmtm_λ_0"] < -0.045 < study.data.metrics["ci_high/fusion_mmtm_λ_0"]
     assert {file.path for file in client.list_artifacts(study.info.run_id, "table")} == {
@@ -125,10 +141,10 @@ def test_layout_and_idempotency(directory: Path, plan: StudyPlan, journal: Journ
     assert everything(uri) == before
 
 
-def test_an_interrupted_study_leaves_nothing_running_and_resumes(
+def test_an_interrupted_study_leaves_no_run_running_and_is_resumed_in_the_same_runs(
     directory: Path, plan: StudyPlan, journal: Journal, train: Train, empty_database: Path
 ) -> None:
-    """A driver is killed in the middle of a run; the study is resumed by another one and completed."""
+    """A driver is killed in the middle of a run; another driver resumes and completes the study."""
     shutil.copy(empty_database, directory / "mlflow.db")
     uri = tracking_uri(str(directory))
     code = f"""
@@ -144,7 +160,7 @@ time.sleep(600)
             train(plan.runs[0], None, epochs=(1, 2))
             until(lambda: [run.info.status for run in runs(uri, seed="0")] == ["RUNNING"])
         finally:
-            driver.kill()  # it stays a zombie until it is waited for: the follower must see through that
+            driver.kill()  # then a zombie with a pid until it is waited for; the follower must end all the same
         until(lambda: not alive(follower))
     assert {run.info.status for run in runs(uri, key=plan.key)} == {"KILLED"}
     before = {run.info.run_id for run in runs(uri, key=plan.key)}
@@ -167,22 +183,16 @@ time.sleep(600)
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_a_server_that_was_down_is_caught_up_with(
-    directory: Path,
-    plan: StudyPlan,
-    journal: Journal,
-    train: Train,
-    empty_database: Path,
-    tmp_path: Path,
-    free_port: int,
+def test_a_server_that_starts_late_gets_everything(
+    directory: Path, plan: StudyPlan, journal: Journal, train: Train, serve: Serve, free_port: int
 ) -> None:
     process = start_follower(str(directory), plan.key, f"http://127.0.0.1:{free_port}")
-    for epoch in range(1, 4):  # training goes on beside it, at its own pace
+    for epoch in range(1, 4):  # training does not wait for MLflow
         journal.begin(plan.runs[0].run_id, 0, {})
         journal.epoch(plan.runs[0].run_id, 0, EpochReport(epoch=epoch, metrics={"loss": 1.0}, seconds=0.1))
     until(lambda: "tracking waits for" in (directory / "studies" / plan.key / "tracking.log").read_text())
     assert process.poll() is None
-    with server(tmp_path, empty_database, free_port) as uri:
+    with serve() as uri:
         for run in plan.runs:
             train(run, 0.8)
         assert finish_follower(process) == 0
@@ -194,16 +204,10 @@ def test_a_server_that_was_down_is_caught_up_with(
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_a_server_that_goes_away_in_the_middle_misses_nothing(
-    directory: Path,
-    plan: StudyPlan,
-    journal: Journal,
-    train: Train,
-    empty_database: Path,
-    tmp_path: Path,
-    free_port: int,
+def test_a_server_that_stops_and_starts_again_gets_everything(
+    directory: Path, plan: StudyPlan, journal: Journal, train: Train, serve: Serve
 ) -> None:
-    with server(tmp_path, empty_database, free_port) as uri:
+    with serve() as uri:
         process = start_follower(str(directory), plan.key, uri)
         train(plan.runs[0], 0.8)
         train(plan.runs[1], None, epochs=(1,))
@@ -212,7 +216,7 @@ def test_a_server_that_goes_away_in_the_middle_misses_nothing(
     for run in plan.runs[2:-1]:
         train(run, 0.8)
     until(lambda: "tracking waits for" in (directory / "studies" / plan.key / "tracking.log").read_text())
-    with server(tmp_path, empty_database, free_port) as uri:
+    with serve() as uri:
         train(plan.runs[-1], 0.8)
         assert finish_follower(process) == 0
         assert Counter(run.info.status for run in runs(uri, key=plan.key)) == {"FINISHED": 13}
@@ -224,37 +228,37 @@ def test_a_server_that_goes_away_in_the_middle_misses_nothing(
             assert tracked.data.metrics["test/accuracy"] == 0.8
 
 
-def test_a_server_that_never_comes_back_is_given_up_with_advice(
+def test_a_follower_that_cannot_reach_its_server_ends_with_advice(
     directory: Path, plan: StudyPlan, journal: Journal, train: Train, free_port: int
 ) -> None:
     train(plan.runs[0], 0.9)
-    done = catch_up(directory, "--tracking", f"http://127.0.0.1:{free_port}", "--grace", "2")
-    assert done.returncode == 1
-    assert "run `coablate track" in done.stderr
-    assert "Traceback" not in done.stderr
+    process = catch_up(directory, "--tracking", f"http://127.0.0.1:{free_port}", "--grace", "2")
+    assert process.returncode == 1
+    assert "run `coablate track" in process.stderr
+    assert "Traceback" not in process.stderr
 
 
-def test_a_users_mistake_is_one_line(directory: Path, plan: StudyPlan) -> None:
-    done = catch_up(directory, "--study", "fusio")
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert "did you mean 'fusion'" in done.stderr
-    done = catch_up(directory, "--tracking", "htp://localhost")
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert "'htp://localhost' is no address" in done.stderr
+def test_a_mistake_of_the_user_is_one_line(directory: Path, plan: StudyPlan) -> None:
+    process = catch_up(directory, "--study", "fusio")
+    assert (process.returncode, process.stderr.count("\n")) == (2, 1)
+    assert "did you mean 'fusion'" in process.stderr
+    process = catch_up(directory, "--tracking", "htp://localhost")
+    assert (process.returncode, process.stderr.count("\n")) == (2, 1)
+    assert "'htp://localhost' is no address that MLflow can track to" in process.stderr
     with pytest.raises(InputError, match="name an MLflow server"):
         tracking_uri("fsspec+memory:///x")
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_the_ui_serves_what_was_tracked(
+def test_the_ui_shows_what_was_tracked(
     directory: Path, plan: StudyPlan, journal: Journal, train: Train, free_port: int
 ) -> None:
     with pytest.raises(InputError, match="was not tracked yet"):
         run_ui(str(directory))
     with pytest.raises(InputError, match="is a server already"):
         run_ui(str(directory), "http://127.0.0.1:1")
-    play(plan, journal, train)
+    write_runs(plan, journal, train)
     assert catch_up(directory).returncode == 0
     code = f"from coablate_platform.tracking.follower import run_ui; run_ui({str(directory)!r}, port={free_port})"
     with running([sys.executable, "-c", code], free_port, directory / "ui.log") as uri:
@@ -266,16 +270,18 @@ def test_the_ui_serves_what_was_tracked(
 
 
 def until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    """Wait until a condition holds, at most so many seconds."""
     end = time.monotonic() + seconds
     while True:
         with contextlib.suppress(OSError, AssertionError):  # no server yet, no experiment yet
             if condition():
                 return
-        assert time.monotonic() < end, "waited in vain"
+        assert time.monotonic() < end, f"not within {seconds} s"
         time.sleep(0.3)
 
 
 def alive(pid: int) -> bool:
+    """Return whether a process runs; a zombie does not."""
     try:
         return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
     except FileNotFoundError:
@@ -283,19 +289,8 @@ def alive(pid: int) -> bool:
 
 
 @contextlib.contextmanager
-def server(folder: Path, database: Path, port: int) -> Iterator[str]:
-    """Serve what the folder holds from an earlier time, or an empty database."""
-    if not (folder / "mlflow.db").exists():
-        shutil.copy(database, folder / "mlflow.db")
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{folder}/mlflow.db"]
-    command += ["--artifacts-destination", (folder / "artifacts").as_uri(), "--port", str(port), "--workers", "1"]
-    with running(command, port, folder / "server.log") as uri:
-        yield uri
-
-
-@contextlib.contextmanager
 def running(command: list[str], port: int, log: Path) -> Iterator[str]:
-    """Run a server in a process group of its own, and end all of it."""
+    """Run a server until the block ends, then end its whole process group; yields its URI."""
     with log.open("wb") as sink:
         process = subprocess.Popen(command, stdout=sink, stderr=sink, start_new_session=True)
     try:

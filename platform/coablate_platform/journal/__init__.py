@@ -1,1 +1,1 @@
-"""Remembers: what happened to every run and trial, in Arrow files."""
+"""Remembers: the records of runs and trials, in Arrow files."""

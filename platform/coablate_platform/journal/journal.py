@@ -1,9 +1,10 @@
-"""The journal: what happened, in Arrow files below one results folder. Everything else follows from it.
+"""The journal of a results folder: what happened to every run and trial, in Arrow files.
 
 ``journal/<run>/<attempt>/{begin,epochs,predictions,conclusion,failure,stopped}.arrow``, ``studies/<key>/study.json``
-and, of a search, ``studies/<key>/trials/<number>.arrow``.
-Every file is written atomically and says the same when it is written twice, so a crash between any two writes leaves
-a readable journal, and readers need no lock.
+and, for a search, ``studies/<key>/trials/<number>.arrow``.
+
+Tables, figures, reports and MLflow are computed from these files. Each is written atomically, and writing it again does
+not change its meaning. A crash between two writes therefore leaves a readable journal, and readers need no lock.
 """
 
 import json
@@ -11,39 +12,33 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-
-from coablate_platform.journal.storage import Folder, arrow_table, to_arrow
+from coablate_platform.journal.attempts import AttemptFiles
+from coablate_platform.journal.storage import Folder
 from coablate_platform.study.errors import InputError, did_you_mean
 from coablate_platform.study.plan import AnyPlan, SearchPlan, StudyPlan, plan_from_json
 from coablate_platform.train.events import Conclusion, EpochReport, Failure, Predictions, RunState
 
-_METRICS = pa.map_(pa.string(), pa.float64())
-_BEGIN = pa.schema([("time", pa.float64()), ("context", pa.string())])
-_EPOCHS = pa.schema([("epoch", pa.int64()), ("time", pa.float64()), ("seconds", pa.float64()), ("metrics", _METRICS)])
-_CONCLUSION = pa.schema([("epoch", pa.int64()), ("time", pa.float64()), ("metrics", _METRICS)])
-_STOPPED = pa.schema([("time", pa.float64())])
-_FAILURE = pa.schema([(name, pa.string()) for name in ("state", "reason", "traceback")] + [("time", pa.float64())])
-
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
-    """All that the journal knows of a run, but for its predictions (see :meth:`Journal.predictions`).
+    """Everything that the journal holds about a run, except its predictions (see :meth:`Journal.predictions`).
+
+    An attempt's *context* is what was recorded when it began: configuration, seed, data fingerprint, code and package
+    versions, host and device.
 
     Args:
         run_id: the run's identity.
-        state: where it stands.
-        attempts: how many there were, those among them that failed before they had begun.
-        epochs: the effective history by epoch; where a resumed attempt repeats an epoch, the later one counts.
+        state: the run's state.
+        attempts: number of attempts, including those that failed before they began.
+        epochs: the reports of the run's history, by epoch; if a resumed attempt repeats an epoch, its report counts.
         epoch_times: when each of ``epochs`` was written, in Unix seconds.
-        context: what the concluding, else the last attempt was begun with.
-        trained: what the attempts were begun with whose epochs count.
-        started: when the first attempt began, in Unix seconds; None while waiting.
-        ended: when it was concluded or failed for good, in Unix seconds; None before.
+        context: context of the attempt that concluded the run, else of the last attempt.
+        trained: contexts of the attempts that trained ``epochs``.
+        started: when the first attempt began, in Unix seconds; None if none has begun.
+        ended: when the run completed, failed or was stopped, in Unix seconds; None if it has not ended.
         tested_epoch: the epoch whose weights were tested; None unless completed.
-        metrics: test metrics by plain name; empty unless completed.
-        failure: why the last attempt failed; None unless the state says so.
+        metrics: test metrics by plain name (``accuracy`` …); empty unless completed.
+        failure: why the last attempt failed; None unless ``state`` is a failure.
     """
 
     run_id: str
@@ -61,9 +56,9 @@ class RunRecord:
 
 
 class Journal:
-    """Reads and writes one results folder. Implements :class:`~coablate_platform.train.events.Recorder`.
+    """Reads and writes the journal. Implements :class:`~coablate_platform.train.events.Recorder`.
 
-    Picklable, and safe with many readers; of one attempt's files there is one writer at a time.
+    Picklable. Any number of processes may read; only one may write an attempt's files at a time.
 
     Args:
         uri: the results folder: a local path or any URI that ``pyarrow.fs`` opens.
@@ -71,163 +66,160 @@ class Journal:
 
     def __init__(self, uri: str) -> None:
         self.folder = Folder(uri)
+        self._files = AttemptFiles(self.folder)
 
     def begin(self, run_id: str, attempt: int, context: dict[str, object]) -> None:
-        """Open an attempt. Repeated, it keeps what was first written, so that the start stays the start."""
-        if self._rows(run_id, attempt, "begin") is None:
+        """Record that an attempt begins. If that is recorded already, nothing changes."""
+        if self._files.rows(run_id, attempt, "begin") is None:
             text = json.dumps(context, sort_keys=True, ensure_ascii=False)
-            self._write(run_id, attempt, "begin", _BEGIN, [{"time": time.time(), "context": text}])
+            self._files.write(run_id, attempt, "begin", [{"time": time.time(), "context": text}])
 
     def epoch(self, run_id: str, attempt: int, report: EpochReport) -> None:
-        """Add an epoch's report; the same epoch again replaces it."""
-        rows = {row["epoch"]: row for row in self._rows(run_id, attempt, "epochs") or []}
+        """Record an epoch's report. It replaces an earlier report of the same epoch and keeps that one's time."""
+        rows = {row["epoch"]: row for row in self._files.rows(run_id, attempt, "epochs") or []}
         rows[report.epoch] = {
             "epoch": report.epoch,
             "time": rows.get(report.epoch, {}).get("time", time.time()),
             "seconds": report.seconds,
             "metrics": list(report.metrics.items()),
         }
-        self._write(run_id, attempt, "epochs", _EPOCHS, [rows[number] for number in sorted(rows)])
+        self._files.write(run_id, attempt, "epochs", [rows[number] for number in sorted(rows)])
 
     def conclude(self, run_id: str, attempt: int, conclusion: Conclusion) -> None:
-        """Close a run. The conclusion is written after the predictions: where it stands, everything is there."""
-        if self._rows(run_id, attempt, "conclusion") is not None:
-            return  # test data is read once a run: the first word stands
-        self._write_predictions(run_id, attempt, conclusion.predictions)
+        """Record a run's conclusion. If one is recorded already, nothing changes.
+
+        The predictions are written first, so a run with a conclusion always has them.
+        """
+        if self._files.rows(run_id, attempt, "conclusion") is not None:
+            return  # a run reads the test data once: a second result must not replace the first
+        self._files.write_predictions(run_id, attempt, conclusion.predictions)
         row = {"epoch": conclusion.epoch, "time": time.time(), "metrics": list(conclusion.metrics.items())}
-        self._write(run_id, attempt, "conclusion", _CONCLUSION, [row])
+        self._files.write(run_id, attempt, "conclusion", [row])
 
     def fail(self, run_id: str, attempt: int, failure: Failure) -> None:
-        """Close an attempt that came to no conclusion. Repeated, it keeps what was first written."""
-        if self._rows(run_id, attempt, "failure") is None:
-            row = {
-                "state": failure.state.value,
-                "reason": failure.reason,
-                "traceback": failure.traceback,
-                "time": time.time(),
-            }
-            self._write(run_id, attempt, "failure", _FAILURE, [row])
+        """Record that an attempt failed. If that is recorded already, nothing changes."""
+        if self._files.rows(run_id, attempt, "failure") is None:
+            row = {"state": failure.state.value, "reason": failure.reason, "traceback": failure.traceback}
+            self._files.write(run_id, attempt, "failure", [row | {"time": time.time()}])
 
     def stop(self, run_id: str) -> None:
-        """Write down that a search has given the run up, unless it has ended otherwise."""
+        """Record that a search has stopped a run, unless the run has ended already."""
         if not self.state(run_id).ended:
-            self._write(run_id, max(self._files(run_id), default=0), "stopped", _STOPPED, [{"time": time.time()}])
+            attempt = max(self._files.names(run_id), default=0)
+            self._files.write(run_id, attempt, "stopped", [{"time": time.time()}])
 
     def state(self, run_id: str) -> RunState:
-        """Return where a run stands: a conclusion decides, else the last attempt."""
-        files = self._files(run_id)
-        concluded = any("conclusion" in names for names in files.values())
-        last = max(files, default=0)
-        failed = {} if concluded else self._row(run_id, last, "failure")
-        return _state(concluded=concluded, failed=failed, last=files.get(last))
+        """Return a run's state: completed if any attempt has a conclusion, else the state of the last attempt."""
+        names = self._files.names(run_id)
+        concluded = any("conclusion" in files for files in names.values())
+        last = max(names, default=0)
+        failure = {} if concluded else self._files.row(run_id, last, "failure")
+        return _state(concluded=concluded, failure=failure, last=names.get(last))
 
     def attempts(self, run_id: str) -> int:
-        """Return how many attempts there were, those among them that failed before they had begun."""
-        return max(self._files(run_id), default=-1) + 1
+        """Return the number of a run's attempts, including those that failed before they began."""
+        return max(self._files.names(run_id), default=-1) + 1
 
     def test_metrics(self, run_id: str) -> dict[str, float]:
-        """Return a completed run's test metrics by plain name; nothing of another."""
+        """Return a run's test metrics by plain name; empty unless it is completed."""
         return self.record(run_id).metrics
 
     def stamp(self, run_id: str) -> dict[str, tuple[int, int]]:
-        """Return a value that changes when anything of the run is written, for one listing of its folder."""
+        """Return a value that changes whenever a file of the run is written. Costs one listing of its folder."""
         return self.folder.stamps(f"journal/{run_id}")
 
     def record(self, run_id: str) -> RunRecord:
-        """Read all that is known of a run, but for its predictions."""
-        files = self._files(run_id)
-        concluded = sorted(attempt for attempt, names in files.items() if "conclusion" in names)
-        last = concluded[0] if concluded else max(files, default=0)
-        history: dict[int, dict[str, Any]] = {}
-        for attempt in sorted(attempt for attempt in files if attempt <= last):
-            rows = self._rows(run_id, attempt, "epochs") or []
-            history |= {row["epoch"]: row | {"attempt": attempt} for row in rows}
-        conclusion = self._row(run_id, last, "conclusion") if concluded else {}
-        stopped = {} if concluded else self._row(run_id, last, "stopped")
-        failed = {} if concluded else self._row(run_id, last, "failure")
-        rows = [history[epoch] for epoch in sorted(history)]
+        """Read everything about a run except its predictions."""
+        names = self._files.names(run_id)
+        concluding = _concluding(names)
+        last = max(names, default=0) if concluding is None else concluding
+        history = self._history(run_id, [attempt for attempt in sorted(names) if attempt <= last])
+        conclusion = {} if concluding is None else self._files.row(run_id, last, "conclusion")
+        stopped = self._files.row(run_id, last, "stopped") if concluding is None else {}
+        failure = self._files.row(run_id, last, "failure") if concluding is None else {}
+        begun = (attempt for attempt in sorted(names) if "begin" in names[attempt])
         return RunRecord(
             run_id=run_id,
-            state=_state(concluded=bool(concluded), failed=failed, last=files.get(last)),
-            attempts=max(files, default=-1) + 1,
+            state=_state(concluded=concluding is not None, failure=failure, last=names.get(last)),
+            attempts=max(names, default=-1) + 1,
             epochs=tuple(
-                EpochReport(epoch=row["epoch"], metrics=dict(row["metrics"]), seconds=row["seconds"]) for row in rows
+                EpochReport(epoch=row["epoch"], metrics=dict(row["metrics"]), seconds=row["seconds"]) for row in history
             ),
-            epoch_times=tuple(row["time"] for row in rows),
+            epoch_times=tuple(row["time"] for row in history),
             context=self._context(run_id, last),
-            trained=tuple(self._context(run_id, attempt) for attempt in sorted({row["attempt"] for row in rows})),
-            started=next((self._row(run_id, n, "begin")["time"] for n in sorted(files) if "begin" in files[n]), None),
-            ended=(conclusion or failed or stopped).get("time"),
+            trained=tuple(self._context(run_id, attempt) for attempt in sorted({row["attempt"] for row in history})),
+            started=next((self._files.row(run_id, attempt, "begin")["time"] for attempt in begun), None),
+            ended=(conclusion or failure or stopped).get("time"),
             tested_epoch=conclusion.get("epoch"),
             metrics=dict(conclusion.get("metrics", [])),
-            failure=Failure(state=RunState(failed["state"]), reason=failed["reason"], traceback=failed["traceback"])
-            if failed
-            else None,
+            failure=_failure(failure),
         )
 
     def records(self, plan: StudyPlan) -> dict[str, RunRecord]:
-        """Read the records of all the study's runs, by run id."""
+        """Read the records of all runs of a study: run id -> record."""
         return {run.run_id: self.record(run.run_id) for run in plan.runs}
 
     def predictions(self, run_id: str) -> Predictions:
-        """Read what a completed run said of every test clip.
+        """Read the scores that a completed run gave to every test clip.
 
         Raises:
-            InputError: the run is not completed.
+            InputError: the run is not completed, or its file is damaged.
         """
-        concluded = sorted(attempt for attempt, names in self._files(run_id).items() if "conclusion" in names)
-        content = self.folder.read(_path(run_id, concluded[0], "predictions")) if concluded else None
-        if content is None:
+        concluding = _concluding(self._files.names(run_id))
+        predictions = None if concluding is None else self._files.predictions(run_id, concluding)
+        if predictions is None:
             raise InputError(f"run {run_id[:12]} in {self.folder.uri} has no predictions: it is not completed")
-        table = self._table(run_id, concluded[0], "predictions", content)
-        scores = table["scores"].combine_chunks()
-        flat = scores.flatten().to_numpy(zero_copy_only=False)
-        return Predictions(
-            names=table["name"].to_pylist(),
-            labels=table["label"].to_numpy(),
-            scores=flat.reshape(len(scores), scores.type.list_size),
-        )
+        return predictions
 
     def write_plan(self, plan: AnyPlan) -> None:
         """Write ``studies/<key>/study.json``."""
         self.write_study_file(plan.key, "study.json", plan.to_json().encode())
 
     def write_study_file(self, key: str, name: str, content: bytes) -> None:
-        """Write a file into a study's folder, atomically."""
+        """Write a file in a study's folder atomically."""
         self.folder.write(f"studies/{key}/{name}", content)
 
     def plans(self) -> list[AnyPlan]:
-        """Return every study in the folder, by key."""
-        names = sorted(name for name in self.folder.stamps("studies") if name.endswith("/study.json"))
-        contents = {name: self.folder.read(f"studies/{name}") for name in names}
-        return [self._plan(name, content) for name, content in contents.items() if content is not None]
-
-    def plan(self, name: str | None = None) -> AnyPlan:
-        """Find a study by its key or its name; None where the folder holds just one, a search's confirmation aside.
+        """Read the plans of all studies and searches in the folder, sorted by key.
 
         Raises:
-            InputError: no such study, or more than one.
+            InputError: a plan is damaged or of another version.
+        """
+        names = sorted(name for name in self.folder.stamps("studies") if name.endswith("/study.json"))
+        contents = {name: self.folder.read(f"studies/{name}") for name in names}
+        return [self._parse_plan(name, content) for name, content in contents.items() if content is not None]
+
+    def plan(self, name: str | None = None) -> AnyPlan:
+        """Find the plan of a study or a search.
+
+        Args:
+            name: its key or its name; None means the only one in the folder, apart from confirmations of searches.
+
+        Raises:
+            InputError: there is no such plan, or more than one.
         """
         plans = self.plans()
         if not plans:
             raise InputError(f"results folder {self.folder.uri} holds no study")
-        asked = [plan for plan in plans if _confirmed(plan) is None] if name is None else plans
-        found = [plan for plan in asked if name is None or name in (plan.key, plan.name)]
-        if not found:
-            known = {choice for plan in plans for choice in (plan.key, plan.name)}
+        if name is None:
+            matching = [plan for plan in plans if not _is_confirmation(plan)]
+        else:
+            matching = [plan for plan in plans if name in (plan.key, plan.name)]
+        if not matching:
+            known = {text for plan in plans for text in (plan.key, plan.name)}
             raise InputError(
                 f"results folder {self.folder.uri} holds no study {name!r}{did_you_mean(str(name), known)}"
             )
-        if len(found) > 1:
-            keys = ", ".join(plan.key for plan in found)
-            raise InputError(f"results folder {self.folder.uri} holds more than one such study, name one of: {keys}")
-        return found[0]
+        if len(matching) > 1:
+            keys = ", ".join(plan.key for plan in matching)
+            raise InputError(f"results folder {self.folder.uri} holds several such studies, name one of: {keys}")
+        return matching[0]
 
-    def conclusion(self, name: str | None = None) -> StudyPlan:
-        """Find the study whose table concludes what was asked for: itself, or the newest confirmation of a search.
+    def concluding_plan(self, name: str | None = None) -> StudyPlan:
+        """Find, as :meth:`plan` does, the study whose table is the result; for a search, its newest confirmation.
 
         Raises:
-            InputError: no such study, more than one, or a search that is not confirmed yet.
+            InputError: there is no such plan, more than one, or a search that is not confirmed yet.
         """
         plan = self.plan(name)
         if isinstance(plan, StudyPlan):
@@ -236,88 +228,71 @@ class Journal:
         confirmations = [other for other in self.plans() if isinstance(other, StudyPlan) and other.confirms == plan.key]
         if not confirmations:
             raise InputError(
-                f"search {plan.key} is not confirmed yet, and its trials are no conclusion; "
-                "see what it found so far with: coablate best, or go on with: coablate resume"
+                f"search {plan.key} has no table until its best trials are confirmed; "
+                "list its trials so far with: coablate best, or continue it with: coablate resume"
             )
         return max(confirmations, key=lambda other: stamps[f"{other.key}/study.json"])
 
     def search_plan(self, name: str | None = None) -> SearchPlan:
-        """Find a search by its key or its name.
+        """Find the plan of a search, as :meth:`plan` does.
 
         Raises:
-            InputError: no such search, or more than one; a study that is no search.
+            InputError: there is no such plan, more than one, or it is the plan of a study.
         """
         plan = self.plan(name)
         if not isinstance(plan, SearchPlan):
-            raise InputError(f"study {plan.key} is not a search; its result is its table (coablate table)")
+            raise InputError(f"study {plan.key} is not a search; show its result with: coablate table")
         return plan
 
-    def _plan(self, name: str, content: bytes) -> AnyPlan:
+    def _parse_plan(self, name: str, content: bytes) -> AnyPlan:
         try:
             return plan_from_json(content.decode())
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(
                 f"{self.folder.uri}/studies/{name} is damaged or of another version ({error}); "
-                "delete it and run the study again, completed runs are not repeated"
+                "delete it and run the study again, which does not repeat completed runs"
             ) from None
 
-    def _files(self, run_id: str) -> dict[int, set[str]]:
-        """Return attempt -> the stems of its files."""
-        attempts: dict[int, set[str]] = {}
-        for path in self.folder.stamps(f"journal/{run_id}"):
-            attempt, _, name = path.partition("/")
-            attempts.setdefault(int(attempt), set()).add(name.removesuffix(".arrow"))
-        return attempts
-
-    def _rows(self, run_id: str, attempt: int, name: str) -> list[dict[str, Any]] | None:
-        content = self.folder.read(_path(run_id, attempt, name))
-        return None if content is None else list(self._table(run_id, attempt, name, content).to_pylist())
-
-    def _table(self, run_id: str, attempt: int, name: str, content: bytes) -> Any:
-        try:
-            return arrow_table(content)
-        except (pa.ArrowException, OSError) as error:
-            path = f"{self.folder.uri}/{_path(run_id, attempt, name)}"
-            raise InputError(f"{path} is damaged ({error}); delete the run's folder and run the study again") from None
+    def _history(self, run_id: str, attempts: list[int]) -> list[dict[str, Any]]:
+        """Return a row per epoch, each from the last of these attempts that trained it, with that ``attempt``."""
+        history: dict[int, dict[str, Any]] = {}
+        for attempt in attempts:
+            rows = self._files.rows(run_id, attempt, "epochs") or []
+            history |= {row["epoch"]: row | {"attempt": attempt} for row in rows}
+        return [history[epoch] for epoch in sorted(history)]
 
     def _context(self, run_id: str, attempt: int) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self._row(run_id, attempt, "begin").get("context", "{}"))
-        return found
-
-    def _row(self, run_id: str, attempt: int, name: str) -> dict[str, Any]:
-        return next(iter(self._rows(run_id, attempt, name) or []), {})
-
-    def _write(self, run_id: str, attempt: int, name: str, schema: Any, rows: list[dict[str, Any]]) -> None:
-        self._write_table(run_id, attempt, name, pa.Table.from_pylist(rows, schema=schema))
-
-    def _write_predictions(self, run_id: str, attempt: int, predictions: Predictions) -> None:
-        scores = np.ascontiguousarray(predictions.scores, dtype=np.float32)
-        columns = {
-            "name": pa.array(predictions.names, pa.string()),
-            "label": pa.array(predictions.labels, pa.int64()),
-            "scores": pa.FixedSizeListArray.from_arrays(pa.array(scores.reshape(-1)), scores.shape[1]),
-        }
-        self._write_table(run_id, attempt, "predictions", pa.table(columns))
-
-    def _write_table(self, run_id: str, attempt: int, name: str, table: Any) -> None:
-        self.folder.write(_path(run_id, attempt, name), to_arrow(table))
+        context: dict[str, Any] = json.loads(self._files.row(run_id, attempt, "begin").get("context", "{}"))
+        return context
 
 
-def _path(run_id: str, attempt: int, name: str) -> str:
-    return f"journal/{run_id}/{attempt:03d}/{name}.arrow"
+def _concluding(names: dict[int, set[str]]) -> int | None:
+    """Return the first attempt that has a conclusion, or None; ``names`` are the files of each attempt."""
+    return min((attempt for attempt, files in names.items() if "conclusion" in files), default=None)
 
 
-def _state(*, concluded: bool, failed: dict[str, Any], last: set[str] | None) -> RunState:
-    """Say where a run stands; ``last`` names the files of its last attempt."""
+def _state(*, concluded: bool, failure: dict[str, Any], last: set[str] | None) -> RunState:
+    """Return a run's state.
+
+    Args:
+        concluded: whether an attempt has a conclusion.
+        failure: the row of the last attempt's failure; empty if it has not failed.
+        last: the names of the last attempt's files; None without any attempt.
+    """
     if concluded:
         return RunState.COMPLETED
-    if failed:
-        return RunState(failed["state"])
+    if failure:
+        return RunState(failure["state"])
     if last is None:
         return RunState.WAITING
     return RunState.STOPPED if "stopped" in last else RunState.RUNNING
 
 
-def _confirmed(plan: AnyPlan) -> str | None:
-    """Return the key of the search that a plan confirms."""
-    return plan.confirms if isinstance(plan, StudyPlan) else None
+def _failure(row: dict[str, Any]) -> Failure | None:
+    if not row:
+        return None
+    return Failure(state=RunState(row["state"]), reason=row["reason"], traceback=row["traceback"])
+
+
+def _is_confirmation(plan: AnyPlan) -> bool:
+    return isinstance(plan, StudyPlan) and plan.confirms is not None

@@ -1,8 +1,4 @@
-"""A search's trials in the journal: ``studies/<key>/trials/<number>.arrow``, one row each.
-
-A trial is a study's arm that was drawn instead of declared; :func:`with_trials` makes arms of them, so that everything
-that follows a study (MLflow, records) follows a search.
-"""
+"""The trials of a search in the journal: ``studies/<key>/trials/<number>.arrow``, one row each."""
 
 import json
 from collections.abc import Sequence
@@ -38,7 +34,7 @@ class TrialOutcome(StrEnum):
     """How a trial of a search ended, in Optuna's words."""
 
     COMPLETE = "complete"  # trained to its full budget
-    PRUNED = "pruned"  # given up by the stopping rule
+    PRUNED = "pruned"  # stopped early by the stopping rule, or replaced in a population
     FAILED = "failed"  # diverged, crashed, out of memory, lost, or refused by the model
 
 
@@ -47,20 +43,24 @@ class TrialRecord:
     """One trial of a search.
 
     Args:
-        number: from 0, in the order in which they were drawn.
-        params: what was drawn, by parameter.
-        ranges: what each parameter was drawn from, as Optuna's JSON.
-        sampler: which one drew it; empty where it was given (the base, a point, a grid's) or goes on from another.
-        changes: what was drawn, by dotted field, as canonical JSON values.
-        config: the whole configuration, likewise; empty where the model refused it.
-        run_id: the run that is its training; empty likewise.
-        cost: ``parameters`` and ``flops`` of the configuration.
-        outcome: None while it is open.
-        values: the validation metric, and the costs it is traded against; at the last rung where it was given up.
-        epoch: the last epoch that was judged; 0 while it is open.
+        number: the trial's number, in the order of suggestion, from 0.
+        params: parameter -> suggested value; a factor may have several parameters.
+        ranges: parameter -> the distribution that it was suggested from, as Optuna's JSON.
+        sampler: the sampler that suggested the parameters; empty if they were given (the base, a point, a configuration
+            of the grid) or perturbed from another trial's.
+        changes: dotted field -> the value that follows from the parameters, as canonical JSON values; empty if the
+            model refused the configuration.
+        config: the whole configuration, likewise.
+        run_id: identity of the trial's run; empty likewise.
+        cost: ``parameters`` and ``flops`` of the configuration, and its ``latency`` in µs if that is a cost of the
+            search.
+        outcome: how the trial ended; None until then.
+        values: of a completed trial the validation metric and the costs of the search; of a pruned one the metric after
+            ``epoch``; else empty.
+        epoch: the last epoch that was judged; 0 until the trial ends.
         reason: why it failed.
-        origin: in a population, where it comes from: the ``epoch`` after which it began, its ``slot`` among those that
-            began there, and its ``parent``, the trial from whose weights it went on (no key where it was drawn).
+        origin: in a population, the ``epoch`` after which the trial was created, its ``slot`` among the trials created
+            there, and its ``parent``, the trial whose weights it continues (no such key in the first generation).
     """
 
     number: int
@@ -79,56 +79,60 @@ class TrialRecord:
 
 
 def trial_name(number: int) -> str:
-    """Return how progress, tables and MLflow call a trial."""
+    """Return the name of a trial on the screen, in tables and in MLflow."""
     return f"trial {number}"
 
 
-def drawn_text(record: TrialRecord) -> str:
-    """Write what a trial drew: its factors, or the bare parameters where they make no configuration."""
+def parameters_text(record: TrialRecord) -> str:
+    """Write a trial's parameters as the fields that they change; bare, if the model refused the configuration."""
     return changes_text(record.changes or record.params)
 
 
 class TrialLog(Protocol):
-    """Where trials and runs are written down."""
+    """Reads and writes the trials of a search and the state of their runs."""
 
     @property
     def owner(self) -> str:
-        """Name the results folder."""
+        """Name of the results folder."""
         ...
 
     def trials(self) -> Sequence[TrialRecord]:
         """Return the search's trials by number."""
         ...
 
-    def write_trial(self, record: TrialRecord) -> None: ...
+    def write_trial(self, record: TrialRecord) -> None:
+        """Write a trial; a later record of the same number replaces it."""
+        ...
 
-    def state(self, run_id: str) -> RunState: ...
+    def state(self, run_id: str) -> RunState:
+        """Return the state of a run."""
+        ...
 
     def epochs(self, run_id: str) -> Sequence[EpochReport]:
-        """Return what the run has reported so far."""
+        """Return the reports of a run so far."""
         ...
 
     def stop(self, run_id: str) -> None:
-        """Write down that a search has given the run up, or lets it pause."""
+        """Record that the search has stopped a run, for good or until its population is renewed."""
         ...
 
     def fork(self, parent: str, child: str) -> None:
-        """Let a run that has not begun go on from where another stands."""
+        """Copy a run's checkpoint to a run that has not begun, which then continues from it."""
         ...
 
     def reached(self, run_id: str) -> int:
-        """Return the epoch that a run would go on from: its checkpoint's, which may lag behind its reports."""
+        """Return the epoch of a run's checkpoint, from which it would continue; its reports may be ahead of that."""
         ...
 
 
 @dataclass(frozen=True)
 class JournalTrialLog:
-    """One search's trials and their runs. Implements :class:`TrialLog`.
+    """The trials of one search in a journal. Implements :class:`TrialLog`.
 
     Args:
-        journal: of the results folder.
-        key: the search's.
-        checkpoints: where its runs' lie, a folder each; only a search that works needs them.
+        journal: the journal of the results folder.
+        key: the search's key.
+        checkpoints: path or URI of the folder with a checkpoint folder per run; needed only to train.
     """
 
     journal: Journal
@@ -137,23 +141,43 @@ class JournalTrialLog:
 
     @property
     def owner(self) -> str:
-        """The results folder."""
+        """Path or URI of the results folder."""
         return self.journal.folder.uri
 
     def trials(self) -> list[TrialRecord]:
-        """Return the trials by number."""
+        """Return the trials by number.
+
+        Raises:
+            InputError: a trial's file is damaged.
+        """
         return [self.read(name) for name in sorted(self.stamps())]
 
     def write_trial(self, record: TrialRecord) -> None:
-        """Write a trial down, or anew when it has ended."""
+        """Write a trial's file; a later record of the same number replaces it."""
         row = asdict(record) | {"outcome": record.outcome, "values": list(record.values)}
         row |= {name: json.dumps(row[name], ensure_ascii=False) for name in _AS_JSON}
         content = to_arrow(pa.Table.from_pylist([row], schema=_SCHEMA))
         self.journal.folder.write(f"{self._folder}/{record.number:05d}.arrow", content)
 
     def stamps(self) -> dict[str, tuple[int, int]]:
-        """Return for each trial's file a value that changes when it is written, for one listing."""
+        """Return name of a trial's file -> a value that changes when it is written. Costs one listing."""
         return self.journal.folder.stamps(self._folder)
+
+    def read(self, name: str) -> TrialRecord:
+        """Read one of the files that :meth:`stamps` names.
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        path = f"{self._folder}/{name}"
+        try:
+            row = arrow_table(self.journal.folder.read(path) or b"").to_pylist()[0]
+            values = row | {key: json.loads(row[key]) for key in _AS_JSON} | {"values": tuple(row["values"])}
+            return TrialRecord(**(values | {"outcome": row["outcome"] and TrialOutcome(row["outcome"])}))
+        except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, IndexError) as error:
+            raise InputError(
+                f"{self.owner}/{path} is damaged or of another version ({error}); delete it and resume the search"
+            ) from None
 
     def state(self, run_id: str) -> RunState:
         return self.journal.state(run_id)
@@ -170,24 +194,9 @@ class JournalTrialLog:
     def reached(self, run_id: str) -> int:
         return self._checkpoints(run_id).epoch
 
-    def _checkpoints(self, run_id: str) -> Checkpoints:
-        return Checkpoints(f"{self.checkpoints}/{run_id}")
-
     @property
     def _folder(self) -> str:
         return f"studies/{self.key}/trials"
 
-    def read(self, name: str) -> TrialRecord:
-        """Read one of the files that :meth:`stamps` names.
-
-        Raises:
-            InputError: it is damaged.
-        """
-        path = f"{self._folder}/{name}"
-        try:
-            row = arrow_table(self.journal.folder.read(path) or b"").to_pylist()[0]
-            values = row | {key: json.loads(row[key]) for key in _AS_JSON} | {"values": tuple(row["values"])}
-            return TrialRecord(**(values | {"outcome": row["outcome"] and TrialOutcome(row["outcome"])}))
-        except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, IndexError) as error:
-            where = f"{self.journal.folder.uri}/{path}"
-            raise InputError(f"{where} is damaged or of another version ({error}); delete it and go on") from None
+    def _checkpoints(self, run_id: str) -> Checkpoints:
+        return Checkpoints(f"{self.checkpoints}/{run_id}")

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from coablate_platform.data.clips import clips_of
+from coablate_platform.data.clips import ClipData, clips_of
 from coablate_platform.data.protocols import PROTOCOLS, find_protocol, for_source, get_protocol
 from coablate_platform.data.store import Store
 from coablate_platform.planning.costs import cost_of
@@ -29,8 +29,7 @@ def resolve(study: Declared, store: Store) -> Declared:
     Raises:
         InputError: the protocol is unknown, divides another source, or leaves a split that is needed empty.
     """
-    asked = study.base.data.protocol
-    found = find_protocol(asked or store.default_protocol, store.own_protocol)
+    found = find_protocol(study.base.data.protocol or store.default_protocol, store.own_protocol)
     protocol, name = found.value, found.reference
     if protocol.source != store.source:
         known = ", ".join(other.name for other in for_source(store.source, store.own_protocol))
@@ -40,21 +39,23 @@ def resolve(study: Declared, store: Store) -> Declared:
         )
     changes: dict[str, Any] = {"base": apply_changes(study.base, {"data.protocol": name})}
     if isinstance(study, Study):
-        changes["arms"] = tuple(
-            dataclasses.replace(arm, changes=_filled(arm.changes, (None, asked), name)) for arm in study.arms
-        )
+        changes["arms"] = tuple(dataclasses.replace(arm, changes=_filled(arm.changes, name)) for arm in study.arms)
     resolved = dataclasses.replace(study, **changes)
-    sizes = clips_of(resolved.base, store, (study.seed, 0)).sizes
-    needed = ("train", "test") if study.base.data.validation == "none" else ("train", "validation", "test")
-    if empty := [split for split in needed if not sizes[split]]:
-        raise InputError(f"protocol {name}: the store has no {empty[0]} clips ({sizes})")
+    sizes = _clips(resolved.base, store).sizes
+    if study.base.data.validation != "none" and not sizes["validation"]:
+        raise InputError(f"protocol {name}: the store has no validation clips ({sizes})")
     return resolved
 
 
-def _filled(changes: Mapping[str, Any], asked: Sequence[str | None], protocol: str) -> dict[str, Any]:
-    """Fill in the protocol where an arm brings a whole ``data`` that names none, or names the base's."""
+def _clips(config: RunConfig, store: Store) -> ClipData:
+    """Return the clips of a configuration for what no seed changes: how many and which they are, and their shape."""
+    return clips_of(config, store, (0, 0))
+
+
+def _filled(changes: Mapping[str, Any], protocol: str) -> dict[str, Any]:
+    """Fill in the protocol, which all arms share, where an arm brings a whole ``data``."""
     data = changes.get("data")
-    if isinstance(data, DataConfig) and data.protocol in asked:
+    if isinstance(data, DataConfig):
         return {**changes, "data": dataclasses.replace(data, protocol=protocol)}
     return dict(changes)
 
@@ -176,7 +177,7 @@ def _check_shapes(search: Search, store: Store) -> None:
     """
 
     def weight_shapes(config: RunConfig) -> dict[str, Sequence[int]]:
-        model = config.model.build(clips_of(config, store, (search.seed, 0)).shape)
+        model = config.model.build(_clips(config, store).shape)
         return {name: tensor.shape for name, tensor in model.state_dict().items()}
 
     base = weight_shapes(search.base)
@@ -207,7 +208,7 @@ def trial_task(search: Search, config: RunConfig, store: Store, lineage: Sequenc
 
 def _common(study: Study | Search, store: Store, command: dict[str, Any]) -> dict[str, Any]:
     """Return what the plans of studies and searches have in common."""
-    training, clips = study.base.training, clips_of(study.base, store, (study.seed, 0))
+    training, clips = study.base.training, _clips(study.base, store)
     selected = dict(zip(("clips",), selection(study.base, store), strict=False))
     return {
         "name": study.name,
@@ -232,7 +233,7 @@ def selection(config: RunConfig, store: Store) -> tuple[str, ...]:
     Nothing for Coablate's own protocols, whose names always mean the same. Any other name may stand for another
     protocol in another file.
     """
-    return () if config.data.protocol in PROTOCOLS else (clips_of(config, store, (0, 0)).selection,)
+    return () if config.data.protocol in PROTOCOLS else (_clips(config, store).selection,)
 
 
 def _planned(study: Study, arm: Arm, store: Store) -> PlannedArm:

@@ -1,1 +1,1 @@
-"""Concludes: the journal, statistics, tables, and tracking in MLflow."""
+"""Concludes: statistics, tables, figures and reports, computed from the journal."""

@@ -1,11 +1,12 @@
-"""A study's figures: what each arm changes, and how its runs learned. PNG to look at, SVG for papers.
+"""A study's figures: paired differences of the arms, and learning curves. PNG to look at, SVG for papers.
 
 Drawn without a display. The same table and records give the same SVG, byte for byte.
 """
 
+import contextlib
 import io
 from collections import defaultdict
-from typing import Any
+from collections.abc import Iterator
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -16,41 +17,54 @@ from coablate_platform.journal.journal import RunRecord
 from coablate_platform.results.table import Row, Table
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Okabe and Ito's, which people who are colour-blind tell apart."""
+"""The palette of Okabe and Ito, which colour-blind people can tell apart."""
 LINES = ("-", "--", ":", "-.")
 FORMATS = ("png", "svg")
-STYLE: Any = {
-    "svg.hashsalt": "coablate",
-    "text.parse_math": False,  # names are names, dollars and all
-    "svg.fonttype": "none",
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-}
-_WIDEST = 2.0  # times the seeds' own spread; wider intervals are cut and end in arrows
-_MARGIN = 1.25  # of the axis of differences, over what it must show
+_WIDEST = 2.0  # intervals that reach beyond this many times the largest difference of a seed end in arrows
+_MARGIN = 1.25  # half the width of the axis of differences, relative to the largest value on it
+
+
+@contextlib.contextmanager
+def figure_style() -> Iterator[None]:
+    """Draw with Coablate's style until the block ends."""
+    with mpl.rc_context(
+        {
+            "svg.hashsalt": "coablate",
+            "text.parse_math": False,  # a $ in an arm's name is a plain character
+            "svg.fonttype": "none",
+            "font.size": 9,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+        }
+    ):
+        yield
+
+
+def figure_files(name: str, figure: Figure) -> dict[str, bytes]:
+    """Return file name -> content of a figure, in each of :data:`FORMATS`."""
+    files: dict[str, bytes] = {}
+    for ending in FORMATS:
+        sink = io.BytesIO()
+        figure.savefig(sink, format=ending, dpi=150, metadata={"Date": None} if ending == "svg" else None)
+        files[f"{name}.{ending}"] = sink.getvalue()
+    return files
 
 
 def study_figures(table: Table, records: dict[str, RunRecord]) -> dict[str, bytes]:
-    """Return file name -> content of ``effects`` and ``curves``, in every format; nothing while no run has completed.
+    """Return file name -> content of the figures ``effects`` and ``curves``; empty if no run is completed.
 
     Args:
         table: the study's table.
-        records: run id -> record, of all the study's runs.
+        records: run id -> record, of all runs of the study.
     """
     if not any(row.values for row in table.rows):
         return {}
-    with mpl.rc_context(STYLE):
-        figures = {"effects": _effects(table), "curves": _curves(table, records)}
-        return {
-            f"{name}.{format}": written(figure, format)
-            for name, figure in figures.items()
-            for format in FORMATS  # noqa: A001
-        }
+    with figure_style():
+        return figure_files("effects", _effects(table)) | figure_files("curves", _curves(table, records))
 
 
 def _effects(table: Table) -> Figure:
-    """Every seed's value and the mean on the left; on the right the paired difference with its 95 % interval."""
+    """Draw the metric of each seed and the mean (left), and the paired differences with their intervals (right)."""
     figure = Figure(figsize=(8, 1.6 + 0.34 * len(table.rows)), layout="constrained")
     values, differences = figure.subplots(1, 2, sharey=True)
     reference = next(row for row in table.rows if row.arm == table.plan.reference)
@@ -66,66 +80,76 @@ def _effects(table: Table) -> Figure:
     differences.set_xlim(-reach, reach)
     values.set_yticks(range(len(table.rows)), [_label(row, table) for row in table.rows])
     values.set_ylim(len(table.rows) - 0.5, -0.5)
-    values.set_xlabel(f"test {table.plan.metric} %: seeds and mean")
-    differences.set_xlabel(f"points from {table.plan.reference}: seeds, mean, 95 % interval")
+    values.set_xlabel(f"test {table.plan.metric} %\nseeds and mean")
+    differences.set_xlabel(
+        f"difference from {table.plan.reference}, percentage points\nseeds, mean and 95 % confidence interval"
+    )
     figure.suptitle(f"{table.plan.title} · {table.plan.protocol}")
     return figure
 
 
 def _interval(axes: Axes, place: int, row: Row, reference: Row, reach: float) -> None:
-    pair = row.paired
-    if pair is None or pair.effect is None:
+    """Draw one arm's differences, their mean and its interval; an arrow marks an end beyond the axis."""
+    paired = row.paired
+    if paired is None or paired.effect is None:
         return
     colour = _colour(place)
-    own = _differences(row, reference)
-    axes.plot(own, [place] * len(own), "o", color=colour, alpha=0.45)
-    axes.plot([100 * pair.effect], [place], "|", color=colour, markersize=16, markeredgewidth=2)
-    if pair.low is None or pair.high is None:
+    differences = _differences(row, reference)
+    axes.plot(differences, [place] * len(differences), "o", color=colour, alpha=0.45)
+    axes.plot([100 * paired.effect], [place], "|", color=colour, markersize=16, markeredgewidth=2)
+    if paired.low is None or paired.high is None:
         return
-    low, high = max(100 * pair.low, -reach), min(100 * pair.high, reach)
+    low, high = max(100 * paired.low, -reach), min(100 * paired.high, reach)
     axes.plot([low, high], [place, place], color=colour, linewidth=1.2)
-    for end, cut, marker in ((low, 100 * pair.low < -reach, "<"), (high, 100 * pair.high > reach, ">")):
+    for end, cut, marker in ((low, 100 * paired.low < -reach, "<"), (high, 100 * paired.high > reach, ">")):
         axes.plot([end], [place], marker if cut else "|", color=colour, markersize=6, clip_on=False)
 
 
 def _differences(row: Row, reference: Row) -> list[float]:
+    """Return an arm's difference from the reference for each common seed, in percentage points."""
     return [100 * (value - reference.values[seed]) for seed, value in row.values.items() if seed in reference.values]
 
 
 def _reach(table: Table, reference: Row) -> float:
     """Return half the width of the axis of differences, in percentage points."""
-    seeds = [abs(d) for row in table.rows for d in _differences(row, reference)]
+    seeds = [abs(difference) for row in table.rows for difference in _differences(row, reference)]
     ends = [abs(100 * end) for row in table.rows if row.paired for end in (row.paired.low, row.paired.high) if end]
     widest = _WIDEST * max([*seeds, 1.0])
     return _MARGIN * min(max([*seeds, *ends, 1.0]), widest)
 
 
 def _curves(table: Table, records: dict[str, RunRecord]) -> Figure:
-    """The metric on the data held out (on the training data where none is) and the training loss, over the epochs."""
+    """Draw the metric and the training loss over the epochs.
+
+    The metric is that of the validation split, or of the training split if the study has no validation split.
+    """
     figure = Figure(figsize=(8, 3.4), layout="constrained")
     left, right = figure.subplots(1, 2)
     metric = table.plan.metric
-    held_out = any(f"validation/{metric}" in epoch.metrics for record in records.values() for epoch in record.epochs)
-    split = "validation" if held_out else "train"
+    has_validation = any(
+        f"validation/{metric}" in report.metrics for record in records.values() for report in record.epochs
+    )
+    split = "validation" if has_validation else "train"
     for place, row in enumerate(table.rows):
-        own = [records[run.run_id] for run in table.plan.runs if run.arm == row.arm]
-        _curve(left, own, f"{split}/{metric}", 100.0, place, row.arm)
-        _curve(right, own, "train/loss", 1.0, place, row.arm)
+        arm_records = [records[run.run_id] for run in table.plan.runs if run.arm == row.arm]
+        _curve(left, arm_records, f"{split}/{metric}", 100.0, place, row.arm)
+        _curve(right, arm_records, "train/loss", 1.0, place, row.arm)
     for axes, label in ((left, f"{split} {metric} %"), (right, "training loss")):
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_ylabel(label)
-    figure.suptitle(f"{table.plan.title} · {table.plan.protocol}: mean over seeds, band from least to most")
+    figure.suptitle(f"{table.plan.title} · {table.plan.protocol}: mean over seeds, band from minimum to maximum")
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=min(len(table.rows), 5))
     return figure
 
 
-def _curve(axes: Axes, records: list[RunRecord], key: str, scale: float, place: int, arm: str) -> None:
+def _curve(axes: Axes, records: list[RunRecord], metric: str, scale: float, place: int, arm: str) -> None:
+    """Draw the mean and the range of a metric over an arm's runs, after each epoch."""
     points: dict[int, list[float]] = defaultdict(list)
     for record in records:
-        for epoch in record.epochs:
-            if key in epoch.metrics:
-                points[epoch.epoch].append(scale * epoch.metrics[key])
+        for report in record.epochs:
+            if metric in report.metrics:
+                points[report.epoch].append(scale * report.metrics[metric])
     if not points:
         return
     epochs = sorted(points)
@@ -137,16 +161,9 @@ def _curve(axes: Axes, records: list[RunRecord], key: str, scale: float, place: 
 
 
 def _label(row: Row, table: Table) -> str:
-    short = f"  (n = {row.summary.n} of {row.planned})" if row.open else ""
-    return row.arm + (" (reference)" if row.arm == table.plan.reference else "") + short
+    missing = f"  (n = {row.summary.n} of {row.planned})" if row.not_completed else ""
+    return row.arm + (" (reference)" if row.arm == table.plan.reference else "") + missing
 
 
 def _colour(place: int) -> str:
     return COLOURS[place % len(COLOURS)]
-
-
-def written(figure: Figure, format: str) -> bytes:  # noqa: A002
-    """Return a figure as the bytes of a file."""
-    sink = io.BytesIO()
-    figure.savefig(sink, format=format, dpi=150, metadata={"Date": None} if format == "svg" else None)
-    return sink.getvalue()

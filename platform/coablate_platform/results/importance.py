@@ -1,14 +1,13 @@
-"""Which factors of a search matter: the share of the trials' variance that each parameter explains.
+"""Parameter importance: the share of the metric's variance over the trials that each parameter explains.
 
-fANOVA (Hutter et al., ICML 2014) and PED-ANOVA (Watanabe et al., IJCAI 2023) as Optuna implements them. Trials are
-judged where they can be compared: all of them after an epoch that all reached, and those that came to their end.
-A parameter that exists only in some trials is judged among these.
+Computed by fANOVA (Hutter et al., ICML 2014) and PED-ANOVA (Watanabe et al., IJCAI 2023), as Optuna implements them.
+Only values that can be compared enter: those of all trials after an epoch that all have reached, or the final values of
+completed trials. A parameter that only some trials have is evaluated among these.
 """
 
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import optuna
 from optuna.distributions import (
@@ -26,17 +25,17 @@ from coablate_platform.search.samplers import quiet
 from coablate_platform.train.events import EpochReport
 
 LEAST_TRIALS = 4
-"""Fewer say nothing of variance."""
+"""With fewer trials no importance is computed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Importance:
-    """How much one parameter explains.
+    """The importance of one parameter.
 
     Args:
-        parameter: its name.
-        fanova: share of the variance, from 0 to 1.
-        ped_anova: share of the divergence between the best tenth and the rest, from 0 to 1.
+        parameter: the parameter's name.
+        fanova: share of the variance that it explains, from 0 to 1.
+        ped_anova: share of the divergence between the best tenth of the trials and all of them, from 0 to 1.
         trials: how many trials were compared.
     """
 
@@ -49,32 +48,32 @@ class Importance:
 def importances(
     trials: Sequence[TrialRecord], reports: Mapping[str, Sequence[EpochReport]], metric: str, epoch: int | None
 ) -> list[Importance]:
-    """Return the parameters, most important by fANOVA first; empty where the trials say nothing.
+    """Return the importance of each parameter, highest fANOVA first; empty if the trials are too few or too alike.
 
     Args:
-        trials: of a search.
-        reports: run id -> what it reported.
-        metric: name of the report's metric.
-        epoch: the epoch after which trials are compared; None compares what completed trials ended with.
+        trials: the trials of a search.
+        reports: run id -> its reports.
+        metric: name of the metric in the reports, such as ``validation/accuracy``.
+        epoch: compare the metric of all trials after this epoch; None compares the final values of completed trials.
     """
     scores = scores_of(trials, reports, metric, epoch)
-    judged = [trial for trial in trials if trial.number in scores]
-    if len(judged) < LEAST_TRIALS or len(set(scores.values())) < 2:
+    scored = [trial for trial in trials if trial.number in scores]
+    if len(scored) < LEAST_TRIALS or len(set(scores.values())) < 2:
         return []
-    ranges = _ranges(judged)
-    common = [name for name in ranges if all(name in trial.params for trial in judged)]
-    found = _judge(judged, scores, ranges, common, common)
+    ranges = _ranges(scored)
+    common = [name for name in ranges if all(name in trial.params for trial in scored)]
+    results = _evaluate(scored, scores, ranges, common, common)
     for name in ranges:
-        having = [trial for trial in judged if name in trial.params]
+        having = [trial for trial in scored if name in trial.params]
         if name not in common and len(having) >= LEAST_TRIALS:
-            found += _judge(having, scores, ranges, [*common, name], [name])
-    return sorted(found, key=lambda importance: -importance.fanova)
+            results += _evaluate(having, scores, ranges, [*common, name], [name])
+    return sorted(results, key=lambda importance: -importance.fanova)
 
 
 def scores_of(
     trials: Sequence[TrialRecord], reports: Mapping[str, Sequence[EpochReport]], metric: str, epoch: int | None
 ) -> dict[int, float]:
-    """Return the metric by trial number, after an epoch, or (None) that completed trials ended with."""
+    """Return trial number -> metric: of all trials after an epoch, or (None) the final values of completed ones."""
     if epoch is None:
         return {trial.number: trial.values[0] for trial in trials if trial.outcome is TrialOutcome.COMPLETE}
     return {
@@ -86,33 +85,37 @@ def scores_of(
 
 
 def _ranges(trials: Sequence[TrialRecord]) -> dict[str, BaseDistribution]:
-    """Return for each parameter what holds all that it was drawn from: ranges may differ from trial to trial."""
-    ranges: dict[str, Any] = {}
+    """Return parameter -> a distribution that covers its ranges in all trials; they differ if the space has changed.
+
+    A parameter whose kind has changed is left out.
+    """
+    ranges: dict[str, BaseDistribution | None] = {}
     for trial in trials:
         for name, text in trial.ranges.items():
             new = json_to_distribution(text)
-            ranges[name] = _joined(ranges[name], new) if name in ranges else new
-    return {name: drawn for name, drawn in ranges.items() if drawn is not None}
+            ranges[name] = _union(ranges[name], new) if name in ranges else new
+    return {name: distribution for name, distribution in ranges.items() if distribution is not None}
 
 
-def _joined(one: Any, other: Any) -> BaseDistribution | None:
-    """Return what holds both; None where a factor has become one of another kind."""
-    if type(one) is not type(other):  # also where it has been of several kinds already
-        return None
-    if isinstance(one, CategoricalDistribution):
+def _union(one: BaseDistribution | None, other: BaseDistribution) -> BaseDistribution | None:
+    """Return a distribution that covers both; None if they are of different kinds, or ``one`` is None already."""
+    if isinstance(one, CategoricalDistribution) and isinstance(other, CategoricalDistribution):
         return CategoricalDistribution(tuple(dict.fromkeys([*one.choices, *other.choices])))
-    kind = FloatDistribution if isinstance(one, FloatDistribution) else IntDistribution
-    return kind(min(one.low, other.low), max(one.high, other.high), log=one.log and other.log)
+    if isinstance(one, FloatDistribution) and isinstance(other, FloatDistribution):
+        return FloatDistribution(min(one.low, other.low), max(one.high, other.high), log=one.log and other.log)
+    if isinstance(one, IntDistribution) and isinstance(other, IntDistribution):
+        return IntDistribution(min(one.low, other.low), max(one.high, other.high), log=one.log and other.log)
+    return None
 
 
-def _judge(
+def _evaluate(
     trials: Sequence[TrialRecord],
     scores: Mapping[int, float],
     ranges: Mapping[str, BaseDistribution],
     parameters: Sequence[str],
     wanted: Sequence[str],
 ) -> list[Importance]:
-    """Return the importances of ``wanted`` among ``parameters``, which all the trials have."""
+    """Return the importances of ``wanted``, computed together with all ``parameters``, which every trial has."""
     varied = [name for name in parameters if len({repr(trial.params[name]) for trial in trials}) > 1]
     if not varied or len({scores[trial.number] for trial in trials}) < 2:
         return []

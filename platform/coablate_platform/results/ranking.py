@@ -1,39 +1,57 @@
-"""Ranks a search's trials: the best of them, and where all can be compared."""
+"""Ranks the trials of a search, and finds the epochs at which they are compared."""
 
 from collections.abc import Sequence
 
 from coablate_platform.journal.trials import TrialOutcome, TrialRecord
 from coablate_platform.study.identity import digest
+from coablate_platform.study.plan import SearchPlan
 
 
 def best(costs: Sequence[str], trials: Sequence[TrialRecord], most: int) -> list[TrialRecord]:
-    """Return the best trials that came to their end, each configuration once.
+    """Return the best completed trials, at most one for each configuration, best metric first.
 
     Args:
-        costs: what the metric is traded against.
-        trials: all of them.
-        most: how many to return; with costs, of the Pareto front, by the metric.
+        costs: names of the search's costs; if there are any, only trials on the Pareto front are returned.
+        trials: all trials of the search.
+        most: how many to return at most.
     """
-    ended = [trial for trial in trials if trial.outcome is TrialOutcome.COMPLETE]
+    completed = [trial for trial in trials if trial.outcome is TrialOutcome.COMPLETE]
     if costs:
-        ended = [trial for trial in ended if not any(_beats(other, trial) for other in ended)]
-    ranked = sorted(ended, key=lambda trial: (-trial.values[0], trial.number))
-    best_of: dict[str, TrialRecord] = {}
+        completed = [trial for trial in completed if not any(_dominates(other, trial) for other in completed)]
+    ranked = sorted(completed, key=lambda trial: (-trial.values[0], trial.number))
+    best_of: dict[str, TrialRecord] = {}  # digest of the configuration -> its best trial
     for trial in ranked:
         best_of.setdefault(digest(trial.config), trial)
     return list(best_of.values())[:most]
 
 
 def common_epoch(trials: Sequence[TrialRecord]) -> int:
-    """Return the last epoch that all trials reached which did not fail: there they can be compared; 0 without any."""
+    """Return the last epoch that all completed and pruned trials have reached; 0 if there are none."""
     return min((trial.epoch for trial in trials if trial.values), default=0)
 
 
-def _beats(other: TrialRecord, trial: TrialRecord) -> bool:
-    """Whether ``other`` is nowhere worse and somewhere better; costs count against it."""
+def rung_epochs(plan: SearchPlan) -> list[int]:
+    """Return the epochs after which the stopping rule compares trials: rungs, or the renewals of a population.
+
+    Empty for the other rules, which have no such epochs.
+    """
+    if plan.stopping.rule == "pbt":
+        return list(range(plan.stopping.grace, plan.epochs, plan.stopping.grace))
+    if plan.stopping.rule not in ("asha", "hyperband"):
+        return []
+    epoch, rungs = plan.stopping.grace, []
+    while epoch <= plan.epochs:
+        rungs.append(epoch)
+        epoch *= plan.stopping.reduction
+    return rungs
+
+
+def _dominates(other: TrialRecord, trial: TrialRecord) -> bool:
+    """Return whether ``other`` is no worse than ``trial`` in the metric and every cost, and better in one of them."""
     pairs = list(zip(_gains(other), _gains(trial), strict=True))
-    return all(mine >= theirs for mine, theirs in pairs) and any(mine > theirs for mine, theirs in pairs)
+    return all(one >= two for one, two in pairs) and any(one > two for one, two in pairs)
 
 
 def _gains(trial: TrialRecord) -> tuple[float, ...]:
+    """Return the metric and the negated costs: more is better in each."""
     return (trial.values[0], *(-cost for cost in trial.values[1:]))

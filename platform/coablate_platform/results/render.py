@@ -1,4 +1,4 @@
-"""A table as text: Markdown for people, LaTeX for papers, CSV and JSON for programs, HTML for a browser."""
+"""Writes a table as text: Markdown for people, LaTeX for papers, CSV and JSON for programs, HTML for a browser."""
 
 import csv
 import io
@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from html import escape
-from typing import Any
 
 from coablate_platform.journal.journal import Journal
 from coablate_platform.results.statistics import PairedDifference
@@ -19,10 +18,10 @@ _NONE = "–"
 
 
 def render(table: Table, format: str) -> str:  # noqa: A002 - the word users know
-    """Write a table in one of :data:`FORMATS` (``md``, ``csv``, ``tex``, ``json``, ``html``).
+    """Return a table as text in one of :data:`FORMATS` (``md``, ``csv``, ``tex``, ``json``, ``html``).
 
     Raises:
-        InputError: no such format.
+        InputError: there is no such format.
     """
     if format not in FORMATS:
         raise InputError(f"table format {format!r} is unknown{did_you_mean(format, FORMATS)}")
@@ -30,14 +29,14 @@ def render(table: Table, format: str) -> str:  # noqa: A002 - the word users kno
 
 
 def save(table: Table, journal: Journal) -> None:
-    """Write ``studies/<key>/table.*``, one file a format."""
+    """Write the table as ``studies/<key>/table.<format>`` in every format."""
     for format in FORMATS:  # noqa: A001
         journal.write_study_file(table.plan.key, f"table.{format}", render(table, format).encode())
 
 
 @dataclass(frozen=True)
 class _Column:
-    """How one column looks to people; the others are right-aligned."""
+    """A column as people see it: its head, its cell in a row, and whether it is left-aligned."""
 
     head: str
     cell: Callable[[Row], str]
@@ -51,21 +50,21 @@ def _columns(table: Table) -> list[_Column]:
         _Column(f"{table.plan.metric} %", _mean),
         _Column("difference [95 % CI]", _difference),
         _Column("p (Holm)", lambda row: _NONE if row.p_holm is None else f"{row.p_holm:.3f}"),
-        _Column("parameters", lambda row: _short(row.parameters)),
-        _Column("FLOPs", lambda row: _short(row.flops)),
+        _Column("parameters", lambda row: _shorten(row.parameters)),
+        _Column("FLOPs", lambda row: _shorten(row.flops)),
     ]
     for index, protocol in enumerate(table.protocols):
         head = f"published {protocol.replace('/', ' ').upper()}"
         columns.append(_Column(head, partial(_published, index)))
     if table.comparable:
         columns.append(_Column("measured − published", lambda row: _number(row.minus_published, sign=True)))
-    if any(row.open for row in table.rows):
-        columns.append(_Column("not completed", _open, left=True))
+    if any(row.not_completed for row in table.rows):
+        columns.append(_Column("not completed", _not_completed, left=True))
     return columns
 
 
 def caption(table: Table) -> list[str]:
-    """Say what the table holds, a sentence a line."""
+    """Return the caption of a table: the study's title, then what the numbers are, line by line."""
     plan = table.plan
     seeds = ", ".join(str(seed) for seed in sorted({run.seed for run in plan.runs}))
     data = plan.data
@@ -73,17 +72,23 @@ def caption(table: Table) -> list[str]:
         plan.title,
         f"Protocol {plan.protocol}; test {plan.metric} in percent, mean ± sample standard deviation over seeds "
         f"{seeds}; tested epoch: {plan.selection}.",
-        f"n: completed runs of planned runs; others are counted, never averaged. Differences are paired by seed "
-        f"against {plan.reference!r}, in percentage points, with the 95 % interval of Student's t.",
+        f"n: completed/planned runs; runs that are not completed enter no mean. Differences from {plan.reference!r} "
+        "are paired by seed, in percentage points, with 95 % confidence intervals (Student's t) and Holm-adjusted "
+        "p-values of the paired t-test.",
         f"Data {data.get('uri', 'unnamed')}, fingerprint {str(data.get('fingerprint', 'unknown'))[:12]}; "
         f"study {plan.key}.",
     ]
     if plan.confirms:
         chosen = [f"{row.arm}: {changes_text(row.difference)}." for row in table.rows if row.difference]
-        told = f"The arms are the best trials of {plan.confirms} by validation, and its base:"
-        lines += [told, *chosen] if chosen else [f"No trial of {plan.confirms} came to its end but its base."]
+        if chosen:
+            lines.append(f"The arms are the best trials of {plan.confirms} on the validation split, and its base:")
+            lines += chosen
+        else:
+            lines.append(f"No trial of {plan.confirms} except its base is completed.")
     if table.protocols and not table.comparable:
-        lines.append(f"Published values are of other data than {plan.protocol} and not comparable with the measured.")
+        lines.append(
+            f"Published values are of other data than {plan.protocol} and cannot be compared with the measured ones."
+        )
     if table.mixture:
         lines.append(f"Mixed versions: {table.mixture}.")
     return lines
@@ -156,18 +161,23 @@ def _html(table: Table) -> str:
 
 
 def _csv(table: Table) -> str:
-    rows = [_raw(table, row) for row in table.rows]
-    for values in rows:
-        values["difference"] = json.dumps(values["difference"], ensure_ascii=False)
-        values["seeds"] = " ".join(f"{seed}:{value!r}" for seed, value in values["seeds"].items())
-        values["not_completed"] = " ".join(f"{state}:{count}" for state, count in values["not_completed"].items())
-        for protocol, value in values.pop("published_percent").items():
-            values[f"published_percent {protocol}"] = value
+    rows = [_csv_row(table, row) for row in table.rows]
     sink = io.StringIO()
     writer = csv.DictWriter(sink, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return sink.getvalue()
+
+
+def _csv_row(table: Table, row: Row) -> dict[str, object]:
+    """Return :func:`_numbers` with text in place of nested values, and a column per published value at the end."""
+    numbers = _numbers(table, row)
+    del numbers["published_percent"]
+    numbers["difference"] = json.dumps(row.difference, ensure_ascii=False)
+    numbers["seeds"] = " ".join(f"{seed}:{value!r}" for seed, value in sorted(row.values.items()))
+    numbers["not_completed"] = " ".join(f"{state.value}:{n}" for state, n in sorted(row.not_completed.items()))
+    published = zip(table.protocols, row.published, strict=True)
+    return numbers | {f"published_percent {protocol}": value for protocol, value in published}
 
 
 def _json(table: Table) -> str:
@@ -182,13 +192,13 @@ def _json(table: Table) -> str:
         "published_comparable": table.comparable,
         "mixture": table.mixture,
         "caption": caption(table),
-        "rows": [_raw(table, row) for row in table.rows],
+        "rows": [_numbers(table, row) for row in table.rows],
     }
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
-def _raw(table: Table, row: Row) -> dict[str, Any]:
-    """All numbers of a row; the metric as a fraction of 1, percent where the name says so."""
+def _numbers(table: Table, row: Row) -> dict[str, object]:
+    """Return all numbers of a row: the metric as a fraction of 1, or in percent where the name says so."""
     paired = row.paired or PairedDifference(n=0, effect=None)
     return {
         "arm": row.arm,
@@ -208,12 +218,12 @@ def _raw(table: Table, row: Row) -> dict[str, Any]:
         "published_percent": dict(zip(table.protocols, row.published, strict=True)),
         "minus_published_percent": _digits(row.minus_published),
         "seeds": {str(seed): value for seed, value in sorted(row.values.items())},
-        "not_completed": {state.value: count for state, count in sorted(row.open.items())},
+        "not_completed": {state.value: count for state, count in sorted(row.not_completed.items())},
     }
 
 
 def _digits(value: float | None) -> float | None:
-    """Keep twelve digits: the others differ between versions of scipy and say nothing."""
+    """Round to twelve significant digits: further ones differ between versions of scipy."""
     return None if value is None else float(f"{value:.12g}")
 
 
@@ -235,8 +245,9 @@ def _difference(row: Row) -> str:
     return f"{text} [{100 * row.paired.low:+.2f}, {100 * row.paired.high:+.2f}]".replace("-", "−")
 
 
-def _open(row: Row) -> str:
-    return ", ".join(f"{count} {state.value.replace('_', ' ')}" for state, count in sorted(row.open.items())) or _NONE
+def _not_completed(row: Row) -> str:
+    counts = sorted(row.not_completed.items())
+    return ", ".join(f"{count} {state.value.replace('_', ' ')}" for state, count in counts) or _NONE
 
 
 def _published(index: int, row: Row) -> str:
@@ -247,8 +258,8 @@ def _number(value: float | None, sign: bool = False) -> str:
     return _NONE if value is None else f"{value:{'+' if sign else ''}.1f}".replace("-", "−")
 
 
-def _short(count: float) -> str:
-    """Write 12 345 678 as 12.3 M."""
+def _shorten(count: float) -> str:
+    """Shorten a count: 12 345 678 to ``12.3 M``."""
     for limit, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if count >= limit:
             return f"{count / limit:.1f} {unit}"
@@ -280,4 +291,4 @@ FORMATS: dict[str, Callable[[Table], str]] = {
     "json": _json,
     "html": _html,
 }
-"""File ending -> how a table is written."""
+"""Format, which is also the file ending -> function that writes a table in it."""

@@ -1,4 +1,4 @@
-"""What may be said of a few numbers: mean and spread, and the paired difference from a reference."""
+"""Statistics of a few seeds: mean and spread, the paired difference from a reference, adjusted p-values."""
 
 import math
 import statistics as standard
@@ -9,12 +9,12 @@ from scipy import stats
 
 CONFIDENCE = 0.95
 ROUNDING = 1e-12
-"""Spread of differences, as a share of the values, that is arithmetic's: equal counts of hits differ by less."""
+"""Differences whose standard deviation is below this share of the values are taken as equal: it comes from rounding."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """Mean and sample standard deviation (n − 1) of n values; None where n is too small for it."""
+    """The mean of n values, None for n = 0, and their sample standard deviation (n − 1), None for n < 2."""
 
     n: int
     mean: float | None
@@ -23,14 +23,14 @@ class Summary:
 
 @dataclass(frozen=True, kw_only=True)
 class PairedDifference:
-    """Mean of the differences over the n seeds that both arms completed.
+    """The paired difference of an arm from the reference, over the seeds that both have completed.
 
     Args:
-        n: common seeds.
-        effect: mean difference, arm minus reference; None where n is 0.
-        low: lower end of the 95 % interval of Student's t with n − 1 degrees of freedom; None where n < 2, and where
-            the differences do not vary: a few equal ones tell no spread.
-        high: upper end.
+        n: number of common seeds.
+        effect: mean of the differences, arm minus reference; None if n is 0.
+        low: lower end of the 95 % confidence interval, by Student's t with n − 1 degrees of freedom. None if n < 2, and
+            if all differences are equal: a few equal differences do not tell their spread.
+        high: upper end; None likewise.
         p: two-sided p-value of the paired t-test; None likewise.
     """
 
@@ -42,7 +42,7 @@ class PairedDifference:
 
 
 def summarise(values: Sequence[float]) -> Summary:
-    """Return mean and sample standard deviation."""
+    """Return the mean and the sample standard deviation of some values."""
     n = len(values)
     return Summary(
         n=n,
@@ -52,17 +52,17 @@ def summarise(values: Sequence[float]) -> Summary:
 
 
 def paired_difference(values: Mapping[int, float], reference: Mapping[int, float]) -> PairedDifference:
-    """Compare two arms seed by seed.
+    """Compare an arm with the reference, seed by seed.
 
     Args:
         values: seed -> value of the arm.
-        reference: seed -> value of the reference; seeds that only one of them has are left out.
+        reference: seed -> value of the reference. Seeds that only one of the two has are left out.
 
     Returns:
-        The mean difference with its 95 % interval.
+        The mean difference with its 95 % confidence interval and the p-value of the paired t-test.
     """
     pairs = [(values[seed], reference[seed]) for seed in sorted(values.keys() & reference.keys())]
-    differences = summarise([own - other for own, other in pairs])
+    differences = summarise([value - baseline for value, baseline in pairs])
     n, effect, sd = differences.n, differences.mean, differences.sd
     if effect is None or sd is None:
         return PairedDifference(n=n, effect=effect)
@@ -75,14 +75,20 @@ def paired_difference(values: Mapping[int, float], reference: Mapping[int, float
 
 
 def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float | None:
-    """Return Spearman's ρ of pairs, from −1 to 1; None for fewer than three, or where one side does not vary."""
+    """Return Spearman's ρ, from −1 to 1, of two sequences whose values belong together in pairs.
+
+    None for fewer than three pairs, and if one sequence does not vary.
+    """
     if len(first) < 3 or len(set(first)) < 2 or len(set(second)) < 2:
         return None
     return float(stats.spearmanr(first, second).statistic)
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
-    """Adjust p-values of one family of comparisons (Holm 1979, step-down)."""
+    """Return the Holm-adjusted p-values of one family of comparisons.
+
+    Source: Holm, "A simple sequentially rejective multiple test procedure", 1979 (step-down).
+    """
     adjusted: dict[str, float] = {}
     highest = 0.0
     for rank, name in enumerate(sorted(p_values, key=lambda name: p_values[name])):

@@ -1,4 +1,4 @@
-"""A study's table: computed from the journal, one row an arm."""
+"""A study's table, computed from the journal: one row per arm."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -13,26 +13,28 @@ from coablate_platform.train.events import RunState
 from coablate_platform.train.provenance import PLATFORM
 
 OTHER_PROTOCOLS = ("ntu60/cs", "ntu60/cv")
-"""Whose published values stand beside a study that ran on data nobody published on."""
+"""Protocols whose published values are shown if none were published for the study's own protocol."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One arm. Values of the metric are fractions of 1, published values are percent, as in the papers.
+    """One arm's row. Measured values are fractions of 1, published values are in percent, as in the papers.
 
     Args:
-        arm: its name.
-        difference: dotted field -> value, against the reference.
-        planned: runs that the study declares for it.
-        values: seed -> metric, of completed runs only.
-        summary: over ``values``.
-        open: state -> number of runs that are not completed; failures are counted here and averaged nowhere.
-        paired: against the reference over common seeds; None for the reference itself.
-        p_holm: the paired t-test's p-value, adjusted over the arms of the table.
-        parameters: trainable parameters.
-        flops: of one clip's forward pass.
-        published: one value for each of the table's ``protocols``, in percent.
-        minus_published: measured minus published in percentage points; None on other data than the published.
+        arm: the arm's name.
+        difference: dotted field -> value, against the reference arm.
+        planned: number of runs that the study plans for the arm.
+        values: seed -> test metric, of completed runs only.
+        summary: mean and standard deviation of ``values``.
+        not_completed: state -> number of the arm's runs in it, without the completed ones. Failed runs are counted here
+            and enter no mean.
+        paired: paired difference from the reference, over common seeds; None for the reference itself.
+        p_holm: p-value of the paired t-test, Holm-adjusted over the arms of the table.
+        parameters: number of trainable parameters.
+        flops: floating-point operations of one clip's forward pass.
+        published: the published value for each of the table's ``protocols``, in percent; None if there is none.
+        minus_published: measured minus published value, in percentage points; None if nothing was published for the
+            study's own protocol, or no run is completed.
     """
 
     arm: str
@@ -40,7 +42,7 @@ class Row:
     planned: int
     values: dict[int, float]
     summary: Summary
-    open: Counter[RunState]
+    not_completed: Counter[RunState]
     paired: PairedDifference | None
     p_holm: float | None
     parameters: int
@@ -51,14 +53,14 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """The conclusion of a study.
+    """The result of a study.
 
     Args:
-        plan: the study.
-        rows: in the order of the study's arms.
-        protocols: whose published values the rows carry.
-        comparable: whether these were measured under this study's protocol.
-        mixture: what differs in code or packages between runs or within one; empty where nothing does.
+        plan: the study's plan.
+        rows: the arms, in the study's order.
+        protocols: the protocols of the published values in the rows.
+        comparable: whether those were measured under the study's own protocol.
+        mixture: the code and package versions that differ between runs or within one, in words; empty if none does.
     """
 
     plan: StudyPlan
@@ -69,21 +71,21 @@ class Table:
 
 
 def build_table(plan: StudyPlan, journal: Journal, allow_mixed: bool = False) -> Table:
-    """Conclude a study from what the journal holds, finished or not.
+    """Compute the table of a study, finished or not, from the journal.
 
     Args:
-        plan: the study.
-        journal: where its runs are written down.
-        allow_mixed: take runs of different code or package versions into one table and say so in its caption.
+        plan: the study's plan.
+        journal: the journal with its runs.
+        allow_mixed: accept runs of different code or package versions, and name the versions in the caption.
 
     Raises:
-        InputError: the runs mix versions and ``allow_mixed`` is off.
+        InputError: the runs mix versions and ``allow_mixed`` is off, or a completed run lacks the study's metric.
     """
     return tabulate(plan, journal.records(plan), allow_mixed)
 
 
 def tabulate(plan: StudyPlan, records: dict[str, RunRecord], allow_mixed: bool = False) -> Table:
-    """Conclude a study from records that are already read, by run id. See :func:`build_table`."""
+    """Compute the table of a study from run records, by run id. See :func:`build_table`."""
     mixture = mixture_of(plan, records, planned={})
     if mixture and not allow_mixed:
         raise InputError(
@@ -91,11 +93,13 @@ def tabulate(plan: StudyPlan, records: dict[str, RunRecord], allow_mixed: bool =
         )
     values = {arm.name: _values(plan, records, arm.name) for arm in plan.arms}
     reference = values[plan.reference]
-    paired = {name: paired_difference(own, reference) for name, own in values.items() if name != plan.reference}
-    adjusted = holm({name: pair.p for name, pair in paired.items() if pair.p is not None})
+    differences = {
+        arm: paired_difference(by_seed, reference) for arm, by_seed in values.items() if arm != plan.reference
+    }
+    adjusted = holm({arm: difference.p for arm, difference in differences.items() if difference.p is not None})
     comparable = any(plan.protocol in arm.published for arm in plan.arms)
-    named = {protocol for arm in plan.arms for protocol in arm.published}
-    protocols = (plan.protocol,) if comparable else tuple(name for name in OTHER_PROTOCOLS if name in named)
+    published = {protocol for arm in plan.arms for protocol in arm.published}
+    protocols = (plan.protocol,) if comparable else tuple(name for name in OTHER_PROTOCOLS if name in published)
     rows = []
     for arm in plan.arms:
         states = [records[run.run_id].state for run in plan.runs if run.arm == arm.name]
@@ -107,8 +111,8 @@ def tabulate(plan: StudyPlan, records: dict[str, RunRecord], allow_mixed: bool =
                 planned=len(states),
                 values=values[arm.name],
                 summary=summary,
-                open=Counter(state for state in states if state is not RunState.COMPLETED),
-                paired=paired.get(arm.name),
+                not_completed=Counter(state for state in states if state is not RunState.COMPLETED),
+                paired=differences.get(arm.name),
                 p_holm=adjusted.get(arm.name),
                 parameters=arm.parameters,
                 flops=arm.flops,
@@ -120,6 +124,7 @@ def tabulate(plan: StudyPlan, records: dict[str, RunRecord], allow_mixed: bool =
 
 
 def _values(plan: StudyPlan, records: dict[str, RunRecord], arm: str) -> dict[int, float]:
+    """Return seed -> test metric of an arm's completed runs."""
     completed = [
         (run, records[run.run_id])
         for run in plan.runs
@@ -133,39 +138,43 @@ def _values(plan: StudyPlan, records: dict[str, RunRecord], arm: str) -> dict[in
 
 
 def _minus_published(arm: PlannedArm, protocol: str, summary: Summary) -> float | None:
+    """Return measured minus published value in percentage points, or None if one of them is missing."""
     published = arm.published.get(protocol)
     return None if published is None or summary.mean is None else 100 * summary.mean - published
 
 
 def mixture_of(plan: StudyPlan, records: dict[str, RunRecord], planned: Mapping[str, Mapping[str, Any]]) -> str:
-    """Name every version that differs between completed runs, or within one of them, with the cells that have it.
+    """Name the code and package versions that differ between completed runs or within one, and the runs that have them.
 
-    Code is compared part by part: runs of different models have only the platform's in common.
+    Code is compared part by part: runs of different models have only the platform's code in common.
 
     Args:
-        plan: the study.
-        records: run id -> record.
-        planned: run id -> ``code`` and ``packages`` with which a run will be completed.
+        plan: the study's plan.
+        records: run id -> record, of all its runs.
+        planned: run id -> context, with ``code`` and ``packages``, of the attempt that will complete a run.
+
+    Returns:
+        The differing versions in words; empty if there are none.
     """
-    cells: dict[str, dict[str, list[str]]] = {}
+    runs_by_version: dict[str, dict[str, list[str]]] = {}  # part of the code or package -> version -> its runs
     for run in plan.runs:
         record = records[run.run_id]
         last = record.context if record.state is RunState.COMPLETED else planned.get(run.run_id)
-        counted = [] if last is None else [*record.trained, last]
-        for context in counted:
-            for what, version in _versions(context).items():
-                where = cells.setdefault(what, {}).setdefault(version, [])
-                if (cell := f"{run.arm}/seed {run.seed}") not in where:
-                    where.append(cell)
+        contexts = [] if last is None else [*record.trained, last]
+        for context in contexts:
+            for part, version in _versions(context).items():
+                runs = runs_by_version.setdefault(part, {}).setdefault(version, [])
+                if (name := f"{run.arm}/seed {run.seed}") not in runs:
+                    runs.append(name)
     return "; ".join(
-        f"{what} " + " and ".join(f"{version} ({', '.join(where)})" for version, where in found.items())
-        for what, found in cells.items()
-        if len(found) > 1
+        f"{part} " + " and ".join(f"{version} ({', '.join(runs)})" for version, runs in versions.items())
+        for part, versions in runs_by_version.items()
+        if len(versions) > 1
     )
 
 
 def _versions(context: Mapping[str, Any]) -> dict[str, str]:
-    """Return what a run's context says of code and packages: part of the code, or package -> version."""
+    """Return the versions in the context of an attempt: part of the code, or package -> version."""
     code = context.get("code") or {}
-    parts = code if isinstance(code, Mapping) else {PLATFORM: code}  # an earlier version wrote one digest of it all
+    parts = code if isinstance(code, Mapping) else {PLATFORM: code}  # written by earlier versions
     return {f"code of {part}": digest for part, digest in parts.items()} | dict(context.get("packages") or {})

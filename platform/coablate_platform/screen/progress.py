@@ -1,4 +1,4 @@
-"""What a user sees while a study runs: one live table of arms × seeds, or plain lines where there is no terminal."""
+"""Shows the progress of a study: a live table of arms × seeds on a terminal, else plain lines."""
 
 import time
 from abc import ABC, abstractmethod
@@ -14,10 +14,11 @@ from coablate_platform.study.plan import StudyPlan
 from coablate_platform.train.events import RunState, RunUpdate
 
 PLAIN_LINES_A_RUN = 3
+"""About how many lines report the epochs of a run where there is no live table."""
 
 
-class OnScreen(ABC):
-    """What is shown while it is entered: a live table where there is a terminal, else what is printed.
+class LiveDisplay(ABC):
+    """A context in which a live table is shown if the console is a terminal; else lines are printed.
 
     Args:
         console: where to show it.
@@ -37,23 +38,24 @@ class OnScreen(ABC):
         if self._live:
             self._live.stop()
 
-    def _say(self, line: str) -> None:
-        """Print a line where there is no live table."""
+    def _print_line(self, line: str) -> None:
+        """Print a line, unless a live table is shown."""
         if not self._live:
             self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     @abstractmethod
-    def _render(self) -> Table: ...
+    def _render(self) -> Table:
+        """Return the live table as it is now."""
 
 
-class Progress(OnScreen):
-    """Follows a study's runs.
+class Progress(LiveDisplay):
+    """The progress of a study's runs.
 
     Args:
-        plan: arms and seeds, the table's shape.
-        epochs: each run's full budget.
-        done: runs that were completed before, with their test metric.
-        console: where to print.
+        plan: the study's plan.
+        epochs: epochs of a whole run.
+        done: run id -> test metric, of the runs that were completed before.
+        console: where to show it.
     """
 
     def __init__(self, plan: StudyPlan, epochs: int, done: dict[str, float], console: Console) -> None:
@@ -64,35 +66,49 @@ class Progress(OnScreen):
         self._epochs_left = {run.run_id: epochs for run in plan.runs if run.run_id not in done}
         self._epochs_planned = sum(self._epochs_left.values())
         self._names = {run.run_id: f"{run.arm}, seed {run.seed}" for run in plan.runs}
-        self._started: float | None = None  # with the first epoch, so that starting up does not count
+        self._started: float | None = None  # when the first reported epoch began: the start of Ray does not count
 
     def update(self, run_id: str, update: RunUpdate, stops: bool = False) -> None:
-        """Show what a run reports: an epoch, its conclusion or a failure. No run of a study stops early."""
+        """Show what a run reports: an epoch, its completion or its failure.
+
+        Args:
+            run_id: the run.
+            update: its report.
+            stops: whether a scheduler stops the run; never true in a study.
+        """
         if self._started is None:
             self._started = time.monotonic() - update.seconds
-        metric, line = self._plan.metric, None
-        if update.state is RunState.COMPLETED:
+        if update.state.ended:
             self._epochs_left[run_id] = 0
-            tested = f"{update.metrics[f'test/{metric}']:.1%}"
-            self._cells[run_id] = Text(tested, "green")
-            line = f"test {metric} {tested}"
-        elif update.state.ended:
-            self._epochs_left[run_id] = 0
-            self._cells[run_id] = Text(update.state.value, "red")
-            line = f"{update.state.value}: {update.reason}"
+            line: str | None = self._show_end(run_id, update)
         else:
             self._epochs_left[run_id] = self._epochs - update.epoch
-            split = next(name for name in ("validation", "train") if f"{name}/{metric}" in update.metrics)
-            shown = f"{split} {update.metrics[f'{split}/{metric}']:.1%}"
-            self._cells[run_id] = Text(f"{update.epoch}/{self._epochs}  {shown}")
-            if update.epoch % max(self._epochs // PLAIN_LINES_A_RUN, 1) == 0:
-                line = f"epoch {update.epoch}/{self._epochs}  {shown}  {update.seconds:.1f} s/epoch"
+            line = self._show_epoch(run_id, update)
         if line:
-            self._say(f"{self._names[run_id]}: {line}  [{self._pace()}]")
+            self._print_line(f"{self._names[run_id]}: {line}  [{self._pace_text()}]")
+
+    def _show_end(self, run_id: str, update: RunUpdate) -> str:
+        """Fill the cell of a run that has ended, and return its line."""
+        if update.state is not RunState.COMPLETED:
+            self._cells[run_id] = Text(update.state.value, "red")
+            return f"{update.state.value}: {update.reason}"
+        tested = f"{update.metrics[f'test/{self._plan.metric}']:.1%}"
+        self._cells[run_id] = Text(tested, "green")
+        return f"test {self._plan.metric} {tested}"
+
+    def _show_epoch(self, run_id: str, update: RunUpdate) -> str | None:
+        """Fill the cell of a run that trains, and return its line, if this epoch gets one."""
+        metric = self._plan.metric
+        split = next(name for name in ("validation", "train") if f"{name}/{metric}" in update.metrics)
+        value = f"{split} {update.metrics[f'{split}/{metric}']:.1%}"
+        self._cells[run_id] = Text(f"{update.epoch}/{self._epochs}  {value}")
+        if update.epoch % max(self._epochs // PLAIN_LINES_A_RUN, 1):
+            return None
+        return f"epoch {update.epoch}/{self._epochs}  {value}  {update.seconds:.1f} s/epoch"
 
     def _render(self) -> Table:
         seeds = sorted({run.seed for run in self._plan.runs})
-        table = Table(title=Text(f"{self._plan.title} — {self._plan.protocol}"), caption=self._pace())
+        table = Table(title=Text(f"{self._plan.title} — {self._plan.protocol}"), caption=self._pace_text())
         table.add_column("arm")
         for seed in seeds:
             table.add_column(f"seed {seed}", justify="right", min_width=18)
@@ -104,7 +120,8 @@ class Progress(OnScreen):
         by_seed = {run.seed: self._cells[run.run_id] for run in self._plan.runs if run.arm == arm}
         return [by_seed.get(seed, Text()) for seed in seeds]
 
-    def _pace(self) -> str:
+    def _pace_text(self) -> str:
+        """Return the speed, the time elapsed and an estimate of the time left."""
         left = sum(self._epochs_left.values())
         done = self._epochs_planned - left
         if self._started is None or not done:
@@ -112,11 +129,12 @@ class Progress(OnScreen):
         elapsed = time.monotonic() - self._started
         if not left:
             return f"done in {clock(elapsed)}"
-        return f"{done / elapsed * 60:.1f} epochs/min, {clock(elapsed)} gone, about {clock(elapsed / done * left)} left"
+        pace, remaining = done / elapsed * 60, elapsed / done * left
+        return f"{pace:.1f} epochs/min, {clock(elapsed)} gone, about {clock(remaining)} left"
 
 
 def clock(seconds: float) -> str:
-    """Write a duration as hours, minutes and seconds."""
+    """Write a duration as ``hours:minutes:seconds``."""
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}"

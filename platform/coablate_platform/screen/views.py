@@ -1,10 +1,10 @@
-"""What the command line shows: values of the rooms as tables for a terminal."""
+"""What the commands of the command line show, as tables for a terminal."""
 
 import dataclasses
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -15,7 +15,7 @@ from coablate_platform.data.info import StoreDescription
 from coablate_platform.data.prepare import PrepareReport
 from coablate_platform.planning.costs import seconds_per_run
 from coablate_platform.planning.resolve import PreparedSearch, PreparedStudy
-from coablate_platform.results.report import Findings, best_table, importance_table
+from coablate_platform.results.report import SearchFindings, best_table, importance_table
 from coablate_platform.study.errors import InputError
 from coablate_platform.study.extensions import installed, load_object
 from coablate_platform.study.load import STUDIES, load_study, shipped
@@ -24,12 +24,13 @@ from coablate_platform.study.search import Search
 from coablate_platform.study.study import Study
 
 T = TypeVar("T")
-LISTED = 20  # bad files shown; the report in the store has all
+LISTED = 20
+"""How many unreadable clips are listed; the report in the store has all."""
 
 
 def plan_view(prepared: PreparedStudy | PreparedSearch) -> RenderableType:
-    """Show what would run, what it costs and how long it would take."""
-    return _search_view(prepared) if isinstance(prepared, PreparedSearch) else _arms_view(prepared)
+    """Show what a study or a search would run, what that costs and how long it takes."""
+    return _search_view(prepared) if isinstance(prepared, PreparedSearch) else _study_view(prepared)
 
 
 def _search_view(prepared: PreparedSearch) -> RenderableType:
@@ -38,38 +39,43 @@ def _search_view(prepared: PreparedSearch) -> RenderableType:
     rows = [(name, str(domain)) for name, domain in search.space.factors.items()]
     threads = search.resources.threads
     seconds = seconds_per_run(search.base, clips_of(search.base, store, (search.seed, 0)), threads)
-    epochs, confirmed = search.base.training.epochs, (search.confirm + 1) * search.seeds
-    grace, judged = search.stopping.grace, search.stopping.rule != "none" and search.stopping.grace < epochs
-    rule = f"stopping rule {search.stopping.rule} from epoch {grace} on" if judged else "no trial given up"
+    epochs, confirmation_runs = search.base.training.epochs, (search.confirm + 1) * search.seeds
+    stopping = search.stopping
+    prunes = stopping.may_stop_before(epochs)
+    rule = f"stopping rule {stopping.rule} from epoch {stopping.grace} on" if prunes else "no trial is pruned"
     text = (
-        f"{search.trial_count} trials by {search.sampler}, {rule}; then the best {search.confirm} and the base over "
-        f"{search.seeds} seeds ({confirmed} runs of {epochs} epochs); a run of the base takes about "
-        f"{_minutes(seconds)} of one worker's time on this machine, without data loading: up to about "
-        f"{_minutes(seconds * (search.trial_count + confirmed))} in all"
+        f"{search.trial_count} trials sampled by {search.sampler}, {rule}; then the best {search.confirm} and the base "
+        f"over {search.seeds} seeds ({confirmation_runs} runs of {epochs} epochs). A run of the base takes about "
+        f"{_duration(seconds)} of one worker's time on this machine, without data loading; all runs together take at "
+        f"most about {_duration(seconds * (search.trial_count + confirmation_runs))}"
     )
     return Group(_table(f"{plan.title} — {plan.protocol}", ("factor", "values"), rows), Text(text))
 
 
-def best_view(found: Findings) -> RenderableType:
-    """The best trials with what they drew."""
-    note = "One seed each, on the validation split: where to look, not what is better (coablate table says that)."
-    return Group(_table(f"{found.plan.title} — {found.plan.protocol}", *best_table(found)), Text(note))
+def best_view(findings: SearchFindings) -> RenderableType:
+    """Show the best trials of a search with their configurations."""
+    title = f"{findings.plan.title} — {findings.plan.protocol}"
+    note = (
+        "Values of the validation split from one seed per trial: they show where to look, not which is better "
+        "(coablate table shows that)."
+    )
+    return Group(_table(title, *best_table(findings)), Text(note))
 
 
-def importance_view(found: Findings) -> RenderableType:
-    """How much each parameter explains, early and late."""
+def importance_view(findings: SearchFindings) -> RenderableType:
+    """Show the importance of each parameter, over all trials early on and over the completed trials at the end."""
     parts: list[RenderableType] = []
-    for importance, when in (
-        (found.early, f"after epoch {found.epoch}, all trials"),
-        (found.late, "completed trials"),
+    for importances, title in (
+        (findings.early_importances, f"after epoch {findings.common_epoch}, all trials"),
+        (findings.final_importances, "completed trials"),
     ):
-        empty = Text(f"{when}: too few trials, or all alike")
-        parts.append(_table(when, *importance_table(importance)) if importance else empty)
+        none = Text(f"{title}: too few trials, or too alike, to compute importances")
+        parts.append(_table(title, *importance_table(importances)) if importances else none)
     return Group(*parts)
 
 
-def _arms_view(prepared: PreparedStudy) -> RenderableType:
-    """Show arms with their difference, size, cost and estimated time; then how many runs that makes."""
+def _study_view(prepared: PreparedStudy) -> RenderableType:
+    """Show the arms with their differences, sizes, costs and estimated times, and the number of runs."""
     plan, study, store = prepared.plan, prepared.study, prepared.store
     rows, total = [], 0.0
     for planned in plan.arms:
@@ -77,31 +83,32 @@ def _arms_view(prepared: PreparedStudy) -> RenderableType:
         seconds = seconds_per_run(config, clips_of(config, store, (study.seed, 0)), study.resources.threads)
         total += seconds * study.seeds
         change = changes_text(planned.difference) or "(reference)"
-        rows.append((planned.name, change, f"{planned.parameters:,}", f"{planned.flops / 1e9:.2f}", _minutes(seconds)))
+        rows.append((planned.name, change, f"{planned.parameters:,}", f"{planned.flops / 1e9:.2f}", _duration(seconds)))
     table = _table(f"{plan.title} — {plan.protocol}", ("arm", "difference", "parameters", "GFLOPs", "a run"), rows)
     sizes = ", ".join(f"{plan.data[split]} {split}" for split in ("train", "validation", "test"))
     text = (
         f"{len(plan.arms)} arms × {study.seeds} seeds = {len(plan.runs)} runs; {sizes} clips; "
-        f"about {_minutes(total)} of one worker's time on this machine, without data loading"
+        f"about {_duration(total)} of one worker's time on this machine, without data loading"
     )
     return Group(table, Text(text))
 
 
 def studies_view() -> RenderableType:
-    """The studies that ship or that packages have registered, with their arms, and the searches with their factors."""
-    studies, failures = _loaded(load_study, [*shipped(), *installed(STUDIES)])
-    arms = [(s.name, s.title, ", ".join(a.name for a in s.arms), str(s.seeds)) for s in studies if isinstance(s, Study)]
-    searches = [s for s in studies if isinstance(s, Search)]
-    drawn = [(s.name, s.title, ", ".join(s.space.factors), f"{s.trials}, {s.sampler}") for s in searches]
+    """Show the studies and searches that ship or that packages register, with their arms and factors."""
+    declared, failures = _loaded(load_study, [*shipped(), *installed(STUDIES)])
+    studies = [study for study in declared if isinstance(study, Study)]
+    searches = [search for search in declared if isinstance(search, Search)]
+    arms = [(s.name, s.title, ", ".join(arm.name for arm in s.arms), str(s.seeds)) for s in studies]
+    factors = [(s.name, s.title, ", ".join(s.space.factors), f"{s.trials}, {s.sampler}") for s in searches]
     return Group(
         _table("Studies", ("name", "question", "arms", "seeds"), arms),
-        _table("Searches", ("name", "question", "factors", "trials"), drawn),
+        _table("Searches", ("name", "question", "factors", "trials, sampler"), factors),
         *failures,
     )
 
 
 def models_view() -> RenderableType:
-    """The models that shipped studies use and that packages have registered, with their settings and defaults."""
+    """Show the models that shipped studies use or that packages register, each with its settings and their defaults."""
     models, failures = _loaded(lambda name: load_object(name, MODELS).value, installed(MODELS))
     kinds = {type(model) for model in [*(load_study(name).base.model for name in shipped()), *models]}
     tables = []
@@ -113,7 +120,7 @@ def models_view() -> RenderableType:
 
 
 def prepare_view(report: PrepareReport, store: Path) -> RenderableType:
-    """What was done, and every file that was left out, with its reason."""
+    """Show what a preparation has written, and which clips it left out for which reason."""
     lines = [
         f"{store}: {report.done} clips written, {report.skipped} there already, {len(report.bad)} bad, "
         f"{len(report.missing)} left out"
@@ -128,7 +135,7 @@ def prepare_view(report: PrepareReport, store: Path) -> RenderableType:
 
 
 def store_view(store: StoreDescription) -> RenderableType:
-    """A store's splits and facts."""
+    """Show a store's splits and what it holds."""
     splits = [
         (p.name + (" (default)" if p.default else ""), str(p.train), str(p.validation), str(p.test), p.rule)
         for p in store.protocols
@@ -175,9 +182,10 @@ def _table(title: str, heads: Iterable[str], rows: Iterable[Sequence[str]]) -> T
     return table
 
 
-def _default(field: "dataclasses.Field[Any]") -> str:
+def _default(field: "dataclasses.Field[object]") -> str:
     return "(required)" if field.default is dataclasses.MISSING else str(field.default)
 
 
-def _minutes(seconds: float) -> str:
+def _duration(seconds: float) -> str:
+    """Write a duration in seconds, or in minutes if it is at least two."""
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

@@ -1,1 +1,1 @@
-"""Shows: studies in MLflow."""
+"""Shows: studies and searches in MLflow."""

@@ -1,4 +1,4 @@
-"""What MLflow shows: the arms and runs of a study, or those of a search so far, with its trials as arms."""
+"""The arms and runs that MLflow shows: those of a study, or the trials of a search so far, each as an arm."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ from coablate_platform.study.search import TRIAL_SEED
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tracked:
+class TrackedStudy:
     """A study or a search as MLflow shows it.
 
     Args:
-        plan: its plan.
-        reference: the arm that the others are compared with; of a search its first trial, the base.
-        arms: declared arms, or trials.
-        runs: in the order of work; of a search, without trials that the model refused.
+        plan: the plan of the study or the search.
+        reference: name of the arm that the others are compared with; in a search, trial 0, which is the base.
+        arms: the study's arms, or the search's trials.
+        runs: the runs in the order of work; in a search, without those of trials that the model refused.
     """
 
     plan: AnyPlan
@@ -25,10 +25,10 @@ class Tracked:
     runs: tuple[PlannedRun, ...]
 
 
-def tracked(plan: AnyPlan, trials: Sequence[TrialRecord] = ()) -> Tracked:
-    """Return what MLflow shows of a plan, with a search's trials so far."""
+def tracked_study(plan: AnyPlan, trials: Sequence[TrialRecord] = ()) -> TrackedStudy:
+    """Return what MLflow shows of a plan; for a search, with its trials so far."""
     if not isinstance(plan, SearchPlan):
-        return Tracked(plan=plan, reference=plan.reference, arms=plan.arms, runs=plan.runs)
+        return TrackedStudy(plan=plan, reference=plan.reference, arms=plan.arms, runs=plan.runs)
     arms = tuple(
         PlannedArm(
             name=trial_name(trial.number),
@@ -44,4 +44,4 @@ def tracked(plan: AnyPlan, trials: Sequence[TrialRecord] = ()) -> Tracked:
         for trial in trials
         if trial.run_id
     )
-    return Tracked(plan=plan, reference=trial_name(0), arms=arms, runs=runs)
+    return TrackedStudy(plan=plan, reference=trial_name(0), arms=arms, runs=runs)
