@@ -3,14 +3,15 @@
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 from coablate_platform import driver
 from coablate_platform.journal.journal import Journal
-from coablate_platform.session import Command, Session
+from coablate_platform.session import Command, Session, kept_source
 from coablate_platform.study.errors import InputError
-from coablate_platform.train.events import EpochReport
+from coablate_platform.train.events import Conclusion, EpochReport, Predictions
 from coablate_platform.train.provenance import versions
 
 FAULTY = str(Path(__file__).parents[1] / "helpers" / "faulty_study.py")
@@ -63,3 +64,130 @@ def test_the_way_on_from_a_mixed_table_is_named_as_such(command, tmp_path, monke
         with console.capture() as captured, pytest.raises(KeyboardInterrupt), session.following(plan):
             raise KeyboardInterrupt
         assert captured.get().strip().endswith(f"--study {plan.key}" + " --mixed" * mixed)
+
+
+OWN = """
+from dataclasses import dataclass, replace
+
+from coablate_model.cc_dfarm import CCDFARM
+from coablate_platform.study.study import Arm
+from coablate_search_spaces.smoke import STUDY as SMOKE
+from own_beside import WIDTH
+
+
+@dataclass(frozen=True, kw_only=True)
+class Own(CCDFARM):
+    pass
+
+
+BASE = replace(SMOKE.base, model=Own(width=WIDTH, streams=("skeleton",), tiam="none"))
+STUDY = replace(SMOKE, name="own", base=BASE, arms=(Arm(name="own", changes={}),), reference="own")
+"""
+
+
+@pytest.fixture
+def own(tmp_path) -> Path:
+    """A study in a file, with a module beside it."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "own_beside.py").write_text("WIDTH = 0.125\n")
+    (tmp_path / "mine" / "own.py").write_text(OWN)
+    return tmp_path / "mine" / "own.py"
+
+
+@pytest.fixture
+def completed(own, store, tmp_path, monkeypatch) -> Path:
+    """A results folder in which all runs of that study are completed."""
+    monkeypatch.setattr("coablate_platform.session.start_follower", lambda *_: None)
+    monkeypatch.setattr("coablate_platform.session.finish_follower", lambda _: 0)
+    command, out = Command(study=str(own), data=store.uri, overrides=("training.epochs=1",)), tmp_path / "out"
+    prepared = driver.prepare(command)
+    journal = Journal(str(out))
+    scores = Predictions(names=["clip"], labels=np.array([0]), scores=np.zeros((1, 3), np.float32))
+    for task in prepared.tasks:
+        journal.begin(task.run_id, 0, versions(task.origin))
+        journal.epoch(task.run_id, 0, EpochReport(epoch=1, metrics={"train/loss": 1.0}, seconds=1.0))
+        journal.conclude(task.run_id, 0, Conclusion(epoch=1, metrics={"accuracy": 0.5}, predictions=scores))
+    driver.run(command, out, Console(quiet=True))
+    return out
+
+
+def resumed(out: Path) -> str:
+    """What resume says; that all runs are there already."""
+    console = Console(width=500)
+    with console.capture() as captured:
+        table = driver.resume(out, None, console)
+    assert [row.summary.n for row in table.rows] == [1]
+    assert "All 1 runs are in the journal already." in captured.get()
+    return captured.get()
+
+
+def test_a_study_s_files_are_kept_with_its_results(completed, own):
+    plan = Journal(str(completed)).plan()
+    kept = kept_source(completed, plan.key, plan.command["source"])
+    assert {path.name: path.read_text() for path in kept.iterdir()} == {
+        "coablate_study_own.py": OWN,
+        "own_beside.py": "WIDTH = 0.125\n",
+    }
+    assert "there" not in resumed(completed).replace("there already", "")
+
+
+def test_a_study_whose_files_moved_is_resumed_from_what_was_kept(completed, own, tmp_path):
+    plan = Journal(str(completed)).plan()
+    own.parent.rename(tmp_path / "elsewhere")
+    kept = kept_source(completed, plan.key, plan.command["source"])
+    assert f"{own} is not there any more; going on with its copy in {kept}" in resumed(completed)
+    again = Journal(str(completed)).plan()
+    assert (again.key, again.command["source"]) == (plan.key, plan.command["source"])
+    assert again.command["study"] == str(kept / "coablate_study_own.py")
+    completed.rename(tmp_path / "moved")  # the results may move too
+    assert "is not there any more" in resumed(tmp_path / "moved")
+
+
+def test_a_study_whose_code_changed_goes_on_with_it_and_says_so(completed, own):
+    plan = Journal(str(completed)).plan()
+    own.write_text(OWN + "# a remark\n")
+    said = resumed(completed)
+    assert "The study's files have changed since it was started: going on with them as they are now" in said
+    assert str(kept_source(completed, plan.key, plan.command["source"])) in said
+
+
+def test_a_study_that_declares_something_else_is_not_resumed(completed, own):
+    plan = Journal(str(completed)).plan()
+    (own.parent / "own_beside.py").write_text("WIDTH = 0.25\n")
+    kept = kept_source(completed, plan.key, plan.command["source"])
+    with pytest.raises(InputError, match=f"its declaration has changed .*put back the files that are kept in {kept}"):
+        driver.resume(completed, None, Console(quiet=True))
+
+
+def test_every_file_that_a_command_names_is_kept_and_found_again(store, tmp_path, monkeypatch):
+    (tmp_path / "own_parts.py").write_text(
+        "from dataclasses import dataclass, replace\n"
+        "from coablate_model.cc_dfarm import CCDFARM\n"
+        "from coablate_platform.data.protocols import get_protocol\n"
+        "from coablate_platform.study.config import TrainingConfig\n"
+        "from optuna.samplers import RandomSampler\n"
+        "@dataclass(frozen=True, kw_only=True)\n"
+        "class Net(CCDFARM):\n    pass\n"
+        "NET = Net(width=0.125, streams=('skeleton',), tiam='none')\n"
+        "HALVES = replace(get_protocol('utd/cs'), name='own/halves')\n"
+        "LONG = TrainingConfig(epochs=77)\n"
+        "def sampler(search, number):\n    return RandomSampler(seed=number)\n"
+    )
+    command = Command(
+        study="learning_rates",
+        data=store.uri,
+        protocol=f"{tmp_path}/own_parts.py:HALVES",
+        sampler=f"{tmp_path}/own_parts.py:sampler",
+        overrides=(f"model={tmp_path}/own_parts.py:NET",),
+    )
+    assert command.files == [tmp_path / "own_parts.py"] * 3
+    prepared = driver.prepare(command)
+    assert prepared.plan.protocol == "own/halves"
+    assert prepared.search.base.data.protocol == "own_parts:HALVES"
+    assert prepared.search.sampler == "own_parts:sampler"
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "own_parts.py").rename(tmp_path / "kept" / "own_parts.py")
+    moved = command.with_files_in(tmp_path / "kept")
+    assert moved.study == "learning_rates"
+    again = driver.prepare(moved).plan
+    assert (again.key, again.command["source"]) == (prepared.plan.key, prepared.plan.command["source"])

@@ -124,6 +124,36 @@ def test_only_bad_clips_is_an_error_and_all_are_listed(tmp_path, write_clip, clu
     assert (written["clips"], [bad["name"] for bad in written["bad"]]) == (0, ["a1_s1_t1", "a2_s1_t1"])
 
 
+OWN_READER = """
+from own_words import NAME
+from coablate_platform.data.formats.utd_mhad import UtdMhad
+
+class Own(UtdMhad):
+    def read(self, ref):
+        assert NAME
+        return super().read(ref)
+
+READER = Own(name=NAME, default_protocol="utd/cs")
+"""
+
+
+@pytest.mark.ray
+def test_a_reader_of_one_s_own_reads_on_workers(tmp_path, genuine, cluster):
+    """Two of one name, one after the other in the same workers, each with the module beside it."""
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "own_words.py").write_text(f"NAME = {name!r}\n")
+        (tmp_path / name / "own_reader.py").write_text(OWN_READER)
+        report = prepare(f"{tmp_path / name / 'own_reader.py'}:READER", genuine, tmp_path / f"{name}-store", OPTIONS)
+        assert (report.done, report.bad) == (6, [])
+        assert Store.open(str(tmp_path / f"{name}-store")).source == name
+        [kept] = (tmp_path / f"{name}-store" / "source").iterdir()
+        assert sorted(file.name for file in kept.glob("*.py")) == ["own_reader.py", "own_words.py"]
+        assert (kept / "own_words.py").read_text() == f"NAME = {name!r}\n"
+    prepare("utd_mhad", genuine, tmp_path / "ours", OPTIONS)
+    assert not (tmp_path / "ours" / "source").exists()
+
+
 _SCRIPT = """
 import sys, ray
 from pathlib import Path

@@ -2,12 +2,18 @@
 
 import json
 import multiprocessing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from coablate_platform.data.formats.clip import ClipRef, FileRef, RawClip
+from coablate_platform.data.info import describe_store
+from coablate_platform.data.joints import JointLayout
+from coablate_platform.data.prepare import metadata_of
+from coablate_platform.data.protocols import Protocol, Rule, get_protocol
 from coablate_platform.data.schema import METADATA, SHARDS
 from coablate_platform.data.shard import PrepareOptions, read_shard
 from coablate_platform.data.store import Store
@@ -173,3 +179,92 @@ def test_a_damaged_video_names_its_clip(store):
     content[40:400] = bytes(360)
     with pytest.raises(VideoError, match="c008"):
         type(video)(name=video.name, data=bytes(content), packets=video.packets, size=video.size).decode([0, 5])
+
+
+OWN_JOINTS = JointLayout(
+    name="stick",
+    joints=("middle", "left", "right"),
+    bones=((1, 0), (2, 0)),
+    official_bones=((1, 0), (2, 0)),
+    centre=0,
+    mirror=(0, 2, 1),
+)
+OWN_PROTOCOL = replace(
+    get_protocol("utd/cs"), name="stick/half", source="stick", train=Rule(subjects=frozenset({1, 2}))
+)
+
+
+class ByCode(Protocol):
+    """A protocol whose rules say nothing."""
+
+
+class StickReader:
+    """Three joints that are no sensor's, and a protocol that nobody published."""
+
+    name, layout, persons, classes, has_video = "stick", OWN_JOINTS, 1, ("wave", "clap", "sit"), False
+    default_protocol, reading = OWN_PROTOCOL, {"reader": 1}
+
+    def refs(self):
+        return [ClipRef(name=f"c{number}", skeleton=FileRef(uri=f"/nowhere/{number}")) for number in range(8)]
+
+    def read(self, ref):
+        number = int(ref.name[1:])
+        xyz = np.full((5, 1, 3, 3), number + 1, np.float32)
+        numbers = {"label": number % 3, "subject": number + 1, "camera": 1, "setup": 1, "replication": 1}
+        return RawClip(name=ref.name, **numbers, xyz=xyz, pixels=None, valid=np.ones((5, 1), bool), video=None)
+
+
+def test_a_store_remembers_joints_and_a_protocol_that_came_with_its_reader(tmp_path, make_store):
+    opened = make_store(tmp_path / "s", StickReader())
+    assert opened.layout == OWN_JOINTS
+    assert (opened.default_protocol, opened.own_protocol) == ("stick/half", OWN_PROTOCOL)
+    assert opened.clip(2).xyz.shape == (5, 1, 3, 3)
+    assert [protocol.name for protocol in describe_store(opened).protocols] == ["stick/half"]
+    content = json.loads((tmp_path / "s" / "store.json").read_text())
+    assert (content["layout"], content["joints"]["joints"]) == ("stick", ["middle", "left", "right"])
+    assert content["protocol"]["train"] == {"subjects": [1, 2], "cameras": None, "setups": None}
+
+
+def test_a_store_of_known_joints_and_protocol_says_them_by_name_as_ever(store):
+    content = json.loads((Path(store.uri) / "store.json").read_text())
+    assert sorted(content) == [
+        *("classes", "default_protocol", "fingerprint", "format", "has_video", "layout", "persons", "recipe"),
+        *("source", "versions"),
+    ]
+    assert (content["layout"], content["default_protocol"]) == ("kinect_v1", "utd/cs")
+
+
+@pytest.mark.parametrize("changed", ["joints", "protocol"])
+def test_what_a_store_remembers_is_part_of_how_it_was_prepared(tmp_path, make_store, changed):
+    make_store(tmp_path / "s", StickReader())
+    other, options = StickReader(), PrepareOptions(short_side=48, shard_clips=5)
+    assert metadata_of(other, options, tmp_path / "s").own_protocol == OWN_PROTOCOL
+    if changed == "joints":
+        other.layout = replace(OWN_JOINTS, centre=1)
+    else:
+        other.default_protocol = replace(OWN_PROTOCOL, train=Rule(subjects=frozenset({3})))
+    with pytest.raises(InputError, match=rf"prepared with other settings \(other {changed}\)"):
+        metadata_of(other, options, tmp_path / "s")
+
+
+@pytest.mark.parametrize(
+    ("protocol", "message"),
+    [
+        (replace(OWN_PROTOCOL, name="utd/cs"), "its protocol must not be named 'utd/cs', as one of ours is"),
+        (ByCode(**vars(OWN_PROTOCOL)), "a store can remember a Protocol, not a ByCode"),
+    ],
+)
+def test_a_protocol_that_no_store_can_remember_is_refused(tmp_path, protocol, message):
+    reader = StickReader()
+    reader.default_protocol = protocol
+    (tmp_path / "s").mkdir()
+    with pytest.raises(InputError, match=message):
+        metadata_of(reader, PrepareOptions(), tmp_path / "s")
+
+
+@pytest.mark.parametrize("content", [{"joints": {"name": "x"}}, {"protocol": {"name": "x"}}, {"joints": 3}])
+def test_joints_or_a_protocol_that_are_none_are_damage(tmp_path, make_store, content):
+    make_store(tmp_path / "s", StickReader())
+    _edit(tmp_path / "s", **content)
+    with pytest.raises(InputError, match=r"store\.json is damaged"):
+        Store.open(str(tmp_path / "s"))

@@ -4,6 +4,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from optuna.samplers import BaseSampler, TPESampler
+
 from coablate_platform.search.population import PopulationScheduler
 from coablate_platform.search.samplers import rungs_of
 from coablate_platform.search.scheduler import EarlyStoppingScheduler, SearchScheduler, SearchSetup
@@ -98,3 +100,8 @@ def said(scheduler: SearchScheduler) -> list[Any]:
         for trial in scheduler.study.get_trials(deepcopy=False)
     ]
     return [scheduler.records, optuna_says, rungs_of(scheduler.study)]
+
+
+def own_sampler(search: Search, number: int) -> BaseSampler:
+    """A sampler of a user's own, named ``curves:own_sampler``."""
+    return TPESampler(seed=1000 * search.seed + number, n_startup_trials=5)

@@ -12,17 +12,18 @@ from coablate_platform.study.search import Stopping
 from coablate_platform.study.space import Space
 from coablate_platform.train.events import RunState
 
+OWN = "curves:own_sampler"
 CUT_OFF = [
     (sampler, rule)
     for sampler in SAMPLERS
     for rule in ("none", "asha", "hyperband", "median")
     if rule == "none" or sampler not in ("gp", "cmaes", "nsga2")  # these learn only from trials that came to their end
-]
+] + [(OWN, "none"), (OWN, "asha")]
 
 
 @pytest.mark.parametrize(("sampler", "rule"), CUT_OFF)
 def test_cut_off_anywhere_it_comes_back_whole(sampler, rule):
-    declared = search(sampler=sampler, stopping=Stopping(rule=rule), **({"trials": 24} | SAMPLERS[sampler]))
+    declared = search(sampler=sampler, stopping=Stopping(rule=rule), **({"trials": 24} | SAMPLERS.get(sampler, {})))
     log = MemoryTrialLog()
     for events in (1, 7, 2, 40, 3, 11):  # killed after so many reports
         scheduler, simulator = simulate(declared, log, lanes=3)
@@ -42,9 +43,9 @@ def test_cut_off_anywhere_it_comes_back_whole(sampler, rule):
     assert [trial.number for trial in scheduler.study.trials] == [record.number for record in scheduler.records]
 
 
-@pytest.mark.parametrize("sampler", ["random", "tpe", "qmc", "grid"])
+@pytest.mark.parametrize("sampler", ["random", "tpe", "qmc", "grid", OWN])
 def test_on_one_lane_being_cut_off_changes_nothing(sampler):
-    declared = search(sampler=sampler, **({"trials": 24} | SAMPLERS[sampler]))
+    declared = search(sampler=sampler, **({"trials": 24} | SAMPLERS.get(sampler, {})))
     whole, simulator = simulate(declared, MemoryTrialLog(), lanes=1)
     simulator.run()
     log = MemoryTrialLog()

@@ -1,7 +1,8 @@
 """Joint layouts: the joints of a skeleton, its bones, and which joints are mirror images of each other."""
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 
@@ -25,12 +26,17 @@ class JointLayout:
     centre: int
     mirror: tuple[int, ...]
 
+    def to_plain(self) -> dict[str, Any]:
+        """Return the fields as JSON values."""
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return plain
+
     @classmethod
     def from_plain(cls, fields: Mapping[str, Any]) -> "JointLayout":
-        """Return the layout of these fields, in which JSON made lists of tuples.
+        """Return the layout whose :meth:`to_plain` gives these values.
 
         Raises:
-            TypeError: one is missing, or unknown.
+            TypeError: a field is missing, or unknown.
         """
         return cls(**{name: _tuples(value) for name, value in fields.items()})
 

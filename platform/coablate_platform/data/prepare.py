@@ -24,7 +24,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -35,6 +35,7 @@ from coablate_platform.data.formats.clip import ClipRef, Reader
 from coablate_platform.data.joints import LAYOUTS
 from coablate_platform.data.mapping import MAPPED, list_shards
 from coablate_platform.data.progress import ProgressCallback
+from coablate_platform.data.protocols import PROTOCOLS, Protocol
 from coablate_platform.data.schema import METADATA, SHARDS, StoreMetadata, fingerprint
 from coablate_platform.data.shard import BadClipRecord, PrepareOptions, Shard, clip_stamp, describe_change, read_shard
 from coablate_platform.data.store import read_metadata
@@ -186,8 +187,19 @@ def metadata_of(reader: Reader, options: PrepareOptions, store: Path) -> StoreMe
 
 
 def _requested_metadata(reader: Reader, options: PrepareOptions) -> StoreMetadata:
-    """Return the metadata of a new store with these settings."""
+    """Return the metadata of a new store with these settings.
+
+    Raises:
+        InputError: the reader's own protocol cannot be remembered.
+    """
     layout, protocol = reader.layout, reader.default_protocol
+    if not isinstance(protocol, str):
+        if PROTOCOLS.get(protocol.name, protocol) != protocol:
+            raise InputError(
+                f"reader {reader.name}: its protocol must not be named {protocol.name!r}, as one of ours is"
+            )
+        if type(protocol) is not Protocol:
+            raise InputError(f"reader {reader.name}: a store can remember a Protocol, not a {type(protocol).__name__}")
     return StoreMetadata(
         source=reader.name,
         layout=layout.name,
@@ -197,7 +209,7 @@ def _requested_metadata(reader: Reader, options: PrepareOptions) -> StoreMetadat
         has_video=reader.has_video,
         recipe=options.recipe() | reader.reading,
         versions={name: importlib.metadata.version(name) for name in ("av", "numpy", "pyarrow")},
-        joints=None if LAYOUTS.get(layout.name) == layout else asdict(layout),
+        joints=None if LAYOUTS.get(layout.name) == layout else layout.to_plain(),
         protocol=None if isinstance(protocol, str) else protocol.to_plain(),
     )
 

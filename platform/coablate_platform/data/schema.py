@@ -108,6 +108,10 @@ def fingerprint(names: Sequence[str], digests: Sequence[str]) -> str:
     return hashlib.sha256("".join(f"{name} {digest}\n" for name, digest in pairs).encode()).hexdigest()
 
 
+_REMEMBERED = ("joints", "protocol")
+"""Fields of what a reader brings; None where it uses what has a known name."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class StoreMetadata:
     """The content of ``store.json``.
@@ -141,7 +145,7 @@ class StoreMetadata:
     def to_json(self) -> str:
         """Return the content of ``store.json``."""
         fields = asdict(self)
-        left_out = [name for name in ("joints", "protocol") if fields[name] is None]
+        left_out = [name for name in _REMEMBERED if fields[name] is None]
         return json.dumps({"format": FORMAT} | {k: v for k, v in fields.items() if k not in left_out}, indent=2) + "\n"
 
     @classmethod
@@ -188,7 +192,8 @@ class StoreMetadata:
         theirs = requested.with_longer_classes(self)._compared()
         for key in sorted(mine):
             if mine[key] != theirs.get(key):
-                yield f"{key} {mine[key]!r} in the store, {theirs.get(key)!r} requested"
+                long = key in _REMEMBERED
+                yield f"other {key}" if long else f"{key} {mine[key]!r} in the store, {theirs.get(key)!r} requested"
 
     def unrecorded(self, requested: "StoreMetadata") -> list[str]:
         """Return the recipe's settings that ``requested`` has and this store, made by an earlier version, lacks."""
@@ -205,5 +210,5 @@ class StoreMetadata:
 
     def _compared(self) -> dict[str, object]:
         """Return the settings that must be equal for clips to go into one store."""
-        names = ("source", "layout", "persons", "default_protocol", "has_video", "joints", "protocol")
+        names = ("source", "layout", "persons", "default_protocol", "has_video", *_REMEMBERED)
         return {name: getattr(self, name) for name in names} | self.recipe
