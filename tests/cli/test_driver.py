@@ -155,7 +155,7 @@ def test_a_study_that_declares_something_else_is_not_resumed(completed, own):
     plan = Journal(str(completed)).plan()
     (own.parent / "own_beside.py").write_text("WIDTH = 0.25\n")
     kept = source_copies(completed, plan.key, plan.command["source"])
-    with pytest.raises(InputError, match=f"its declaration has changed .*put back the files that are kept in {kept}"):
+    with pytest.raises(InputError, match=f"its declaration has changed .*restore your files from {kept}"):
         driver.resume(completed, None, Console(quiet=True))
 
 
