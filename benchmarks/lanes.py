@@ -26,7 +26,7 @@ from coablate_platform.data.clips import clips_of
 from coablate_platform.data.store import Store
 from coablate_platform.journal.journal import Journal
 from coablate_platform.lanes.cluster import joined
-from coablate_platform.lanes.tuner import InOrder, Locations, run_all
+from coablate_platform.lanes.tuner import FixedOrder, Locations, run_all
 from coablate_platform.planning.resolve import prepare_study, resolve
 from coablate_platform.train.checkpoint import Checkpoints
 from coablate_platform.train.events import Conclusion, RunState, RunUpdate
@@ -52,7 +52,7 @@ def through_lanes(tasks: Sequence[Task], store: Store, folder: str) -> list[floa
             ends.append(time.perf_counter())
 
     locations = Locations(store=store.uri, checkpoints=f"{folder}/checkpoints", recorder=Journal(folder))
-    run_all(STUDY, InOrder(tasks), locations, note, most_lanes=1)
+    run_all(STUDY, FixedOrder(tasks), locations, note, max_lanes=1)
     return ends
 
 

@@ -39,7 +39,8 @@ def _local(folder: str | Path) -> Path:
 DEFAULT_OUT = Path("coablate-out")
 StudyArgument = Annotated[str, typer.Argument(help="A shipped name, package.module, or a path to a .py file.")]
 ReferenceArgument = Annotated[
-    str, typer.Argument(help="FILE.py:NAME, FILE.py where one object fits, package.module:NAME, or a known name.")
+    str,
+    typer.Argument(help="FILE.py:NAME, FILE.py if one object in it fits, package.module:NAME, or a known name."),
 ]
 DataOption = Annotated[str, typer.Option("--data", help="The prepared store (see: coablate data prepare).")]
 OutOption = Annotated[
@@ -287,15 +288,17 @@ def info(store: Annotated[str, typer.Argument(help="A prepared store.")]) -> Non
 
 @app.command()
 def check(
-    kind: Annotated[Literal["model", "data", "protocol", "sampler", "study"], typer.Argument(help="What it is.")],
+    kind: Annotated[
+        Literal["model", "data", "protocol", "sampler", "study"], typer.Argument(help="Kind of the object.")
+    ],
     reference: ReferenceArgument,
-    folder: Annotated[Path | None, typer.Argument(help="Of a data set: the folder of clips to read.")] = None,
+    folder: Annotated[Path | None, typer.Argument(help="For data: the folder of a data set to read.")] = None,
 ) -> None:
-    """Check what you bring before it is worth a run, a line a check."""
-    from coablate_platform.conformance.brought import outcomes_of
+    """Check a model, reader, protocol, sampler or study of your own; print one line for each check."""
+    from coablate_platform.conformance.run import run_checks
 
     failed = False
-    for outcome in outcomes_of(kind, reference, folder):
+    for outcome in run_checks(kind, reference, folder):
         failed = failed or bool(outcome.failure)
         line = f"FAILS  {outcome.check}: {outcome.failure}" if outcome.failure else f"ok     {outcome.check}"
         console.print(line, highlight=False, soft_wrap=True)
@@ -336,15 +339,15 @@ def _findings(out: Path, key: str | None) -> "SearchFindings":
 
 def _command(study: str, data: str, **rest: Any) -> "Command":
     from coablate_platform.session import Command
-    from coablate_platform.study.extensions import absolute
+    from coablate_platform.study.extensions import absolute_reference
 
     path = str(Path(data).resolve()) if "://" not in data else data
     for name in ("protocol", "sampler"):
         if rest.get(name):
-            rest[name] = absolute(rest[name])
+            rest[name] = absolute_reference(rest[name])
     fields = [text.partition("=") for text in rest["overrides"]]
-    rest["overrides"] = tuple(f"{field}{equals}{absolute(value)}" for field, equals, value in fields)
-    return Command(study=absolute(study), data=path, **rest)
+    rest["overrides"] = tuple(f"{field}{equals}{absolute_reference(value)}" for field, equals, value in fields)
+    return Command(study=absolute_reference(study), data=path, **rest)
 
 
 def _finish(table: "Table", out: Path) -> Any:

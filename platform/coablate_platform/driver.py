@@ -1,6 +1,6 @@
-"""Carries a study from its declaration to its table: plan, train what is open, conclude; of a search, confirm its best.
+"""Carries out a study: plans it, trains its open runs, and writes its table; of a search, carries out its confirmation.
 
-The one place where study, data, lanes and results meet. The command line is a thin shell around it.
+This is where study, data, lanes and results are connected. The command line only parses options and calls it.
 """
 
 from dataclasses import replace
@@ -15,7 +15,7 @@ from coablate_platform.planning.resolve import PreparedSearch, PreparedStudy, pr
 from coablate_platform.results.render import save
 from coablate_platform.results.table import Table, mixture_of, tabulate
 from coablate_platform.screen.progress import Progress
-from coablate_platform.session import Command, Session, kept_source
+from coablate_platform.session import Command, Session, source_copies
 from coablate_platform.study.errors import InputError
 from coablate_platform.study.load import load_study
 from coablate_platform.study.overrides import parse_change
@@ -30,10 +30,10 @@ from coablate_platform.train.provenance import versions
 
 
 def prepare(command: Command) -> PreparedStudy | PreparedSearch:
-    """Resolve everything that can be wrong in a user's input.
+    """Load the study or search of a command, apply its options, and resolve it against the store.
 
     Raises:
-        InputError: something is; the message says what, where and what was expected.
+        InputError: the study, an option or the store is invalid.
     """
     forget()
     changes = dict(parse_change(text) for text in command.overrides)
@@ -47,89 +47,91 @@ def prepare(command: Command) -> PreparedStudy | PreparedSearch:
     if isinstance(study, Search):
         study = _with_options(study, command)
         store = Store.open(command.data)
-        return prepare_search(resolve(study, store), store, command.to_repeat())
-    if given := [name for name in ("trials", "sampler", "grace", "storage", "warm") if getattr(command, name)]:
-        raise InputError(f"--{given[0]}: only a search has trials; study {study.name} declares its arms")
+        return prepare_search(resolve(study, store), store, command.to_resume())
+    if invalid := [name for name in ("trials", "sampler", "grace", "storage", "warm") if getattr(command, name)]:
+        raise InputError(f"--{invalid[0]}: this option is for searches, and {study.name} is a study with declared arms")
     store = Store.open(command.data)
-    return prepare_study(resolve(study, store), store, command.to_repeat())
+    return prepare_study(resolve(study, store), store, command.to_resume())
 
 
 def _with_options(search: Search, command: Command) -> Search:
-    """Return the search with what the command line says of it."""
+    """Return the search with the command's options applied."""
     search = search.with_options(trials=command.trials, sampler=command.sampler, grace=command.grace)
     if command.warm and search.stopping.rule == "hyperband":
         raise InputError(
-            f"--warm: search {search.name} stops trials by hyperband, which assigns them to brackets by their number, "
-            "learnt trials included; more trials would change the brackets. Use asha to learn from earlier trials"
+            f"--warm: search {search.name} stops trials by hyperband, which assigns them to brackets by number, "
+            "and earlier trials would change these numbers. Use asha to learn from earlier trials"
         )
     return search
 
 
 def run(command: Command, out: Path, console: Console, allow_mixed: bool = False) -> Table:
-    """Train what is open of a study and conclude it with its table; of a search, with that of its confirmation.
+    """Run a study or search and return its table; a search has the table of its confirmation.
+
+    Runs that are in the journal already are not repeated.
 
     Raises:
-        InputError: the input is wrong, the folder cannot be written, the cluster does not answer, or another process
-            works in the folder.
-        KeyboardInterrupt, LaneLostError: the user stopped it, or workers could not be kept; ``resume`` goes on from
-            there.
+        InputError: the input is invalid, the folder cannot be written, the cluster does not answer, or another process
+            uses the folder.
+        KeyboardInterrupt, LaneLostError: the user interrupted it, or workers were lost too often; :func:`resume`
+            continues it.
     """
-    return _carry_out(prepare(command), Session(command, out, console, allow_mixed))
+    return _execute(prepare(command), Session(command, out, console, allow_mixed))
 
 
 def resume(out: Path, key: str | None, console: Console, allow_mixed: bool = False) -> Table:
-    """Go on with a study that was interrupted, as it was first asked for.
+    """Continue an interrupted study or search with the options it was started with, and return its table.
 
-    Where one of the user's own files is not in its place any more, all are read from the copies in the results folder.
+    If one of the user's own files no longer exists, all of them are imported from the copies in the results folder.
 
     Raises:
-        InputError: there is no such study, or what it declares has changed since.
+        InputError: there is no such study, or its declaration has changed since it was started.
     """
     plan = Journal(str(out.resolve())).plan(key)
     command = Command(**plan.command)
     command = replace(command, overrides=tuple(command.overrides), warm=tuple(command.warm))
-    kept = kept_source(out, plan.key, command.source)
-    if command.source and (gone := [file for file in command.files if not file.is_file()]):
-        console.print(f"{gone[0]} is not there any more; going on with its copy in {kept}", soft_wrap=True)
-        command = command.with_files_in(kept)
+    copies = source_copies(out, plan.key, command.source)
+    if command.source and (missing := [file for file in command.user_files if not file.is_file()]):
+        console.print(f"{missing[0]} no longer exists; continuing with its copy in {copies}", soft_wrap=True)
+        command = command.with_copies_in(copies)
     prepared = prepare(command)
-    asked = (isinstance(plan, StudyPlan) and plan.confirms) or plan.key
-    if prepared.plan.key != asked:
-        copies = f" (to finish it as it was, put back the files that are kept in {kept})" if command.source else ""
+    started = (isinstance(plan, StudyPlan) and plan.confirms) or plan.key
+    if prepared.plan.key != started:
+        hint = f" (to finish it unchanged, restore your files from {copies})" if command.source else ""
         raise InputError(
             f"study {plan.key}: its declaration has changed since it was started (it would now be "
-            f"{prepared.plan.key}); run it anew with: coablate run {command.study} --data {command.data}{copies}"
+            f"{prepared.plan.key}); start it again with: coablate run {command.study} --data {command.data}{hint}"
         )
     if command.source not in ("", prepared.plan.command["source"]):
         console.print(
-            f"The study's files have changed since it was started: going on with them as they are now; as they were, "
-            f"they are kept in {kept}",
+            "The study's files have changed since it was started; continuing with the changed files. The original ones "
+            f"are in {copies}",
             soft_wrap=True,
         )
-    return _carry_out(prepared, Session(command, out, console, allow_mixed))
+    return _execute(prepared, Session(command, out, console, allow_mixed))
 
 
-def _carry_out(prepared: PreparedStudy | PreparedSearch, session: Session) -> Table:
-    """Train and conclude what is prepared, under one lock and on one cluster."""
+def _execute(prepared: PreparedStudy | PreparedSearch, session: Session) -> Table:
+    """Run the search, if it is one, then train the open runs of the study and conclude it."""
     tracking_uri(session.journal.folder.uri, session.command.tracking)
     if session.command.address is not None:
         check_reachable(session.command.address)
     with session:
         if isinstance(prepared, PreparedSearch):
-            from coablate_platform.searching import search  # Optuna: only now
+            from coablate_platform.searching import search  # imports Optuna, which a study does not need
 
             confirmation = search(prepared, session)
             store, key = prepared.store, prepared.plan.key
-            prepared = prepare_study(confirmation, store, session.command.to_repeat(), confirms=key)
-        _refuse_mixture(prepared, session)
+            prepared = prepare_study(confirmation, store, session.command.to_resume(), confirms=key)
+        _check_versions(prepared, session)
         with session.following(prepared.plan):
             _train_open_runs(prepared, session)
             return conclude(prepared.plan, session.journal, session.mixed)
 
 
 def conclude(plan: StudyPlan, journal: Journal, allow_mixed: bool) -> Table:
-    """Build the table from the journal, and write it and the figures beside the study in every format."""
-    from coablate_platform.results.figures import study_figures  # matplotlib: only now
+    """Build a study's table from the journal, and write the table in every format, and the figures."""
+    from coablate_platform.results.figures import study_figures  # imports matplotlib
 
     records = journal.records(plan)
     table = tabulate(plan, records, allow_mixed)
@@ -146,24 +148,24 @@ def _train_open_runs(prepared: PreparedStudy, session: Session) -> None:
     if not open_tasks:
         session.console.print(f"All {len(prepared.tasks)} runs are in the journal already.")
         return
-    from coablate_platform.lanes.tuner import InOrder, Locations, run_all  # Ray Tune, Train and torch: only now
+    from coablate_platform.lanes.tuner import FixedOrder, Locations, run_all  # imports Ray Tune and Train
 
     completed = [run_id for run_id, state in states.items() if state is RunState.COMPLETED]
     done = {run_id: journal.test_metrics(run_id)[plan.metric] for run_id in completed}
     session.join_cluster()
     with Progress(plan, training.epochs, done, session.console) as progress:
         locations = Locations.below(session.out, prepared.store, journal, session.source_folder(plan))
-        run_all(prepared.study, InOrder(open_tasks), locations, progress.update)
+        run_all(prepared.study, FixedOrder(open_tasks), locations, progress.update)
 
 
-def _refuse_mixture(prepared: PreparedStudy, session: Session) -> None:
-    """Say before anything is trained, or written, that the table would be refused.
+def _check_versions(prepared: PreparedStudy, session: Session) -> None:
+    """Check that open runs would have the same versions as the study's other runs, before anything is trained.
 
-    What a cluster's nodes have installed is known only after they have trained; this process may have another build of
-    torch.
+    Package versions are not compared if the command names a cluster. Its nodes report them only when they train, and
+    this process may have another build of torch.
 
     Raises:
-        InputError: what is completed, or begun, was trained by another version than what is still open would be.
+        InputError: the table would hold runs of different versions.
     """
     if session.mixed:
         return
@@ -171,10 +173,10 @@ def _refuse_mixture(prepared: PreparedStudy, session: Session) -> None:
     planned = {}
     for task in prepared.tasks:
         if should_run(journal.state(task.run_id)):
-            assert task.origin is not None  # what is prepared says where it comes from
+            assert task.origin is not None  # preparing a task sets it
             planned[task.run_id] = versions(task.origin) | ({"packages": {}} if session.command.address else {})
     if planned and (mixture := mixture_of(plan, journal.records(plan), planned)):
         raise InputError(
-            f"study {plan.key} would mix versions: {mixture}; --mixed takes them into one table and says so in its "
-            "caption, another --out begins anew"
+            f"study {plan.key} would mix versions: {mixture}; --mixed allows it and notes it in the table's caption, "
+            "another --out starts from the beginning"
         )

@@ -1,4 +1,4 @@
-"""Carries a search from its first trial to the study that confirms its best trials."""
+"""Runs a search: trains its trials, writes its report, and declares the confirmation of its best trials."""
 
 from pathlib import Path
 
@@ -25,20 +25,20 @@ STORAGE = "optuna.db"
 
 
 def search(prepared: PreparedSearch, session: Session) -> Study:
-    """Train a search's trials, report on them, and return the study that confirms the best.
+    """Train the trials of a search, write its report, and return its confirmation.
 
     Args:
-        prepared: the search on its store.
-        session: where it works; entered.
+        prepared: the search, resolved against its store.
+        session: an entered session.
 
     Raises:
-        InputError: Optuna's storage cannot be opened, or an earlier search to learn from does not fit.
-        KeyboardInterrupt, LaneLostError: it was interrupted; running it again goes on from there.
+        InputError: Optuna's storage cannot be opened, or the trials of an earlier search cannot be used.
+        KeyboardInterrupt, LaneLostError: it was interrupted; running it again continues it.
     """
     plan, declared = prepared.plan, prepared.search
     locations = Locations.below(session.out, prepared.store, session.journal, session.source_folder(plan))
     log = JournalTrialLog(session.journal, plan.key, locations.checkpoints)
-    earlier = [trial for key in session.command.warm for trial in _earlier(key, plan, session.journal)]
+    earlier = [trial for key in session.command.warm for trial in _trials_of(key, plan, session.journal)]
     with session.following(plan):
         scheduler = _scheduler(prepared, session, log, earlier)
         if earlier:
@@ -62,7 +62,7 @@ def embedded_storage(out: Path) -> str:
 def _scheduler(
     prepared: PreparedSearch, session: Session, log: JournalTrialLog, earlier: list[TrialRecord]
 ) -> SearchScheduler:
-    """Return the scheduler of a search, with what its log holds."""
+    """Return the scheduler of a search; it continues from the trials in the log."""
     declared, store = prepared.search, prepared.store
     setup = SearchSetup(
         search=declared,
@@ -77,7 +77,7 @@ def _scheduler(
 
 
 def _cost(declared: Search, store: Store, config: RunConfig) -> dict[str, int]:
-    """Return what a trial's configuration costs; latency is measured only where the search asks for it."""
+    """Return the costs of a configuration. Latency is measured only if the search minimises it."""
     described = cost_of(config, store, declared.seed)
     cost = {"parameters": described.parameters, "flops": described.flops}
     if "latency" in declared.costs:
@@ -86,29 +86,29 @@ def _cost(declared: Search, store: Store, config: RunConfig) -> dict[str, int]:
 
 
 def _confirmation(declared: Search, scheduler: SearchScheduler) -> Study:
-    """Return the study of the best trials that depart from the base and can still be suggested."""
+    """Return the confirmation of the best trials, without the base and trials that are no longer in the space."""
     configs = {record.number: scheduler.config(record) for record in scheduler.records}
-    known = [record for record in scheduler.records if configs[record.number] not in (None, declared.base)]
-    chosen = {r.number: configs[r.number] for r in best(declared.costs, known, declared.confirm)}
+    candidates = [record for record in scheduler.records if configs[record.number] not in (None, declared.base)]
+    chosen = {r.number: configs[r.number] for r in best(declared.costs, candidates, declared.confirm)}
     return declared.confirmation({trial_name(n): config for n, config in chosen.items() if config is not None})
 
 
-def _earlier(key: str, plan: SearchPlan, journal: Journal) -> list[TrialRecord]:
-    """Return another search's trials.
+def _trials_of(key: str, plan: SearchPlan, journal: Journal) -> list[TrialRecord]:
+    """Return the trials of another search, named by ``--warm``.
 
     Raises:
-        InputError: there is no such search, or it ran on other data.
+        InputError: there is no such search, or it has other costs, another protocol or other data.
     """
     other = journal.plan(key)
     if not isinstance(other, SearchPlan) or other.key == plan.key:
-        raise InputError(f"--warm {key}: expected another search, {other.key} is none")
+        raise InputError(f"--warm {key}: expected another search than this one, found {other.key}")
     if other.costs != plan.costs:
-        raise InputError(f"--warm {key}: {other.key} was judged by other costs ({', '.join(other.costs)})")
-    if _clips(other) != _clips(plan):
+        raise InputError(f"--warm {key}: {other.key} minimises other costs ({', '.join(other.costs)})")
+    if _data_of(other) != _data_of(plan):
         raise InputError(f"--warm {key}: {other.key} ran on other data ({other.data['uri']}, {other.protocol})")
     return JournalTrialLog(journal, other.key).trials()
 
 
-def _clips(plan: SearchPlan) -> tuple[str, str, str | None]:
-    """Return what two searches on the same clips have in common."""
+def _data_of(plan: SearchPlan) -> tuple[str, str, str | None]:
+    """Return what is equal in two searches on the same data: the fingerprint, the protocol and the clips."""
     return plan.data["fingerprint"], plan.protocol, plan.data.get("clips")

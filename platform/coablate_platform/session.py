@@ -1,4 +1,4 @@
-"""What a user asked for, and the work on it: alone in its folder, on one cluster, followed by MLflow."""
+"""A user's command, and the session that carries it out: folder lock, Ray cluster, copies of source, MLflow."""
 
 import contextlib
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from coablate_platform.files import locked
 from coablate_platform.journal.journal import Journal
 from coablate_platform.lanes.cluster import joined, package_folders
 from coablate_platform.study.errors import InputError, LaneLostError
-from coablate_platform.study.extensions import file_of, moved_reference
+from coablate_platform.study.extensions import file_of, reference_to_copy
 from coablate_platform.study.plan import AnyPlan, StudyPlan
 from coablate_platform.study.source import Sources
 from coablate_platform.tracking.follower import finish_follower, start_follower
@@ -20,23 +20,23 @@ from coablate_platform.tracking.follower import finish_follower, start_follower
 
 @dataclass(frozen=True, kw_only=True)
 class Command:
-    """What the user asked for; kept with the study, so that ``resume`` can ask for the same.
+    """The options of ``coablate run``. The plan keeps them, so that ``resume`` can use them again.
 
     Args:
         study: a shipped or registered name, ``package.module`` or an absolute path to a ``.py`` file.
-        data: the prepared store.
-        protocol: which rows train and test; None: the study's, else the store's default.
-        seeds: number of seeds (of a search: of its confirmation); None: the study's.
+        data: URI of the prepared store.
+        protocol: name or reference of the protocol; None: the study's, else the store's default.
+        seeds: number of seeds (of a search: of its confirmation); None: as declared.
         overrides: ``field=value`` texts.
-        address: ``host:port`` of a running Ray cluster; None starts a local one.
-        tracking: MLflow tracking URI; None: the embedded one in the results folder.
-        gpus: what a worker holds of them, a number or ``fit``; None: as the study says.
-        trials: how many a search draws; None: as it declares.
-        sampler: who draws them; None: as it declares.
-        grace: epochs before a trial may be given up; None: as it declares.
+        address: ``host:port`` of a running Ray cluster; None: a local one is started.
+        tracking: MLflow tracking URI; None: a database in the results folder.
+        gpus: GPUs that a worker holds, a number or ``fit``; None: as declared.
+        trials: number of trials of a search; None: as declared.
+        sampler: name or reference of a search's sampler; None: as declared.
+        grace: grace period of a search in epochs; None: as declared.
         storage: URL of Optuna's storage; None: an SQLite file in the results folder.
-        warm: earlier searches in the results folder to learn from, by name or key.
-        source: digest of the user's own files that were imported for it; empty where there were none.
+        warm: names or keys of earlier searches in the results folder, from whose trials a search learns.
+        source: digest of the user's own files that were imported; empty if there were none.
     """
 
     study: str
@@ -55,90 +55,93 @@ class Command:
     source: str = ""
 
     @property
-    def files(self) -> list[Path]:
-        """The user's own files that the options name."""
+    def user_files(self) -> list[Path]:
+        """The user's own files that the options refer to."""
         named = [self.study, self.protocol, self.sampler, *(text.partition("=")[2] for text in self.overrides)]
         return [file for text in named if text is not None and (file := file_of(text)) is not None]
 
-    def with_files_in(self, folder: Path) -> "Command":
-        """Return the command with the copies in a folder in place of the user's own files."""
+    def with_copies_in(self, folder: Path) -> "Command":
+        """Return the command with references to the copies of the user's files in a folder."""
 
-        def moved(text: str) -> str:
-            return moved_reference(text, folder, study=file_of(text) == file_of(self.study))
+        def to_copy(text: str) -> str:
+            return reference_to_copy(text, folder, is_study=file_of(text) == file_of(self.study))
 
         values = [text.partition("=") for text in self.overrides]
         return replace(
             self,
-            study=moved(self.study),
-            protocol=self.protocol and moved(self.protocol),
-            sampler=self.sampler and moved(self.sampler),
-            overrides=tuple(f"{field}{equals}{moved(value)}" for field, equals, value in values),
+            study=to_copy(self.study),
+            protocol=self.protocol and to_copy(self.protocol),
+            sampler=self.sampler and to_copy(self.sampler),
+            overrides=tuple(f"{field}{equals}{to_copy(value)}" for field, equals, value in values),
         )
 
-    def to_repeat(self) -> dict[str, Any]:
-        """Return the options that ``resume`` repeats, with what is imported of the user's files now."""
+    def to_resume(self) -> dict[str, Any]:
+        """Return the options as a plan keeps them for ``resume``, with the digest of the imported user files."""
         return asdict(replace(self, source=Sources.imported().digest))
 
 
-def kept_source(out: Path, key: str, digest: str) -> Path:
-    """Return the folder in which a study's results keep the user's own files of that digest."""
+def source_copies(out: Path, key: str, digest: str) -> Path:
+    """Return the folder of a study's results that holds the copies of the user's files with this digest."""
     return out.resolve() / "studies" / key / "source" / digest
 
 
 class Session:
-    """Work on a command, alone in its results folder.
+    """A command that is being carried out. It is the only writer of its results folder.
 
-    Entered, it holds the folder's lock; the Ray cluster is joined when it is first needed. Both are kept until the end,
-    so between a search and its confirmation too.
+    It holds the folder's lock from entry to exit. It joins the Ray cluster at the first call of :meth:`join_cluster`,
+    and stays connected until exit: a search and its confirmation use the same cluster.
 
     Args:
-        command: what is asked for.
+        command: the user's command.
         out: the results folder.
-        console: where the user is told.
-        mixed: whether a table may hold runs of several versions.
+        console: where messages are printed.
+        mixed: whether a table may hold runs of different versions.
     """
 
     def __init__(self, command: Command, out: Path, console: Console, mixed: bool = False) -> None:
         self.command, self.out, self.console, self.mixed = command, out, console, mixed
         self.journal = Journal(str(out.resolve()))
         self.sources = Sources.imported()
-        self._ends = contextlib.ExitStack()
+        self._cleanup = contextlib.ExitStack()
         self._joined = False
 
     def __enter__(self) -> Self:
-        """Take the folder's lock, so that two processes never write the same runs: studies share them.
+        """Acquire the folder's lock: studies share runs, and two processes must not write the same run.
 
         Raises:
-            InputError: the folder cannot be written, or another process works in it.
+            InputError: the folder cannot be written, or another process holds its lock.
         """
-        taken = f"results folder {self.out}: another process is at work in it; wait for it, or use another"
+        taken = f"results folder {self.out}: another process uses it; wait until it has ended, or use another folder"
         try:
             self.out.mkdir(parents=True, exist_ok=True)
-            self._ends.enter_context(locked(self.out / ".lock", wait=False, taken=taken))
+            self._cleanup.enter_context(locked(self.out / ".lock", wait=False, taken=taken))
         except OSError as error:
             raise InputError(f"results folder {self.out}: cannot be written ({error.strerror})") from None
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._ends.close()
+        self._cleanup.close()
 
     def join_cluster(self) -> None:
-        """Join the command's Ray cluster, or start a local one, unless that has been done.
+        """Join the command's Ray cluster, or start a local one. Later calls do nothing.
 
         Raises:
-            InputError: no Ray answers at the address.
+            InputError: no Ray cluster answers at the address.
         """
         if not self._joined:
-            self._ends.enter_context(joined(self.command.address, package_folders()))
+            self._cleanup.enter_context(joined(self.command.address, package_folders()))
             self._joined = True
 
     def source_folder(self, plan: AnyPlan) -> str:
-        """Return where the user's own files are kept for a plan's workers; empty where there are none."""
-        return str(kept_source(self.out, plan.key, self.sources.digest)) if self.sources.files else ""
+        """Return the folder from which a plan's workers import the user's files; empty if there are no such files."""
+        return str(source_copies(self.out, plan.key, self.sources.digest)) if self.sources.files else ""
 
     @contextlib.contextmanager
     def following(self, plan: AnyPlan) -> Iterator[None]:
-        """Write a plan and the user's own files, and let MLflow follow the work. An interruption says how to go on."""
+        """Write a plan and copies of the user's files, and run the MLflow follower during the block.
+
+        If the block is interrupted, the command that resumes it is printed.
+        """
         for name, content in self.sources.files.items():
             self.journal.write_study_file(plan.key, f"source/{self.sources.digest}/{name}", content)
         self.journal.write_plan(plan)
@@ -147,10 +150,10 @@ class Session:
             yield
         except (KeyboardInterrupt, LaneLostError):
             key = (isinstance(plan, StudyPlan) and plan.confirms) or plan.key
-            again = f"coablate resume {self.out} --study {key}{' --mixed' * self.mixed}"
-            self.console.print(f"Go on with: {again}", soft_wrap=True, highlight=False)
+            command = f"coablate resume {self.out} --study {key}{' --mixed' * self.mixed}"
+            self.console.print(f"To continue: {command}", soft_wrap=True, highlight=False)
             raise
         finally:
             if finish_follower(follower):
-                late = f"coablate track {self.out} --study {plan.key}"
-                self.console.print(f"MLflow is not up to date; catch up with: {late}", soft_wrap=True)
+                command = f"coablate track {self.out} --study {plan.key}"
+                self.console.print(f"MLflow is not up to date; to update it: {command}", soft_wrap=True)

@@ -64,7 +64,7 @@ def test_what_hyperband_parts_by_number_cannot_be_warm(refused, store, tmp_path)
 
 def test_options_of_searches_are_none_of_studies(refused, store):
     for option in ("--trials", "--grace"):
-        refused("plan", "smoke", "--data", store.uri, option, 3, says=(f"{option}: only a search has trials",))
+        refused("plan", "smoke", "--data", store.uri, option, 3, says=(f"{option}: this option is for searches",))
 
 
 def test_where_no_trial_is_given_up_there_is_no_grace(refused, store, tmp_path):

@@ -1,4 +1,4 @@
-"""Each check of a model fails where a model does not do what it is about, in one line that says so."""
+"""Each check of a model fails for a model with the fault that it is for, with a message in one line."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from coablate_platform.conformance.model import MODEL, ModelSubject
 from coablate_platform.conformance.suite import CheckError, Suite, expect
 
 
-def test_a_suite_ends_where_a_check_fails_that_others_need() -> None:
+def test_a_suite_ends_at_the_first_prerequisite_that_fails() -> None:
     def fails(subject: int) -> None:
         expect(subject > 1, "it is too small")
 
@@ -24,7 +24,7 @@ def test_a_suite_ends_where_a_check_fails_that_others_need() -> None:
     def passes(subject: int) -> None:
         pass
 
-    suite = Suite(first=(passes, fails), then=(raises, passes))
+    suite = Suite(prerequisites=(passes, fails), independent=(raises, passes))
     assert [(o.check, o.failure) for o in suite.run(1)] == [("passes", ""), ("fails", "it is too small")]
     assert [o.check for o in suite.run(2)] == ["passes", "fails", "raises", "passes"]
     [(name, failure)] = failures(suite, 2).items()
@@ -32,16 +32,16 @@ def test_a_suite_ends_where_a_check_fails_that_others_need() -> None:
     assert failure.startswith("KeyError: 'no such\\nthing' (")
     assert f"{Path(__file__).name}:" in failure  # the line that raised
     with pytest.raises(CheckError):
-        expect(False, "said")
+        expect(False, "it is wrong")
 
 
 class Net(nn.Module):
-    """Two layers on the skeleton, with something between them that a check may break."""
+    """Two layers on the skeleton, and the fault that the configuration asks for."""
 
     def __init__(self, config: "Model", shape: Any) -> None:
         super().__init__()
         features = 3 * shape.skeleton_frames * shape.joints * shape.persons
-        self.first = (Undrawn if config.fault == "undrawn" else nn.Linear)(features, 8)
+        self.first = (Uninitialised if config.fault == "uninitialised" else nn.Linear)(features, 8)
         self.norm, self.drop = nn.BatchNorm1d(8), nn.Dropout(0.5)
         self.last = nn.Linear(8, 5 if config.fault == "fixed" else shape.classes)
         self.spare = nn.Linear(1, 1) if config.fault == "spare" else None
@@ -63,8 +63,8 @@ class Net(nn.Module):
         return {"other" if fault == "outputs" else "fused": scores[:1] if fault == "one" else scores}
 
 
-class Undrawn(nn.Linear):
-    """Leaves its parameters as they are."""
+class Uninitialised(nn.Linear):
+    """A layer whose ``reset_parameters`` does nothing."""
 
     def reset_parameters(self) -> None:
         pass
@@ -77,7 +77,7 @@ class Cost:
     activation_bytes: int = 1
 
 
-class Judge(CrossEntropy):
+class FaultyObjective(CrossEntropy):
     def metrics(self, scores: Any, labels: Any) -> Any:
         return {"accuracy": torch.tensor(1.0)}
 
@@ -87,7 +87,7 @@ class Judge(CrossEntropy):
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """A model that does all it must; ``fault`` says what it does not."""
+    """A model configuration that passes all checks, except for the named fault."""
 
     fault: str = ""
     extra: Any = None
@@ -102,7 +102,7 @@ class Model:
         return "a network" if self.fault == "no module" else Net(self, shape)
 
     def objective(self) -> CrossEntropy:
-        kind = Judge if self.fault in ("metrics", "vector") else CrossEntropy
+        kind = FaultyObjective if self.fault in ("metrics", "vector") else CrossEntropy
         objective = kind(heads=("fused",))
         if self.fault == "metrics":
             object.__setattr__(objective, "loss", CrossEntropy(heads=("fused",)).loss)
@@ -118,48 +118,49 @@ def test_a_model_without_a_fault_passes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "check", "said"),
+    ("fault", "check", "message"),
     [
-        ("names", "names the modalities it reads", "('skeleton', 'sound')"),
-        ("list", "names the modalities it reads", "['skeleton']"),
-        ("raises", "builds a network", f"KeyError: 'conv9' ({__file__}:"),
-        ("no module", "builds a network", "returned a str, expected a torch.nn.Module"),
-        ("outputs", "takes a batch as the objective expects", "KeyError: 'fused'"),
-        ("vector", "takes a batch as the objective expects", "{'loss': (2,)}"),
-        ("spare", "trains every parameter", "no gradient reaches spare.weight, spare.bias"),
-        ("nan", "trains every parameter", "the loss is nan"),
-        ("one", "takes a batch as the objective expects", "ValueError"),
-        ("metrics", "judges scores by numbers", "metrics are to be floats"),
-        ("undrawn", "draws every parameter in its module", "does not draw first.weight, first.bias"),
-        ("noise", "begins alike from one seed", "noise begins otherwise"),
-        ("state", "comes back from its state", "gives other scores"),
-        ("reads", "reads only what it names", "reads 'video' though its modalities are (skeleton)"),
-        ("costs", "tells its costs", "the network has"),
-        ("flops", "tells its costs", "flops=0"),
-        ("batch", "takes a single clip", ""),
-        ("random", "evaluates alike every time", "other scores the second time"),
-        ("fixed", "fits the clips of another set", "expected (4, 3)"),
+        ("names", "modalities are known", "('skeleton', 'sound')"),
+        ("list", "modalities are known", "['skeleton']"),
+        ("raises", "build returns a network", f"KeyError: 'conv9' ({__file__}:"),
+        ("no module", "build returns a network", "returned a str, expected a torch.nn.Module"),
+        ("outputs", "the loss is a scalar", "KeyError: 'fused'"),
+        ("vector", "the loss is a scalar", "{'loss': (2,)}"),
+        ("spare", "every parameter gets a finite gradient", "no gradient for spare.weight, spare.bias"),
+        ("nan", "every parameter gets a finite gradient", "the loss is nan"),
+        ("one", "the loss is a scalar", "ValueError"),
+        ("metrics", "metrics are floats", "expected floats"),
+        ("uninitialised", "reset parameters initialises every parameter", "first.weight, first.bias"),
+        ("noise", "the seed determines the initial state", "the initial values of noise differ"),
+        ("state", "the state dict determines the scores", "gives other scores"),
+        ("reads", "only declared modalities are read", "reads 'video', but its modalities are (skeleton)"),
+        ("costs", "describe agrees with the network", "are trainable"),
+        ("flops", "describe agrees with the network", "flops=0"),
+        ("batch", "a single clip can be evaluated", ""),
+        ("random", "evaluation is deterministic", "gives other scores"),
+        ("fixed", "other clip shapes work or are refused", "expected (4, 3)"),
     ],
 )
-def test_what_a_model_does_not_do_is_said(fault: str, check: str, said: str) -> None:
+def test_a_faulty_model_fails_the_check_for_its_fault(fault: str, check: str, message: str) -> None:
     found = failures(MODEL, ModelSubject(config=Model(fault=fault)))
     assert check in found or (fault == "batch" and found), found
-    if said:
-        assert said in found[check]
+    if message:
+        assert message in found[check]
     assert "\n" not in "".join(found.values())
 
 
-def test_what_a_configuration_is_not_is_said() -> None:
+def test_a_configuration_that_is_mutable_or_local_or_not_plain_fails_its_check() -> None:
     @dataclass
-    class Changeable:
+    class Mutable:
         pass
 
-    found = failures(MODEL, ModelSubject(config=Changeable()))
-    assert "can be changed; expected @dataclass(frozen=True" in found["is a frozen dataclass"]
-    assert "no canonical form" in failures(MODEL, ModelSubject(config=Model(extra=frozenset({1}))))["has plain fields"]
+    found = failures(MODEL, ModelSubject(config=Mutable()))
+    assert "is mutable, expected @dataclass(frozen=True" in found["the configuration is a frozen dataclass"]
+    found = failures(MODEL, ModelSubject(config=Model(extra=frozenset({1}))))
+    assert "no canonical form" in found["the configuration can be written as json"]
 
     @dataclass(frozen=True, kw_only=True)
     class Local(Model):
         pass
 
-    assert "Local" in failures(MODEL, ModelSubject(config=Local()))["travels by reference"]
+    assert "Local" in failures(MODEL, ModelSubject(config=Local()))["the configuration can be pickled"]

@@ -1,4 +1,4 @@
-"""Each check of a reader fails where a reader does not do what it is about, in one line that says so."""
+"""Each check of a reader fails for a reader with the fault that it is for, with a message in one line."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -15,6 +15,8 @@ from coablate_platform.data.formats.clip import BadClip, ClipRef, FileRef, RawCl
 from coablate_platform.data.joints import KINECT_V1
 from coablate_platform.data.protocols import Protocol, Rule
 from coablate_platform.study.errors import InputError
+
+NOBODY_TESTS = of(Protocol, test=Rule(subjects=frozenset({9})))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +70,8 @@ class Lines:
         )
 
 
-def joined(**changes: Any) -> Lines:
-    """The reader with another layout."""
+def with_layout(**changes: Any) -> Lines:
+    """The reader with changes of its joint layout."""
     return Lines(layout=dataclasses.replace(KINECT_V1, **changes))
 
 
@@ -86,33 +88,33 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("reader", "check"),
     [
-        (Lines(name=""), "describes its set"),
-        (Lines(classes=("wave", "wave")), "describes its set"),
-        (Lines(persons=0), "describes its set"),
-        (joined(mirror=(1, *range(1, 20))), "joins its joints to a body"),
-        (joined(mirror=(*range(4), 9, *range(5, 9), 4, *range(10, 20))), "joins its joints to a body"),
-        (joined(bones=KINECT_V1.bones[1:]), "joins its joints to a body"),
-        (joined(bones=((1, 2), *KINECT_V1.bones[1:])), "joins its joints to a body"),
-        (Lines(default_protocol="utd/cs"), "names a protocol of its own"),
-        (Lines(default_protocol="mine/gone"), "names a protocol of its own"),
-        (Lines(reading={}), "says what decides how it reads"),
-        (Lines(reading={"reader": 1, "how": print}), "says what decides how it reads"),
-        (Lines(fault="empty"), "refuses an empty folder"),
-        (Lines(fault="order"), "lists clips by name"),
-        (Lines(fault="twice"), "lists clips by name"),
-        (Lines(fault="name"), "reads clips in the one convention"),
-        (Lines(fault="label"), "reads clips in the one convention"),
-        (Lines(fault="subject"), "reads clips in the one convention"),
-        (Lines(fault="type"), "reads clips in the one convention"),
-        (Lines(fault="nan"), "reads clips in the one convention"),
-        (Lines(fault="absent"), "reads clips in the one convention"),
-        (Lines(fault="persons"), "reads clips in the one convention"),
-        (Lines(fault="metres"), "measures bodies in metres"),
-        (Lines(default_protocol=of(Protocol, test=Rule(subjects=frozenset({9})))), "leaves clips to train and to test"),
-        (Lines(fault="damaged"), "calls damaged files bad clips"),
+        (Lines(name=""), "the description is complete"),
+        (Lines(classes=("wave", "wave")), "the description is complete"),
+        (Lines(persons=0), "the description is complete"),
+        (with_layout(mirror=(1, *range(1, 20))), "the joint layout is consistent"),
+        (with_layout(mirror=(*range(4), 9, *range(5, 9), 4, *range(10, 20))), "the joint layout is consistent"),
+        (with_layout(bones=KINECT_V1.bones[1:]), "the joint layout is consistent"),
+        (with_layout(bones=((1, 2), *KINECT_V1.bones[1:])), "the joint layout is consistent"),
+        (Lines(default_protocol="utd/cs"), "the default protocol is for this set"),
+        (Lines(default_protocol="mine/gone"), "the default protocol is for this set"),
+        (Lines(reading={}), "the reading settings are plain values"),
+        (Lines(reading={"reader": 1, "how": print}), "the reading settings are plain values"),
+        (Lines(fault="empty"), "an empty folder is refused"),
+        (Lines(fault="order"), "clips are listed once and sorted"),
+        (Lines(fault="twice"), "clips are listed once and sorted"),
+        (Lines(fault="name"), "clips follow the convention"),
+        (Lines(fault="label"), "clips follow the convention"),
+        (Lines(fault="subject"), "clips follow the convention"),
+        (Lines(fault="type"), "clips follow the convention"),
+        (Lines(fault="nan"), "clips follow the convention"),
+        (Lines(fault="absent"), "clips follow the convention"),
+        (Lines(fault="persons"), "clips follow the convention"),
+        (Lines(fault="metres"), "joints are in metres"),
+        (Lines(default_protocol=NOBODY_TESTS), "the default protocol divides the clips"),
+        (Lines(fault="damaged"), "damaged files are bad clips"),
     ],
 )
-def test_what_a_reader_does_not_do_is_said(reader: Lines, check: str, folder: Path) -> None:
+def test_a_faulty_reader_fails_the_check_for_its_fault(reader: Lines, check: str, folder: Path) -> None:
     subject = ReaderSubject(reader=reader, folder=folder)
     found = failures(READER, subject) | failures(CLIPS, subject)
     assert check in found
@@ -124,7 +126,7 @@ def test_a_reader_without_a_fault_passes(folder: Path) -> None:
     assert failures(READER, subject) | failures(CLIPS, subject) == {}
 
 
-def test_a_clip_that_is_bad_spoils_no_set(folder: Path) -> None:
+def test_bad_clips_are_skipped_unless_all_are_bad(folder: Path) -> None:
     (folder / "0_1.npy").write_bytes(b"damaged")
     subject = ReaderSubject(reader=Lines(), folder=folder)
     assert failures(CLIPS, subject) == {}
@@ -132,5 +134,5 @@ def test_a_clip_that_is_bad_spoils_no_set(folder: Path) -> None:
         file.write_bytes(b"damaged")
     assert (
         "no clip can be read"
-        in failures(CLIPS, ReaderSubject(reader=Lines(), folder=folder))["reads clips in the one convention"]
+        in failures(CLIPS, ReaderSubject(reader=Lines(), folder=folder))["clips follow the convention"]
     )

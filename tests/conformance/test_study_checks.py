@@ -1,4 +1,4 @@
-"""Each check of a protocol, a sampler and a study fails where one does not do what it is about."""
+"""Each check of a protocol, a sampler and a study fails for one with the fault that it is for."""
 
 import dataclasses
 from collections.abc import Callable
@@ -48,17 +48,17 @@ class Holding(Protocol):
 @pytest.mark.parametrize(
     ("protocol", "check"),
     [
-        (of(Protocol, description=""), "says what it is"),
-        (of(Renamed), "has three splits"),
+        (of(Protocol, description=""), "name and description are given"),
+        (of(Renamed), "splits are train validation and test"),
         (of(Overlapping), "splits do not overlap"),
-        (of(Descending), "rows ascend"),
-        (of(Protocol, train=Rule(subjects=frozenset({900}))), "leaves clips to train and to test"),
-        (of(Holding), "validation is held out on request only"),
-        (of(Holding), "holding out takes nothing from the test"),
-        (of(Protocol, train=Rule(subjects=[1, 2])), "can be written down"),
+        (of(Descending), "row numbers ascend"),
+        (of(Protocol, train=Rule(subjects=frozenset({900}))), "train and test are not empty"),
+        (of(Holding), "validation is empty without holding out"),
+        (of(Holding), "holding out takes clips from training only"),
+        (of(Protocol, train=Rule(subjects=[1, 2])), "the protocol can be pickled and stored"),
     ],
 )
-def test_what_a_protocol_does_not_do_is_said(protocol: Protocol, check: str) -> None:
+def test_a_faulty_protocol_fails_the_check_for_its_fault(protocol: Protocol, check: str) -> None:
     assert failures(PROTOCOL, ProtocolSubject(protocol=HALVES)) == {}
     assert check in failures(PROTOCOL, ProtocolSubject(protocol=protocol))
 
@@ -76,20 +76,20 @@ class Outside(optuna.samplers.RandomSampler):
 @pytest.mark.parametrize(
     ("factory", "check"),
     [
-        (lambda search, number: "tpe", "makes samplers"),
-        (lambda search, number: Outside(), "draws what the space allows"),
-        (lambda search, number: optuna.samplers.RandomSampler(), "draws the same again"),
-        (lambda search, number: optuna.samplers.RandomSampler(seed=0), "draws otherwise for other trials"),
+        (lambda search, number: "tpe", "the factory returns an optuna sampler"),
+        (lambda search, number: Outside(), "suggestions are in the search space"),
+        (lambda search, number: optuna.samplers.RandomSampler(), "suggestions are reproducible"),
+        (lambda search, number: optuna.samplers.RandomSampler(seed=0), "suggestions differ between trials"),
     ],
 )
-def test_what_a_sampler_does_not_do_is_said(factory: Callable[[Search, int], Any], check: str) -> None:
+def test_a_faulty_sampler_fails_the_check_for_its_fault(factory: Callable[[Search, int], Any], check: str) -> None:
     assert failures(SAMPLER, SamplerSubject(factory=random)) == {}
     assert check in failures(SAMPLER, SamplerSubject(factory=factory))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Unbuilt:
-    """Has all that a model has, and cannot be built."""
+class Unbuildable:
+    """A model configuration that cannot be built."""
 
     modalities: tuple[str, ...] = ("skeleton",)
     wide: Any = 1
@@ -108,8 +108,8 @@ class Cost:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Built(Unbuilt):
-    """Can be built unless it is to be too wide."""
+class Buildable(Unbuildable):
+    """A model configuration that can be built unless ``wide`` is 3."""
 
     def build(self, shape: Any) -> Any:
         if self.wide == 3:
@@ -133,35 +133,35 @@ def with_model(model: Any) -> StudySubject:
 @pytest.mark.parametrize(
     ("subject", "check"),
     [
-        (study(title=" "), "says what it asks"),
-        (with_model(SMOKE.base.training), "holds models"),
-        (with_model(Unbuilt()), "every configuration can be built"),
+        (study(title=" "), "name and title are given"),
+        (with_model(SMOKE.base.training), "every model is a model configuration"),
+        (with_model(Unbuildable()), "every configuration can be built"),
         (study(base=dataclasses.replace(SMOKE.base, training=dataclasses.replace(SMOKE.base.training, epochs=0))),
-         "every setting means something"),
+         "every setting is valid"),
         (study(arms=(*SMOKE.arms, Arm(name="also", changes={"model.floor": 0.1}, published={"ntu60/cs": 0.938}))),
          "published values are percentages"),
         (study(arms=(*SMOKE.arms, Arm(name="also", changes={"model.floor": 0.1}, published={"ntu60/xs": 93.8}))),
          "published values are percentages"),
     ],
 )  # fmt: skip
-def test_what_a_study_does_not_do_is_said(subject: StudySubject, check: str) -> None:
+def test_a_faulty_study_fails_the_check_for_its_fault(subject: StudySubject, check: str) -> None:
     assert check in failures(STUDY, subject)
 
 
 def search(model: Any, **factors: Any) -> StudySubject:
     base = dataclasses.replace(SMOKE.base, model=model)
     space = Space({f"model.{name}": domain for name, domain in factors.items()})
-    return StudySubject(study=Search(name="s", title="Drawn", base=base, space=space))
+    return StudySubject(study=Search(name="s", title="Sampled", base=base, space=space))
 
 
-def test_what_a_search_draws_is_checked() -> None:
-    assert failures(STUDY, search(Built(), wide=Choice(options=(1, 2)))) == {}
-    [(check, said)] = failures(STUDY, search(Unbuilt(), wide=Choice(options=(1, 2)))).items()
-    assert (check, said) == ("every configuration can be built", "the base: wide is 1")
-    [(check, said)] = failures(STUDY, search(Built(), wide=Choice(options=(1, 3)))).items()
+def test_configurations_sampled_from_a_search_are_checked() -> None:
+    assert failures(STUDY, search(Buildable(), wide=Choice(options=(1, 2)))) == {}
+    [(check, message)] = failures(STUDY, search(Unbuildable(), wide=Choice(options=(1, 2)))).items()
+    assert (check, message) == ("every configuration can be built", "the base: wide is 1")
+    [(check, message)] = failures(STUDY, search(Buildable(), wide=Choice(options=(1, 3)))).items()
     assert check == "every configuration can be built"
-    assert said.startswith("a draw ({'model.wide': 3}): wide is 3")
+    assert message.startswith("sampled configuration ({'model.wide': 3}): wide is 3")
     named = Choice(options={"1": 1, "set": frozenset({1})})
-    [(check, said)] = failures(STUDY, search(Built(), wide=named)).items()
-    assert check == "configurations can be written down"
-    assert "frozenset({1}) (frozenset) has no canonical form" in said
+    [(check, message)] = failures(STUDY, search(Buildable(), wide=named)).items()
+    assert check == "every configuration can be written as json"
+    assert "frozenset({1}) (frozenset) has no canonical form" in message

@@ -1,4 +1,4 @@
-"""A protocol of a made-up set, and others that depart from it."""
+"""A protocol for a made-up data set, and variants of it."""
 
 import dataclasses
 from typing import Any
@@ -17,6 +17,6 @@ HALVES = Protocol(
 
 
 def of(kind: type[Protocol], **changes: Any) -> Protocol:
-    """The halves as another class, or with other fields."""
+    """Return ``HALVES`` as another class, with other fields."""
     fields = {field.name: getattr(HALVES, field.name) for field in dataclasses.fields(HALVES)}
     return kind(**(fields | changes))

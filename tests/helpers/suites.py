@@ -1,4 +1,4 @@
-"""What the tests of suites have in common."""
+"""Runs conformance suites in tests."""
 
 from typing import Any
 
@@ -6,5 +6,5 @@ from coablate_platform.conformance.suite import Suite
 
 
 def failures(suite: Suite[Any], subject: object) -> dict[str, str]:
-    """Run a suite on a subject; return what fails, by the check's name."""
+    """Run a suite on a subject, and return the message of each failed check by the check's name."""
     return {outcome.check: outcome.failure for outcome in suite.run(subject) if outcome.failure}

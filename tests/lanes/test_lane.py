@@ -140,7 +140,7 @@ def test_a_completed_run_whose_lane_died_before_it_said_so_is_not_trained_again(
 )
 def test_a_lane_keeps_a_run_only_where_a_worker_of_it_died(handle, tmp_path, monkeypatch, error, workers, keeps):
     of_several(monkeypatch, workers)
-    held = lane._held(leased(handle), config_of(handle, Journal(str(tmp_path))))
+    held = lane._releasing(leased(handle), config_of(handle, Journal(str(tmp_path))))
     with pytest.raises(RuntimeError) if error else contextlib.nullcontext(), held:
         if error:
             raise error

@@ -161,7 +161,7 @@ def test_a_study_of_one_s_own_models_runs_and_goes_on_without_its_files(store, s
 
     study.parent.rename(tmp_path / "elsewhere")
     said = coablate("resume", out, code=1, folder=tmp_path)
-    assert f"{study} is not there any more; going on with its copy in {kept}" in " ".join(said.split())
+    assert f"{study} no longer exists; continuing with its copy in {kept}" in " ".join(said.split())
     assert journal.attempts(broken) == 2  # the others are not repeated
     assert {run.arm: journal.attempts(run.run_id) for run in plan.runs if run.arm != "broken"} == {
         "linear": 1,

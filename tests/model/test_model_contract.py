@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from coablate_model.cc_dfarm import CCDFARM
 from coablate_model.placement import DSFM1, DSFM2, Site
-from coablate_platform.conformance.model import MODEL, ModelSubject, trains_every_parameter
+from coablate_platform.conformance.model import MODEL, ModelSubject, every_parameter_gets_a_finite_gradient
 from coablate_platform.conformance.suite import name_of
 from coablate_platform.study.config import ClipShape
 
@@ -55,7 +55,7 @@ def random_batch(shape: ClipShape, n: int = 2) -> dict[str, Tensor]:
 def check_backward_pass(config: CCDFARM, shape: ClipShape, step: int = 0) -> nn.Module:
     """Assert that every head has logits of the right shape and every parameter a finite gradient."""
     subject = ModelSubject(config=config, shape=shape, step=step)
-    trains_every_parameter(subject)
+    every_parameter_gets_a_finite_gradient(subject)
     model = subject.network()
     outputs = model(subject.batch(2))
     assert all(logits.shape == (2, shape.classes) for logits in outputs.values())

@@ -1,6 +1,7 @@
 """Makes a file's mutants: the same module with one comparison, number, condition, argument or statement changed.
 
-Left alone: annotations, docstrings, decorators, messages of errors and of the log, ``assert`` for the type checker.
+Left alone: annotations, docstrings, decorators, messages of errors and of the log, and what only asserts: ``assert``,
+and ``strict`` of ``zip``.
 """
 
 import ast
@@ -90,17 +91,19 @@ def _places(parent: ast.AST, returns: ast.expr | None) -> Iterator[_Place]:
     """Yield every place below a node that may be changed."""
     for field, value in ast.iter_fields(parent):
         for index, node in enumerate(value) if isinstance(value, list) else [(None, value)]:
-            if field in _LEFT_ALONE or not isinstance(node, ast.AST) or _is_text(node):
+            if field in _LEFT_ALONE or not isinstance(node, ast.AST) or _decides_nothing(node):
                 continue
             yield _Place(parent=parent, field=field, index=index, node=node, returns=returns)
             if not isinstance(node, ast.Raise):  # its message is text
                 yield from _places(node, node.returns if isinstance(node, _FUNCTIONS) else returns)
 
 
-def _is_text(node: ast.AST) -> bool:
-    """Say whether a node is for people or for the type checker alone."""
+def _decides_nothing(node: ast.AST) -> bool:
+    """Say whether a node decides nothing: it is for people, for the type checker, or asserts what is known."""
     if isinstance(node, ast.Assert | ast.Import | ast.ImportFrom):
         return True
+    if isinstance(node, ast.keyword):
+        return node.arg == "strict"
     if isinstance(node, ast.Expr):
         called = node.value.func if isinstance(node.value, ast.Call) else None
         logs = isinstance(called, ast.Attribute) and ast.unparse(called.value) == "log"
@@ -116,7 +119,7 @@ def _variants(place: _Place) -> Iterator[tuple[ast.AST, str]]:
     before = ast.unparse(node)
     if _is_removable(node):
         yield ast.Pass(), f"{before} removed"
-    if isinstance(node, ast.Return) and None not in (_text(node.value), _text(place.returns)):
+    if isinstance(node, ast.Return) and _says(node.value) and _says(place.returns):
         yield ast.Return(value=ast.Constant(None)), f"{before} → return None"
     if isinstance(node, ast.AugAssign) and type(node.op) in _FLIPPED:
         changed = copy.deepcopy(node)
@@ -135,9 +138,9 @@ def _is_removable(node: ast.AST) -> bool:
     return isinstance(node, _REMOVED)
 
 
-def _text(node: ast.expr | None) -> str | None:
-    """Return an expression's source; None for None."""
-    return None if node is None or ast.unparse(node) == "None" else ast.unparse(node)
+def _says(node: ast.expr | None) -> bool:
+    """Return whether an expression is there and more than what is as false as None: only its type would differ."""
+    return node is not None and ast.unparse(node) not in ("None", "False", "()", "[]", "{}", "''")
 
 
 def _conditions(place: _Place) -> Iterator[ast.expr]:
@@ -191,6 +194,8 @@ def _shortened(place: _Place) -> Iterator[tuple[ast.expr, str]]:
     if place.field == "slice":
         return  # of a type
     for index, part in enumerate(parts):
+        if _decides_nothing(part):
+            continue
         changed = copy.deepcopy(place.node)
         del getattr(changed, field)[index]
         yield changed, ast.unparse(part)

@@ -21,8 +21,11 @@ class Thing:
 def f(x: dict[str, Literal[1, 2]]) -> None:
     assert x is not None
     log.info("%d", 3)
+    pairs = zip(x, x, strict=True)
     raise_later = f"message {x:>3}"
     return None
+def g() -> tuple[int, ...]:
+    return ()
 '''
 EXPRESSIONS = {
     "a < b": ["a < b → a <= b"],

@@ -208,33 +208,36 @@ def test_a_base_or_a_point_that_cannot_be_built_is_named(store):
 
 @dataclass(frozen=True, kw_only=True)
 class Parted(Faulty):
-    """A model of named parts with weights; ``rate`` changes none, and one rate cannot be built."""
+    """A model of parts with weights; ``rate`` changes none. Not everything can be built."""
 
     parts: tuple[str, ...] = ("a", "b")
+    least: int = 0
     rate: int = 1
 
     def build(self, shape: ClipShape) -> nn.Module:
-        if self.rate == 13:
-            raise ZeroDivisionError("no network at this rate")
+        if self.rate == 13 or len(self.parts) < self.least:
+            raise ZeroDivisionError("no such network")
         return nn.ModuleDict({"whole": super().build(shape)} | {part: nn.Linear(2, 2) for part in self.parts})
 
 
 @pytest.mark.parametrize(
-    ("factor", "domain", "fits"),
+    ("base", "factor", "domain", "fits"),
     [
-        ("rate", Choice(options=(1, 13, 2)), True),  # a trial will say what cannot be built
-        ("hidden", Choice(options=(16, 17)), False),
-        ("hidden", Choice(options=(16,)), True),
-        ("parts", Subset(of=("a", "b")), False),  # without one of them
+        (Parted(), "rate", Choice(options=(13, 1, 2)), True),  # a trial will say what cannot be built
+        (Parted(), "hidden", Choice(options=(16,)), True),
+        (Parted(), "hidden", Choice(options=(16, 17)), False),
+        (Parted(), "parts", Choice(options={"both": ("a", "b")}), True),
+        (Parted(), "parts", Subset(of=("a", "b")), False),  # none of them is other weights
+        (Parted(parts=("a",), least=1), "parts", Subset(of=("a", "b")), False),  # all of them are
     ],
 )
-def test_a_population_varies_nothing_that_changes_the_weights(store, factor, domain, fits):
-    base = replace(BASE, model=Parted())
-    declared = search(base=base, space=Space({f"model.{factor}": domain}), stopping=PBT)
+def test_a_population_varies_nothing_that_changes_the_weights(store, base, factor, domain, fits):
+    space = Space({f"model.{factor}": domain})
+    declared = search(base=replace(BASE, model=base), space=space, stopping=PBT)
     if fits:
         assert searched(declared, store)
         return
-    said = rf"^search s: a population hands weights on, and factor model\.{factor} changes the network's$"
+    said = rf"^search s: factor model\.{factor} changes the network's weights, which members of a population copy"
     with pytest.raises(InputError, match=said):
         searched(declared, store)
     assert searched(replace(declared, stopping=NONE), store)

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import pytest
 from curves import (
@@ -12,6 +12,7 @@ from curves import (
     METRIC,
     NUMBERS,
     SAMPLERS,
+    cost,
     curve,
     identify,
     plateau,
@@ -20,6 +21,7 @@ from curves import (
     search,
     simulate,
 )
+from optuna.distributions import distribution_to_json
 from optuna.trial import TrialState
 
 from coablate_platform.journal.trials import TrialOutcome
@@ -27,6 +29,7 @@ from coablate_platform.search.samplers import rungs_of
 from coablate_platform.search.simulator import Curve, MemoryTrialLog, Simulator
 from coablate_platform.study.domains import Choice, Float, Int
 from coablate_platform.study.errors import InputError
+from coablate_platform.study.identity import canonical
 from coablate_platform.study.search import Stopping
 from coablate_platform.study.space import Space
 from coablate_platform.train.events import EpochReport, RunState
@@ -47,6 +50,7 @@ def test_every_rule_ends_with_all_trials_and_none_left_running(rule):
         {TrialOutcome.COMPLETE} if rule == "none" else {TrialOutcome.COMPLETE, TrialOutcome.PRUNED}
     )
     assert (simulator.epochs == 60 * EPOCHS) == (rule == "none")
+    assert simulate(search(stopping=Stopping(rule=rule)), log)[0].exhausted  # as it is read back
     states = Counter(trial.state for trial in scheduler.study.trials)
     assert states == {TrialState[outcome.name]: count for outcome, count in outcomes.items()}
     for record in scheduler.records:
@@ -62,7 +66,7 @@ def test_every_sampler_is_reproducible_and_finds_something_better_than_the_base(
     first, second = [simulate(declared, MemoryTrialLog()) for _ in range(2)]
     for scheduler, simulator in (first, second):
         assert simulator.run()
-        assert len(scheduler.records) == declared.trial_count
+        assert len(scheduler.records) == declared.trial_count == scheduler.most
     assert said(first[0]) == said(second[0])
     other, simulator = simulate(replace(declared, seed=1), MemoryTrialLog())
     simulator.run()
@@ -107,6 +111,40 @@ def test_the_base_is_the_first_trial_and_points_come_next():
     assert [record.sampler for record in scheduler.records] == ["", "", "tpe", "tpe"]
 
 
+def test_a_trial_s_record_says_what_was_suggested_from_what_and_what_it_costs():
+    scheduler, simulator = simulate(search(trials=3), MemoryTrialLog())
+    simulator.run()
+    for record in scheduler.records:
+        config = scheduler.config(record)
+        trial = scheduler.study.trials[record.number]
+        assert record.params == trial.params
+        assert record.ranges == {name: distribution_to_json(found) for name, found in trial.distributions.items()}
+        assert record.changes == record.params  # each factor is one parameter
+        assert record.config == canonical(config)
+        assert record.cost == cost(config)
+
+
+@dataclass(kw_only=True)
+class Counting(MemoryTrialLog):
+    """Counts how often the scheduler reads what a run has reported."""
+
+    reads: Counter[str] = field(default_factory=Counter)
+
+    def epochs(self, run_id: str) -> list[EpochReport]:
+        self.reads[run_id] += 1
+        return super().epochs(run_id)
+
+    def reached(self, run_id: str) -> int:
+        return len(self.reports.get(run_id, []))  # the simulator's own question
+
+
+def test_what_a_run_has_reported_is_read_once():
+    log = Counting()
+    scheduler, simulator = simulate(search(trials=8), log)
+    simulator.run()
+    assert log.reads == Counter({record.run_id: 1 for record in scheduler.records})
+
+
 def test_diverged_runs_are_failed_trials_and_the_search_goes_on():
     def planted(config):
         whole = curve(config)
@@ -119,7 +157,8 @@ def test_diverged_runs_are_failed_trials_and_the_search_goes_on():
     failed = [record for record in scheduler.records if record.outcome is TrialOutcome.FAILED]
     assert len(failed) > 2
     for record in failed:
-        assert record.reason.startswith("diverged")
+        assert record.reason == "diverged: the loss became nan"
+        assert record.epoch == 2  # the last one that was judged
         assert scheduler.study.trials[record.number].state is TrialState.FAIL
     rebuilt, _ = simulate(search(), log)
     assert said(rebuilt) == said(scheduler)
@@ -179,7 +218,7 @@ def test_a_metric_that_is_no_number_at_the_end_is_a_failure():
     declared = search(trials=3, stopping=Stopping(rule="none"))
     scheduler, simulator = simulate(declared, MemoryTrialLog(), curves=lambda config: ends_in_nan)
     simulator.run()
-    assert [record.outcome for record in scheduler.records] == [TrialOutcome.FAILED] * 3
+    assert [(record.outcome, record.epoch) for record in scheduler.records] == [(TrialOutcome.FAILED, EPOCHS)] * 3
     assert "is inf" in scheduler.records[0].reason
 
 

@@ -160,6 +160,25 @@ def test_a_space_may_grow_and_keeps_its_trials():
     assert all(last.study.trials[number].state is TrialState.FAIL for number in outside)
 
 
+def test_an_open_trial_with_values_that_the_space_has_lost_has_failed():
+    log = MemoryTrialLog()
+    rates = {"training.learning_rate": FACTORS["training.learning_rate"]}
+    before, simulator = simulate(search(space=Space(rates), trials=10, sampler="random"), log, lanes=8)
+    simulator.run(2)
+    opened = [record.number for record in before.records if record.outcome is None]
+    narrow = Space({"training.learning_rate": Float(low=1e-3, high=1e-2, log=True)})
+    after, _ = simulate(search(space=narrow, trials=10, sampler="random"), log)
+    lost = [n for n in opened if not 1e-3 <= before.records[n].params["training.learning_rate"] <= 1e-2]
+    assert 0 < len(lost) < len(opened)
+    for record in after.records:
+        assert log.records[record.number] == record
+        if record.number in lost:
+            assert record.outcome is TrialOutcome.FAILED
+            assert record.reason.startswith("training.learning_rate")
+        else:
+            assert record == before.records[record.number]
+
+
 def test_a_factor_added_under_a_condition_has_the_base_value_where_it_would_have_existed():
     log = MemoryTrialLog()
     fusion = {"model.fusion": FACTORS["model.fusion"]}

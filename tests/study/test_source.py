@@ -1,4 +1,4 @@
-"""A user's files as modules: what travels with a study, under which names, and what is refused."""
+"""Importing a user's files: which source is recorded, under which module names, and which files are refused."""
 
 import importlib
 import pickle
@@ -20,14 +20,14 @@ Write = Callable[..., Path]
 
 @pytest.fixture(autouse=True)
 def forgotten() -> Iterator[None]:
-    """Leave nothing of these files behind."""
+    """Unload the user's modules after each test."""
     yield
     source.forget()
 
 
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
-    """Write a study's file and others beside it, by path; return the study's."""
+    """Return a function that writes a study's file and others in its folder, and returns the study's path."""
 
     def put(text: str, folder: str = "mine", **others: str) -> Path:
         for name, content in {"own_study": text, **others}.items():
@@ -39,7 +39,7 @@ def write(tmp_path: Path) -> Write:
     return put
 
 
-def test_what_a_study_imports_from_its_folder_travels_with_it(write: Write) -> None:
+def test_modules_that_a_study_imports_from_its_folder_are_recorded(write: Write) -> None:
     study = write(
         STUDY + "import own_net\ndef later():\n    from own_package.deep.part import x\n",
         own_net="import json, own_layers\n",
@@ -60,12 +60,12 @@ def test_what_a_study_imports_from_its_folder_travels_with_it(write: Write) -> N
     assert len(Sources.imported().digest) == 16
 
 
-def test_a_module_that_a_computed_name_imports_travels_too(write: Write) -> None:
+def test_a_module_that_is_imported_under_a_computed_name_is_recorded(write: Write) -> None:
     load_study(str(write(STUDY + "import importlib; importlib.import_module('own' + '_net')\n", own_net="")))
     assert "own_net.py" in Sources.imported().files
 
 
-def test_a_study_alone_has_a_digest_and_a_shipped_one_has_none(write: Write) -> None:
+def test_a_single_file_has_a_digest_and_a_shipped_study_has_none(write: Write) -> None:
     load_study(str(write(STUDY)))
     assert Sources.imported().digest
     source.forget()
@@ -73,8 +73,7 @@ def test_a_study_alone_has_a_digest_and_a_shipped_one_has_none(write: Write) -> 
     assert (Sources.imported().files, Sources.imported().digest) == ({}, "")
 
 
-def test_two_studies_of_one_name_do_not_see_each_other(write: Write) -> None:
-    """Neither the file's module nor the one beside it is the other's."""
+def test_studies_in_files_of_the_same_name_do_not_share_modules(write: Write) -> None:
     text = "from dataclasses import replace\nfrom own_net import NAME\n" + STUDY + "STUDY = replace(STUDY, name=NAME)\n"
     one = write(text, folder="one", own_net="NAME = 'one'\n")
     two = write(text, folder="two", own_net="NAME = 'two'\n")
@@ -86,7 +85,7 @@ def test_two_studies_of_one_name_do_not_see_each_other(write: Write) -> None:
     assert "coablate_study_own_study" not in sys.modules
 
 
-def test_a_changed_module_beside_a_study_is_read_anew(write: Write) -> None:
+def test_a_changed_module_in_a_study_s_folder_is_imported_again(write: Write) -> None:
     text = "from dataclasses import replace\nimport own_net\n" + STUDY + "STUDY = replace(STUDY, name=own_net.NAME)\n"
     study = write(text, own_net="NAME = 'one'\n")
     before = load_study(str(study)).name, Sources.imported().digest
@@ -101,7 +100,7 @@ def test_a_changed_module_beside_a_study_is_read_anew(write: Write) -> None:
     ("name", "says"),
     [("random", "a module of the standard library"), ("torch", "torch/__init__.py"), ("numpy", "numpy/__init__.py")],
 )
-def test_a_module_beside_a_study_takes_no_other_s_place(write: Write, name: str, says: str) -> None:
+def test_a_module_with_the_name_of_an_installed_one_is_refused(write: Write, name: str, says: str) -> None:
     study = write(STUDY + f"def build():\n    import {name}\n", **{name: "raise AssertionError('imported')\n"})
     with pytest.raises(InputError) as error:
         load_study(str(study))
@@ -116,14 +115,14 @@ def test_a_module_that_nothing_imports_may_have_any_name(write: Write) -> None:
     assert set(Sources.imported().files) == {"coablate_study_own_study.py"}
 
 
-def test_a_folder_without_source_takes_no_package_s_name(write: Write) -> None:
-    """Such as the logs that a tracker writes beside a study."""
+def test_a_folder_without_source_may_have_the_name_of_a_package(write: Write) -> None:
+    """A tracker may write such a folder of logs."""
     study = write(STUDY + "import mlflow\n")
     (study.parent / "mlflow" / "runs").mkdir(parents=True)
     assert load_study(str(study)).name == "smoke"
 
 
-def test_two_files_beside_which_modules_have_one_name_cannot_be_used_together(write: Write) -> None:
+def test_modules_of_the_same_name_in_two_folders_cannot_be_used_together(write: Write) -> None:
     study = write(STUDY + "import own_net\n", folder="one", own_net="")
     write("", folder="two", own_net="", own_other="import own_net\n")
     load_study(str(study))
@@ -131,22 +130,22 @@ def test_two_files_beside_which_modules_have_one_name_cannot_be_used_together(wr
         source.import_file(study.parents[1] / "two" / "own_other.py")
 
 
-def test_a_file_is_one_module_however_it_is_reached(write: Write) -> None:
+def test_a_file_is_one_module_whatever_path_it_is_imported_by(write: Write) -> None:
     study = write(STUDY + "import own_net\n", own_net="")
     load_study(str(study))
     assert source.import_file(study.parent / "own_net.py") is sys.modules["own_net"]
-    assert source.import_file(Path("own_net.py")) is sys.modules["own_net"]  # beside the study
+    assert source.import_file(Path("own_net.py")) is sys.modules["own_net"]  # relative to the study
     assert source.import_file(study) is sys.modules["coablate_study_own_study"]
 
 
 @pytest.mark.parametrize("name", ["v1.2", "my-net", "2nd"])
-def test_a_file_whose_name_is_no_module_s_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_file_whose_name_is_not_a_valid_module_name_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / f"{name}.py").write_text("")
-    with pytest.raises(InputError, match=r"is no module's name; rename the file"):
+    with pytest.raises(InputError, match=r"is not a valid module name; rename the file"):
         source.import_file(tmp_path / f"{name}.py")
 
 
-def test_a_study_that_exits_is_one_line(write: Write) -> None:
+def test_a_study_that_exits_is_an_input_error(write: Write) -> None:
     with pytest.raises(InputError, match=r"own_study\.py: SystemExit: 3"):
         load_study(str(write("import sys\nsys.exit(3)\n")))
 
@@ -161,8 +160,8 @@ class Model:
 """
 
 
-def test_another_process_imports_the_kept_source_under_the_same_names(write: Write, tmp_path: Path) -> None:
-    """Though the driver's folder, with another version of it, stands on its path too."""
+def test_another_process_imports_the_copies_under_the_same_names(write: Write, tmp_path: Path) -> None:
+    """It does so even if a changed original is on its ``sys.path`` too."""
     study = write(STUDY + MODEL, own_net="WIDTH = 3\n")
     load_study(str(study))
     model = sys.modules["coablate_study_own_study"].Model()
@@ -184,7 +183,7 @@ def test_another_process_imports_the_kept_source_under_the_same_names(write: Wri
     assert done.stdout.split() == ["3", "3", "True", str(tmp_path / "kept" / "coablate_study_own_study.py")]
 
 
-def test_a_kept_study_is_a_study_of_the_same_name_and_source(write: Write, tmp_path: Path) -> None:
+def test_a_copied_study_has_the_same_module_name_and_source(write: Write, tmp_path: Path) -> None:
     load_study(str(write(STUDY + MODEL, own_net="WIDTH = 3\n")))
     before = Sources.imported()
     for name, content in before.files.items():
@@ -200,7 +199,7 @@ def detached() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("detached")
-def test_a_process_that_takes_other_sources_forgets_the_former(tmp_path: Path) -> None:
+def test_attaching_another_folder_unloads_the_modules_of_the_former(tmp_path: Path) -> None:
     for folder in ("one", "two"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "own_kept.py").write_text(f"NAME = {folder!r}\n")

@@ -12,7 +12,7 @@ from coablate_model.cc_dfarm import CCDFARM
 from coablate_platform.study.config import DataConfig, RunConfig, TrainingConfig
 from coablate_platform.study.load import load_study
 from coablate_platform.train import provenance
-from coablate_platform.train.provenance import PACKAGES, code_of, context, origin_of
+from coablate_platform.train.provenance import PACKAGES, context, model_code, origin_of
 
 
 @pytest.fixture
@@ -31,31 +31,31 @@ def package(tmp_path, monkeypatch):
 
 def test_a_changed_file_anywhere_in_the_package_is_another_digest(package):
     folder, model = package
-    before = code_of(model)
-    assert before == code_of(model)
+    before = model_code(model)
+    assert before == model_code(model)
     assert [(name, len(digest)) for name, digest in before.items()] == [("digested_package", 8)]
     (folder / "parts" / "layer.py").write_text("WIDTH = 2\n")
-    changed = code_of(model)
+    changed = model_code(model)
     assert changed != before
     (folder / "parts" / "layer.py").write_text("WIDTH = 1\n")
-    assert code_of(model) == before
+    assert model_code(model) == before
 
 
 def test_an_added_or_renamed_file_is_another_digest(package):
     folder, model = package
-    digests = [code_of(model)["digested_package"]]
+    digests = [model_code(model)["digested_package"]]
     (folder / "more.py").write_text("")
-    digests.append(code_of(model)["digested_package"])
+    digests.append(model_code(model)["digested_package"])
     (folder / "more.py").rename(folder / "other.py")
-    digests.append(code_of(model)["digested_package"])
+    digests.append(model_code(model)["digested_package"])
     assert len(set(digests)) == 3
 
 
 def test_what_is_no_source_does_not_count(package):
     folder, model = package
-    before = code_of(model)
+    before = model_code(model)
     (folder / "notes.txt").write_text("nothing\n")
-    assert code_of(model) == before
+    assert model_code(model) == before
 
 
 STUDY = """
@@ -78,7 +78,7 @@ STUDY = Study(name="s", title="s", base=BASE, arms=(Arm(name="a", changes={}),),
 
 def test_a_study_s_file_counts_with_the_modules_beside_it_that_it_imports(tmp_path):
     def parts():
-        return code_of(load_study(str(tmp_path / "lone.py")).base.model)
+        return model_code(load_study(str(tmp_path / "lone.py")).base.model)
 
     (tmp_path / "lone.py").write_text(STUDY)
     before = parts()
@@ -96,15 +96,15 @@ def test_a_study_s_file_counts_with_the_modules_beside_it_that_it_imports(tmp_pa
 def test_a_study_s_digest_is_the_same_wherever_its_file_lies(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "lone.py").write_text(STUDY)
-    before = code_of(load_study(str(tmp_path / "a" / "lone.py")).base.model)
+    before = model_code(load_study(str(tmp_path / "a" / "lone.py")).base.model)
     (tmp_path / "a").rename(tmp_path / "b")
-    assert code_of(load_study(str(tmp_path / "b" / "lone.py")).base.model) == before
+    assert model_code(load_study(str(tmp_path / "b" / "lone.py")).base.model) == before
 
 
 def test_what_generates_the_embedded_set_is_no_part_of_the_platform_s(monkeypatch):
-    digest = provenance.computing_code.__wrapped__
+    digest = provenance.platform_code.__wrapped__
     before = digest()
-    monkeypatch.setattr(provenance, "NOT_COMPUTING", ())
+    monkeypatch.setattr(provenance, "EXCLUDED_CODE", ())
     assert digest() != before
 
 
@@ -115,5 +115,5 @@ def test_the_context_says_what_explains_a_result():
     assert said["config"]["model"]["kind"] == "coablate_model.cc_dfarm.CCDFARM"
     assert (said["data"], said["seed"], said["threads"]) == ("f" * 64, [0, 3], torch.get_num_threads())
     assert said["packages"] == {name: importlib.metadata.version(name) for name in ("coablate", *PACKAGES)}
-    assert said["code"] == {"platform": provenance.computing_code(), **code_of(config.model)}
+    assert said["code"] == {"platform": provenance.platform_code(), **model_code(config.model)}
     assert set(said["code"]) == {"platform", "coablate_model"}

@@ -1,1 +1,1 @@
-"""Proves: suites of checks for what users bring, which Coablate's own parts run through too."""
+"""PROVES: suites of checks for what users add, which Coablate's own models, readers and studies pass too."""

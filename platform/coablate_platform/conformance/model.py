@@ -1,4 +1,4 @@
-"""What every model must do to run in a study. See :class:`~coablate_platform.study.config.ModelConfig`.
+"""Checks for model configurations. See :class:`~coablate_platform.study.config.ModelConfig`.
 
 Shapes: N clips, K classes.
 """
@@ -27,12 +27,12 @@ CLIPS = 4
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSubject:
-    """A model's configuration, and the clips that it is tried on.
+    """A model configuration, and the clips that it is tried on.
 
     Args:
         config: the configuration.
-        shape: of the clips.
-        step: the optimiser step whose loss is taken.
+        shape: sizes of the clips.
+        step: the optimiser step for which the loss is computed.
     """
 
     config: ModelConfig
@@ -40,200 +40,201 @@ class ModelSubject:
     step: int = 0
 
     def network(self, seed: int = 0) -> nn.Module:
-        """Return the network as a run begins with it."""
+        """Return a new network with the initial values of a run."""
         network = self.config.build(self.shape)
         initialise(network, (0, seed))
         return network
 
     def batch(self, clips: int = CLIPS) -> dict[str, Tensor]:
-        """Return clips of noise, always the same. In every second one the last of several persons is absent."""
-        with _generator(0):
+        """Return the same random clips at each call. In every second clip the last of several persons is absent."""
+        with _seeded(0):
             batch = random_batch(self.shape, clips)
         if self.shape.persons > 1:
             batch["skeleton"][1::2, ..., -1] = 0
         return batch
 
 
-def is_a_frozen_dataclass(subject: ModelSubject) -> None:
-    """Check that the configuration can be compared and hashed, and cannot change."""
+def the_configuration_is_a_frozen_dataclass(subject: ModelSubject) -> None:
+    """Check that the configuration is immutable, comparable and hashable."""
     config = subject.config
-    expect(dataclasses.is_dataclass(config), f"{_kind(config)} is no dataclass")
+    expect(dataclasses.is_dataclass(config), f"{_kind(config)} is not a dataclass")
     parameters = type(config).__dataclass_params__  # type: ignore[attr-defined]
-    expect(parameters.frozen, f"{_kind(config)} can be changed; expected @dataclass(frozen=True, kw_only=True)")
+    expect(parameters.frozen, f"{_kind(config)} is mutable, expected @dataclass(frozen=True, kw_only=True)")
     hash(config)
 
 
-def has_plain_fields(subject: ModelSubject) -> None:
-    """Check that the configuration can be written as JSON, which identifies its runs."""
+def the_configuration_can_be_written_as_json(subject: ModelSubject) -> None:
+    """Check that the configuration has a canonical form in JSON, which identifies its runs."""
     plain = canonical([subject.config])
-    expect(json.loads(json.dumps(plain)) == plain, f"{_kind(subject.config)} does not come back from JSON: {plain}")
+    expect(json.loads(json.dumps(plain)) == plain, f"{_kind(subject.config)} is not read back from JSON as {plain}")
 
 
-def names_the_modalities_it_reads(subject: ModelSubject) -> None:
-    """Check that ``modalities`` names some of a store's; only these are decoded."""
-    named = subject.config.modalities
-    right = isinstance(named, tuple) and named and set(named) <= set(MODALITIES) and len(set(named)) == len(named)
-    expect(bool(right), f"modalities is {named!r}, expected a tuple of some of {', '.join(MODALITIES)}")
+def modalities_are_known(subject: ModelSubject) -> None:
+    """Check that ``modalities`` is a tuple of a store's modalities; only these are decoded."""
+    found = subject.config.modalities
+    valid = isinstance(found, tuple) and found and set(found) <= set(MODALITIES) and len(set(found)) == len(found)
+    expect(bool(valid), f"modalities is {found!r}, expected a tuple of some of {', '.join(MODALITIES)}")
 
 
-def builds_a_network(subject: ModelSubject) -> None:
-    """Check that ``build`` returns a module with something to train."""
+def build_returns_a_network(subject: ModelSubject) -> None:
+    """Check that ``build`` returns a module with trainable parameters."""
     network = subject.config.build(subject.shape)
     expect(isinstance(network, nn.Module), f"build returned a {type(network).__name__}, expected a torch.nn.Module")
-    expect(any(p.requires_grad for p in network.parameters()), "the network has nothing to train")
+    expect(any(p.requires_grad for p in network.parameters()), "the network has no trainable parameter")
 
 
-def takes_a_batch_as_the_objective_expects(subject: ModelSubject) -> None:
-    """Check that the objective makes scalar losses of what the network returns."""
+def the_loss_is_a_scalar(subject: ModelSubject) -> None:
+    """Check that the objective computes scalar losses, ``loss`` among them, from the network's outputs."""
     batch, objective = subject.batch(), subject.config.objective()
-    with _generator(1):
+    with _seeded(1):
         losses = objective.loss(subject.network().train()(batch), batch, subject.step)
     expect("loss" in losses, f"the objective's loss returned {sorted(losses)}, expected 'loss' among them")
     shapes = {name: tuple(value.shape) for name, value in losses.items() if value.numel() != 1 or value.dim()}
-    expect(not shapes, f"the objective's losses are to be scalars, found {shapes}")
+    expect(not shapes, f"expected scalar losses from the objective, found shapes {shapes}")
 
 
-def trains_every_parameter(subject: ModelSubject) -> None:
-    """Check that the loss is finite, and that its gradient reaches every parameter that is to be trained."""
+def every_parameter_gets_a_finite_gradient(subject: ModelSubject) -> None:
+    """Check that the loss is finite and has a finite gradient for every trainable parameter."""
     batch, objective, network = subject.batch(), subject.config.objective(), subject.network().train()
-    with _generator(1):
+    with _seeded(1):
         loss = objective.loss(network(batch), batch, subject.step)["loss"]
         expect(bool(loss.isfinite()), f"the loss is {loss.item()}, expected a finite number")
         loss.backward()  # type: ignore[no-untyped-call]
-    trained = {name: p.grad for name, p in network.named_parameters() if p.requires_grad}
-    left_out = [name for name, gradient in trained.items() if gradient is None]
-    expect(not left_out, f"no gradient reaches {_some(left_out)}; expected one for every parameter")
-    broken = [name for name, gradient in trained.items() if gradient is not None and not gradient.isfinite().all()]
+    gradients = {name: p.grad for name, p in network.named_parameters() if p.requires_grad}
+    missing = [name for name, gradient in gradients.items() if gradient is None]
+    expect(not missing, f"no gradient for {_some(missing)}, expected one for every trainable parameter")
+    broken = [name for name, gradient in gradients.items() if gradient is not None and not gradient.isfinite().all()]
     expect(not broken, f"the gradient of {_some(broken)} is not finite")
 
 
-def gives_every_clip_a_score_a_class(subject: ModelSubject) -> None:
-    """Check that ``predict`` returns finite scores (N, K)."""
+def predict_returns_a_score_per_class(subject: ModelSubject) -> None:
+    """Check that ``predict`` returns finite scores of shape (N, K)."""
     scores = _scores(subject, subject.network())
     expected = (CLIPS, subject.shape.classes)
     expect(tuple(scores.shape) == expected, f"predict returned shape {tuple(scores.shape)}, expected {expected} (N, K)")
     expect(bool(scores.isfinite().all()), "predict returned scores that are not finite")
 
 
-def judges_scores_by_numbers(subject: ModelSubject) -> None:
-    """Check that the metrics are floats by name."""
+def metrics_are_floats(subject: ModelSubject) -> None:
+    """Check that ``metrics`` returns at least one metric, and that all are floats."""
     labels = torch.arange(CLIPS) % subject.shape.classes
     found = subject.config.objective().metrics(_scores(subject, subject.network()), labels)
-    expect(bool(found), "the objective has no metrics")
+    expect(bool(found), "metrics returned nothing, expected at least one metric")
     wrong = {name: value for name, value in found.items() if type(value) is not float}
-    expect(not wrong, f"metrics are to be floats, found {wrong}")
+    expect(not wrong, f"metrics returned {wrong}, expected floats")
 
 
-def draws_every_parameter_in_its_module(subject: ModelSubject) -> None:
-    """Check that each module draws its parameters in ``reset_parameters()``, by which arms share initial values."""
+def reset_parameters_initialises_every_parameter(subject: ModelSubject) -> None:
+    """Check that each module initialises its parameters in ``reset_parameters()``; arms share initial values by it."""
     network = subject.config.build(subject.shape)
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.fill_(float("nan"))
     initialise(network, (0, 0))
-    left = [name for name, parameter in network.named_parameters() if parameter.isnan().any()]
-    expect(not left, f"reset_parameters() of its module does not draw {_some(left)}")
+    missing = [name for name, parameter in network.named_parameters() if parameter.isnan().any()]
+    expect(not missing, f"reset_parameters() of its module does not initialise {_some(missing)}")
 
 
-def begins_alike_from_one_seed(subject: ModelSubject) -> None:
-    """Check that the initial state follows from the seed alone."""
+def the_seed_determines_the_initial_state(subject: ModelSubject) -> None:
+    """Check that the initial parameters and buffers depend on the seed alone."""
     states = []
     for number in (1, 2):
-        with _generator(number):
+        with _seeded(number):
             states.append(subject.network().state_dict())
     differing = [name for name, value in states[0].items() if not torch.equal(value, states[1][name])]
-    expect(not differing, f"{_some(differing)} begins otherwise from the same seed")
+    expect(not differing, f"with the same seed, the initial values of {_some(differing)} differ")
 
 
-def comes_back_from_its_state(subject: ModelSubject) -> None:
-    """Check that the state dict, which a checkpoint holds, decides the scores."""
+def the_state_dict_determines_the_scores(subject: ModelSubject) -> None:
+    """Check that the scores depend on the state dict alone, since a checkpoint holds nothing else of the network."""
     network, other = subject.network(), subject.network(seed=1)
-    with _generator(1):
-        network.train()(subject.batch())  # moves running statistics
+    with _seeded(1):
+        network.train()(subject.batch())  # changes running statistics
     other.load_state_dict(network.state_dict())
     same = torch.equal(_scores(subject, network), _scores(subject, other))
-    expect(same, "a network that takes over another's state_dict gives other scores")
+    expect(same, "a network that loads another's state_dict gives other scores")
 
 
-def reads_only_what_it_names(subject: ModelSubject) -> None:
-    """Check that the network does without the modalities that it does not name."""
+def only_declared_modalities_are_read(subject: ModelSubject) -> None:
+    """Check that the network runs on a batch without the modalities that it does not declare."""
     batch = subject.batch()
     given = {name: value for name, value in batch.items() if name in (*subject.config.modalities, "label", "index")}
     try:
         subject.network().eval()(given)
     except KeyError as error:
-        named = ", ".join(subject.config.modalities)
-        expect(False, f"the network reads {error} though its modalities are ({named})")
+        declared = ", ".join(subject.config.modalities)
+        expect(False, f"the network reads {error}, but its modalities are ({declared})")
 
 
-def tells_its_costs(subject: ModelSubject) -> None:
-    """Check that ``describe`` agrees with the network."""
+def describe_agrees_with_the_network(subject: ModelSubject) -> None:
+    """Check the number of parameters, and that the other costs are positive integers."""
     cost = subject.config.describe(subject.shape)
     count = sum(p.numel() for p in subject.config.build(subject.shape).parameters() if p.requires_grad)
-    expect(cost.parameters == count, f"describe tells {cost.parameters} parameters, the network has {count} to train")
+    expect(cost.parameters == count, f"describe returns parameters={cost.parameters}, but {count} are trainable")
     for name in ("flops", "activation_bytes"):
         value = getattr(cost, name)
-        expect(type(value) is int and value > 0, f"describe tells {name}={value!r}, expected a whole number above 0")
+        expect(type(value) is int and value > 0, f"describe returns {name}={value!r}, expected an integer above 0")
 
 
-def travels_by_reference(subject: ModelSubject) -> None:
-    """Check that another process can unpickle the configuration by its class's name."""
+def the_configuration_can_be_pickled(subject: ModelSubject) -> None:
+    """Check that workers can unpickle the configuration, which needs an importable class."""
     back = pickle.loads(pickle.dumps(subject.config))
-    expect(type(back) is type(subject.config) and back == subject.config, "it does not come back from pickle as it was")
+    expect(type(back) is type(subject.config) and back == subject.config, "unpickled, it is not equal to itself")
 
 
-def takes_a_single_clip(subject: ModelSubject) -> None:
-    """Check that evaluation works on a batch of one, which the last one may be."""
-    scores = _scores(subject, subject.network(), clips=1)
-    expect(tuple(scores.shape) == (1, subject.shape.classes), f"of one clip, predict returned {tuple(scores.shape)}")
+def a_single_clip_can_be_evaluated(subject: ModelSubject) -> None:
+    """Check that evaluation works on one clip, since the last batch may hold no more."""
+    shape = tuple(_scores(subject, subject.network(), clips=1).shape)
+    expected = (1, subject.shape.classes)
+    expect(shape == expected, f"for one clip, predict returned shape {shape}, expected {expected}")
 
 
-def evaluates_alike_every_time(subject: ModelSubject) -> None:
-    """Check that evaluation draws no random numbers."""
+def evaluation_is_deterministic(subject: ModelSubject) -> None:
+    """Check that evaluation gives the same scores whatever the state of torch's generator."""
     network = subject.network()
     scores = []
     for number in (1, 2):
-        with _generator(number):
+        with _seeded(number):
             scores.append(_scores(subject, network))
-    expect(torch.equal(*scores), "in evaluation it gives other scores the second time")
+    expect(torch.equal(*scores), "a second evaluation of the same clips gives other scores")
 
 
-def fits_the_clips_of_another_set(subject: ModelSubject) -> None:
-    """Check that classes, joints, persons and sizes come from the data, or are refused by ValueError."""
+def other_clip_shapes_work_or_are_refused(subject: ModelSubject) -> None:
+    """Check that the network fits another clip shape, or that ``build`` refuses the shape with a ValueError."""
     other = dataclasses.replace(subject, shape=OTHER_SHAPE)
     try:
         network = other.network()
     except ValueError:
         return
-    scores = _scores(other, network)
+    shape = tuple(_scores(other, network).shape)
     expected = (CLIPS, OTHER_SHAPE.classes)
-    expect(tuple(scores.shape) == expected, f"for {OTHER_SHAPE} it scores {tuple(scores.shape)}, expected {expected}")
+    expect(shape == expected, f"for {OTHER_SHAPE}, predict returned shape {shape}, expected {expected}")
 
 
 MODEL: Suite[ModelSubject] = Suite(
-    first=(
-        is_a_frozen_dataclass,
-        has_plain_fields,
-        names_the_modalities_it_reads,
-        builds_a_network,
-        takes_a_batch_as_the_objective_expects,
+    prerequisites=(
+        the_configuration_is_a_frozen_dataclass,
+        the_configuration_can_be_written_as_json,
+        modalities_are_known,
+        build_returns_a_network,
+        the_loss_is_a_scalar,
     ),
-    then=(
-        trains_every_parameter,
-        gives_every_clip_a_score_a_class,
-        judges_scores_by_numbers,
-        draws_every_parameter_in_its_module,
-        begins_alike_from_one_seed,
-        comes_back_from_its_state,
-        reads_only_what_it_names,
-        tells_its_costs,
-        travels_by_reference,
-        takes_a_single_clip,
-        evaluates_alike_every_time,
-        fits_the_clips_of_another_set,
+    independent=(
+        every_parameter_gets_a_finite_gradient,
+        predict_returns_a_score_per_class,
+        metrics_are_floats,
+        reset_parameters_initialises_every_parameter,
+        the_seed_determines_the_initial_state,
+        the_state_dict_determines_the_scores,
+        only_declared_modalities_are_read,
+        describe_agrees_with_the_network,
+        the_configuration_can_be_pickled,
+        a_single_clip_can_be_evaluated,
+        evaluation_is_deterministic,
+        other_clip_shapes_work_or_are_refused,
     ),
 )
-"""The checks of a model."""
+"""Checks of a model configuration."""
 
 
 @torch.no_grad()
@@ -242,8 +243,8 @@ def _scores(subject: ModelSubject, network: nn.Module, clips: int = CLIPS) -> Te
 
 
 @contextmanager
-def _generator(seed: int) -> Iterator[None]:
-    """Let torch draw from a seed, and go on afterwards as if nothing had been drawn."""
+def _seeded(seed: int) -> Iterator[None]:
+    """Seed torch's generator within the block, and restore its state afterwards."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         yield
@@ -254,5 +255,5 @@ def _kind(value: object) -> str:
 
 
 def _some(names: list[str]) -> str:
-    """Name a few of several parameters."""
+    """Return the first few names, and how many more there are."""
     return f"{', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}"

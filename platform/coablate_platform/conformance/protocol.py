@@ -1,4 +1,4 @@
-"""What every protocol must do: divide the clips of its source into splits that do not overlap."""
+"""Checks for protocols: a protocol divides the clips of its data set into disjoint splits."""
 
 import itertools
 import pickle
@@ -14,8 +14,8 @@ from coablate_platform.data.protocols import SPLITS, Protocol
 Rows = Mapping[str, NDArray[np.int64]]
 
 
-def _every_row() -> Rows:
-    """Return a clip of every performer, camera and setup that published protocols name."""
+def _all_combinations() -> Rows:
+    """Return one clip for each combination of performer, camera and setup that occurs in published protocols."""
     subject, camera, setup = np.array(list(itertools.product(range(1, 107), (1, 2, 3), range(1, 33)))).T
     return {"subject": subject, "camera": camera, "setup": setup}
 
@@ -30,21 +30,21 @@ class ProtocolSubject:
     """
 
     protocol: Protocol
-    rows: Rows = field(default_factory=_every_row)
+    rows: Rows = field(default_factory=_all_combinations)
 
     def split(self, *, hold_out: bool = True) -> dict[str, NDArray[np.int64]]:
-        """Return ascending row numbers by split."""
+        """Return the row numbers of each split."""
         return self.protocol.split(self.rows, hold_out=hold_out)
 
 
-def says_what_it_is(subject: ProtocolSubject) -> None:
-    """Check that name, source, rule and description are given."""
+def name_and_description_are_given(subject: ProtocolSubject) -> None:
+    """Check that name, source, rule and description are not empty."""
     for name in ("name", "source", "rule", "description"):
         expect(bool(getattr(subject.protocol, name)), f"its {name} is empty")
 
 
-def has_three_splits(subject: ProtocolSubject) -> None:
-    """Check that the splits are training, validation and test."""
+def splits_are_train_validation_and_test(subject: ProtocolSubject) -> None:
+    """Check that ``split`` returns these three splits, in this order."""
     found = tuple(subject.split())
     expect(found == SPLITS, f"split returned {found}, expected {SPLITS}")
 
@@ -56,50 +56,50 @@ def splits_do_not_overlap(subject: ProtocolSubject) -> None:
         expect(len(np.unique(rows)) == len(rows), f"a clip is in two splits (hold_out={hold_out})")
 
 
-def rows_ascend(subject: ProtocolSubject) -> None:
-    """Check that every split is in the store's order."""
+def row_numbers_ascend(subject: ProtocolSubject) -> None:
+    """Check that the row numbers of each split ascend, so that clips are in the store's order."""
     for name, rows in subject.split().items():
-        expect(bool((np.diff(rows) > 0).all()), f"the rows of {name} do not ascend")
+        expect(bool((np.diff(rows) > 0).all()), f"the row numbers of {name} do not ascend")
 
 
-def leaves_clips_to_train_and_to_test(subject: ProtocolSubject) -> None:
-    """Check that neither training nor test is empty."""
+def train_and_test_are_not_empty(subject: ProtocolSubject) -> None:
+    """Check that the training split and the test split have clips."""
     sizes = {name: len(rows) for name, rows in subject.split().items()}
     count = len(subject.rows["subject"])
     for name in ("train", "test"):
-        expect(bool(sizes[name]), f"of {count} clips it leaves none to {name} ({sizes})")
+        expect(bool(sizes[name]), f"{name} gets none of {count} clips ({sizes})")
 
 
-def validation_is_held_out_on_request_only(subject: ProtocolSubject) -> None:
-    """Check that without holding out there is no validation."""
+def validation_is_empty_without_holding_out(subject: ProtocolSubject) -> None:
+    """Check that the validation split is empty with ``hold_out=False``."""
     whole = subject.split(hold_out=False)
-    expect(not len(whole["validation"]), "with hold_out=False there are clips to validate on")
+    expect(not len(whole["validation"]), "with hold_out=False the validation split has clips, expected none")
 
 
-def holding_out_takes_nothing_from_the_test(subject: ProtocolSubject) -> None:
-    """Check that holding out only takes clips from training."""
+def holding_out_takes_clips_from_training_only(subject: ProtocolSubject) -> None:
+    """Check that ``hold_out`` does not change the test split and adds nothing to the training split."""
     held, whole = subject.split(), subject.split(hold_out=False)
     expect(np.array_equal(held["test"], whole["test"]), "the test split depends on hold_out")
-    expect(set(held["train"]) <= set(whole["train"]), "holding out adds clips to training")
+    expect(set(held["train"]) <= set(whole["train"]), "hold_out=True adds clips to the training split")
 
 
-def can_be_written_down(subject: ProtocolSubject) -> None:
-    """Check that other processes can get the protocol, and that a store can remember it."""
-    expect(pickle.loads(pickle.dumps(subject.protocol)) == subject.protocol, "it does not come back from pickle")
+def the_protocol_can_be_pickled_and_stored(subject: ProtocolSubject) -> None:
+    """Check that the protocol can be sent to other processes and, if it has no class of its own, kept in a store."""
+    expect(pickle.loads(pickle.dumps(subject.protocol)) == subject.protocol, "unpickled, it is not equal to itself")
     if type(subject.protocol) is Protocol:
         back = Protocol.from_plain(subject.protocol.to_plain())
-        expect(back == subject.protocol, "it does not come back from its plain values")
+        expect(back == subject.protocol, "from_plain does not restore it from its to_plain")
 
 
 PROTOCOL: Suite[ProtocolSubject] = Suite(
-    first=(says_what_it_is, has_three_splits),
-    then=(
+    prerequisites=(name_and_description_are_given, splits_are_train_validation_and_test),
+    independent=(
         splits_do_not_overlap,
-        rows_ascend,
-        leaves_clips_to_train_and_to_test,
-        validation_is_held_out_on_request_only,
-        holding_out_takes_nothing_from_the_test,
-        can_be_written_down,
+        row_numbers_ascend,
+        train_and_test_are_not_empty,
+        validation_is_empty_without_holding_out,
+        holding_out_takes_clips_from_training_only,
+        the_protocol_can_be_pickled_and_stored,
     ),
 )
-"""The checks of a protocol."""
+"""Checks of a protocol."""

@@ -1,4 +1,4 @@
-"""What every sampler's factory must do: ``factory(search, number)`` returns what suggests trial ``number``."""
+"""Checks for sampler factories: ``factory(search, number)`` returns the sampler that suggests trial ``number``."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -19,14 +19,14 @@ TRIALS = 12
 
 @dataclass(frozen=True, kw_only=True)
 class _NoModel:
-    """Stands in a search that trains nothing."""
+    """Placeholder for the model of a search that trains nothing."""
 
 
-def _numbers() -> Search:
-    """Return a search that any sampler can work on: numbers alone, without conditions."""
+def _numeric_search() -> Search:
+    """Return a search that every sampler supports: numeric factors without conditions."""
     return Search(
         name="numbers",
-        title="Numbers alone",
+        title="Numeric factors only",
         base=RunConfig(model=cast(Any, _NoModel()), data=DataConfig(), training=TrainingConfig()),
         space=Space(
             {
@@ -40,59 +40,64 @@ def _numbers() -> Search:
 
 @dataclass(frozen=True, kw_only=True)
 class SamplerSubject:
-    """A factory of samplers, and the search that it is tried on.
+    """A sampler factory, and the search that it is tried on.
 
     Args:
-        factory: returns the sampler that suggests a trial.
-        search: says what is drawn.
+        factory: returns the sampler of a trial.
+        search: declares the search space and the seed.
     """
 
     factory: Callable[[Search, int], BaseSampler]
-    search: Search = field(default_factory=_numbers)
+    search: Search = field(default_factory=_numeric_search)
 
-    def draws(self) -> list[Mapping[str, Any]]:
-        """Return the parameters of a study's first trials, each of which is better than the one before."""
+    def suggestions(self) -> list[Mapping[str, Any]]:
+        """Return the suggested parameters of a new study's first trials; each trial scores better than the last."""
         quiet()
         study = optuna.create_study(direction="maximize")
-        drawn: list[Mapping[str, Any]] = []
+        suggested: list[Mapping[str, Any]] = []
         for number in range(TRIALS):
             study.sampler = self.factory(self.search, number)
             trial = study.ask()
             self.search.space.suggest(trial)
             study.tell(trial, number / TRIALS)
-            drawn.append(trial.params)
-        return drawn
+            suggested.append(trial.params)
+        return suggested
 
 
-def makes_samplers(subject: SamplerSubject) -> None:
-    """Check that the factory returns one of Optuna's samplers."""
+def the_factory_returns_an_optuna_sampler(subject: SamplerSubject) -> None:
+    """Check that the factory returns an instance of ``optuna.samplers.BaseSampler``."""
     sampler = subject.factory(subject.search, 0)
     expect(isinstance(sampler, BaseSampler), f"it returned a {type(sampler).__name__}, expected an Optuna sampler")
 
 
-def draws_what_the_space_allows(subject: SamplerSubject) -> None:
-    """Check that every value is within its factor."""
-    for parameters in subject.draws():
+def suggestions_are_in_the_search_space(subject: SamplerSubject) -> None:
+    """Check that every suggested value is in its factor's domain."""
+    for parameters in subject.suggestions():
         changes = subject.search.space.decode(parameters)
         encoded = subject.search.space.encode(changes)
-        expect(encoded == dict(parameters), f"it drew {parameters}, which stands for {encoded}")
+        expect(encoded == dict(parameters), f"it suggested {parameters}, which is decoded and encoded as {encoded}")
 
 
-def draws_the_same_again(subject: SamplerSubject) -> None:
-    """Check that draws follow from the number and the trials before: a rebuilt search goes on as it would have."""
-    once, again = subject.draws(), subject.draws()
+def suggestions_are_reproducible(subject: SamplerSubject) -> None:
+    """Check that a suggestion depends only on the trial's number and earlier trials, so that a search can resume."""
+    once, again = subject.suggestions(), subject.suggestions()
     differing = [number for number in range(TRIALS) if once[number] != again[number]]
-    expect(not differing, f"it draws otherwise the second time, from trial {differing[:1]} on; seed it by the number")
+    first = f"trial {differing[0]}" if differing else ""
+    expect(not differing, f"a second run suggests other values from {first} on; use the trial's number in the seed")
 
 
-def draws_otherwise_for_other_trials(subject: SamplerSubject) -> None:
-    """Check that not all trials are the same."""
-    drawn = subject.draws()
-    expect(any(parameters != drawn[0] for parameters in drawn), f"it draws {drawn[0]} for every trial")
+def suggestions_differ_between_trials(subject: SamplerSubject) -> None:
+    """Check that not all trials get the same parameters."""
+    suggested = subject.suggestions()
+    expect(any(parameters != suggested[0] for parameters in suggested), f"it suggests {suggested[0]} for every trial")
 
 
 SAMPLER: Suite[SamplerSubject] = Suite(
-    first=(makes_samplers,),
-    then=(draws_what_the_space_allows, draws_the_same_again, draws_otherwise_for_other_trials),
+    prerequisites=(the_factory_returns_an_optuna_sampler,),
+    independent=(
+        suggestions_are_in_the_search_space,
+        suggestions_are_reproducible,
+        suggestions_differ_between_trials,
+    ),
 )
-"""The checks of a sampler's factory."""
+"""Checks of a sampler factory."""

@@ -1,4 +1,4 @@
-"""What every study and every search must do before it is worth a run."""
+"""Checks for studies and searches, before anything is trained."""
 
 import json
 import pickle
@@ -17,8 +17,10 @@ from coablate_platform.study.identity import canonical
 from coablate_platform.study.search import Search
 from coablate_platform.study.study import Study
 
-DRAWS, BUILT = 100, 5
-"""Configurations that are drawn from a search's space at random; and of those, the ones that are built."""
+SAMPLED = 100
+"""Number of configurations that are sampled at random from a search's space."""
+BUILT = 5
+"""Number of sampled configurations that are built."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,47 +30,47 @@ class StudySubject:
     study: Study | Search
 
     def configs(self) -> Iterator[tuple[str, RunConfig]]:
-        """Yield what is to run by name: every arm, or the points and some draws of a search."""
+        """Yield named configurations: every arm of a study, or the initial points and some samples of a search."""
         study = self.study
         if isinstance(study, Study):
             yield from ((f"arm {arm.name!r}", study.config(arm)) for arm in study.arms)
             return
         for number, point in enumerate(study.initial_points):
-            yield f"point {number}" if number else "the base", study.config(study.space.decode(point))
+            yield f"initial point {number}" if number else "the base", study.config(study.space.decode(point))
         quiet()
-        drawing = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-        for number in range(DRAWS):
-            changes = study.space.suggest(drawing.ask())
-            if number % (DRAWS // BUILT) == 0:
-                yield f"a draw ({changes})", study.config(changes)
+        sampling = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+        for number in range(SAMPLED):
+            changes = study.space.suggest(sampling.ask())
+            if number % (SAMPLED // BUILT) == 0:
+                yield f"sampled configuration ({changes})", study.config(changes)
 
 
-def says_what_it_asks(subject: StudySubject) -> None:
-    """Check that there is a name, and a title for people."""
+def name_and_title_are_given(subject: StudySubject) -> None:
+    """Check that there are a name and a title, and that they differ."""
     for name in ("name", "title"):
         expect(bool(getattr(subject.study, name).strip()), f"its {name} is empty")
-    expect(subject.study.title != subject.study.name, "its title only repeats its name; expected a line for people")
+    expect(subject.study.title != subject.study.name, "its title is its name; expected a line that describes the study")
 
 
-def holds_models(subject: StudySubject) -> None:
-    """Check that every configuration's model is one."""
+def every_model_is_a_model_configuration(subject: StudySubject) -> None:
+    """Check that every configuration's model has the members of ``ModelConfig``."""
     for name, config in subject.configs():
         expect(isinstance(config.model, ModelConfig), f"{name}: {type(config.model).__name__} is no model")
 
 
 def every_configuration_can_be_built(subject: StudySubject) -> None:
-    """Check that every arm, or every point and some draws of a search, is a network."""
+    """Check that the model of every configuration builds a network with parameters."""
     for name, config in subject.configs():
         try:
             config.model.build(_shape(config))
             parameters = config.model.describe(_shape(config)).parameters
         except (InputError, ValueError) as error:
             raise InputError(f"{name}: {error}") from None
-        expect(parameters > 0, f"{name}: describe tells {parameters} parameters, expected more than none")
+        expect(parameters > 0, f"{name}: describe returns {parameters} parameters, expected at least 1")
 
 
-def every_setting_means_something(subject: StudySubject) -> None:
-    """Check that training and data settings are in their ranges and do not contradict each other."""
+def every_setting_is_valid(subject: StudySubject) -> None:
+    """Check that training and data settings are in range and do not contradict each other."""
     for name, config in subject.configs():
         try:
             check(config, _shape(config))
@@ -76,57 +78,57 @@ def every_setting_means_something(subject: StudySubject) -> None:
             raise InputError(f"{name}: {error}") from None
 
 
-def configurations_can_be_written_down(subject: StudySubject) -> None:
-    """Check that configurations can be written as JSON, which identifies their runs."""
+def every_configuration_can_be_written_as_json(subject: StudySubject) -> None:
+    """Check that configurations have a canonical form in JSON, which identifies their runs."""
     for name, config in subject.configs():
         plain = canonical(config)
-        expect(json.loads(json.dumps(plain)) == plain, f"{name}: it does not come back from JSON")
+        expect(json.loads(json.dumps(plain)) == plain, f"{name}: read back from JSON, it is not equal to itself")
 
 
-def configurations_travel_by_reference(subject: StudySubject) -> None:
-    """Check that another process can unpickle every configuration by its classes' names."""
+def every_configuration_can_be_pickled(subject: StudySubject) -> None:
+    """Check that workers can unpickle every configuration, which needs importable classes."""
     for name, config in subject.configs():
-        expect(pickle.loads(pickle.dumps(config)) == config, f"{name}: it does not come back from pickle as it was")
+        expect(pickle.loads(pickle.dumps(config)) == config, f"{name}: unpickled, it is not equal to itself")
 
 
 def published_values_are_percentages(subject: StudySubject) -> None:
-    """Check that published values are in percent, for protocols that exist."""
+    """Check that published values are in percent, and that their protocols exist."""
     for arm in subject.study.arms if isinstance(subject.study, Study) else ():
         for protocol, value in arm.published.items():
             get_protocol(protocol)
             expect(1 < value <= 100, f"arm {arm.name!r}: published value {value} for {protocol}, expected percent")
 
 
-def draws_come_back(subject: StudySubject) -> None:
-    """Check that what a search draws has one encoding as parameters, by which it is found again in the journal."""
+def sampled_parameters_have_one_encoding(subject: StudySubject) -> None:
+    """Check that decoding and encoding return the sampled parameters; trials in the journal are found by them."""
     study = subject.study
     if not isinstance(study, Search):
         return
     quiet()
-    drawing = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    for _ in range(DRAWS):
-        trial = drawing.ask()
+    sampling = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for _ in range(SAMPLED):
+        trial = sampling.ask()
         changes = study.space.suggest(trial)
         study.config(changes)
         encoded = study.space.encode(changes)
-        expect(encoded == trial.params, f"it drew {trial.params}, and what these stand for is encoded as {encoded}")
+        expect(encoded == trial.params, f"the parameters {trial.params} are decoded and encoded as {encoded}")
 
 
 STUDY: Suite[StudySubject] = Suite(
-    first=(says_what_it_asks, holds_models, every_configuration_can_be_built),
-    then=(
-        every_setting_means_something,
-        configurations_can_be_written_down,
-        configurations_travel_by_reference,
+    prerequisites=(name_and_title_are_given, every_model_is_a_model_configuration, every_configuration_can_be_built),
+    independent=(
+        every_setting_is_valid,
+        every_configuration_can_be_written_as_json,
+        every_configuration_can_be_pickled,
         published_values_are_percentages,
-        draws_come_back,
+        sampled_parameters_have_one_encoding,
     ),
 )
-"""The checks of a study, or of a search."""
+"""Checks of a study, or of a search."""
 
 
 def _shape(config: RunConfig) -> ClipShape:
-    """Return the shape of the clips that a configuration asks for, of no set in particular."""
+    """Return a clip shape with a configuration's sizes, and the classes, joints and persons of no particular set."""
     data = config.data
     return ClipShape(
         classes=5,

@@ -1,4 +1,4 @@
-"""A suite of checks: plain functions of one subject, which raise where it does not do what is expected of it."""
+"""Suites of checks. A check is a function of one subject that raises an error if the subject does not pass."""
 
 import traceback
 from collections.abc import Callable, Iterator
@@ -9,20 +9,21 @@ from typing import Generic, TypeVar
 from coablate_platform.study.errors import InputError
 
 Subject = TypeVar("Subject")
-_OTHERS = ("site-packages", "coablate_platform")  # folders whose lines do not show where a user's mistake is
+_NOT_USER_CODE = ("site-packages", "coablate_platform")
+"""Folders whose code is skipped when an error's location is reported."""
 
 
 class CheckError(Exception):
-    """A check has failed: what was found and what was expected, in one line."""
+    """A failed check: what was found and what was expected, in one line."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What came of a check.
+    """The outcome of one check.
 
     Args:
-        check: its name in words.
-        failure: what was found and what was expected, in one line; empty where the check passed.
+        check: name of the check, a statement of what holds if it passes.
+        failure: what was found and what was expected, in one line; empty if the check passed.
     """
 
     check: str
@@ -31,59 +32,60 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True)
 class Suite(Generic[Subject]):
-    """The checks of one kind of subject.
+    """The checks for one kind of subject.
 
     Args:
-        first: checks that all later ones need, in order: the first that fails ends the suite.
-        then: checks that stand alone.
+        prerequisites: checks that all others depend on, in order. The suite ends at the first that fails.
+        independent: checks that do not depend on each other.
     """
 
-    first: tuple[Callable[[Subject], None], ...]
-    then: tuple[Callable[[Subject], None], ...]
+    prerequisites: tuple[Callable[[Subject], None], ...]
+    independent: tuple[Callable[[Subject], None], ...]
 
     @property
     def checks(self) -> tuple[Callable[[Subject], None], ...]:
-        """All checks in order."""
-        return self.first + self.then
+        """All checks, in the order in which they run."""
+        return self.prerequisites + self.independent
 
     def run(self, subject: Subject) -> Iterator[Outcome]:
-        """Yield the outcome of one check after the other."""
+        """Run the checks in order and yield the outcome of each."""
         for check in self.checks:
             failure = _failure(check, subject)
             yield Outcome(check=name_of(check), failure=failure)
-            if failure and check in self.first:
+            if failure and check in self.prerequisites:
                 return
 
 
 def name_of(check: Callable[[Subject], None]) -> str:
-    """Return a check's name in words."""
+    """Return the name of a check: its function's name with spaces."""
     return check.__name__.replace("_", " ")
 
 
-def expect(holds: bool, failure: str) -> None:
-    """Fail a check unless something holds.
+def expect(condition: bool, failure: str) -> None:
+    """Fail the check unless a condition holds.
 
     Raises:
-        CheckError: it does not.
+        CheckError: it does not hold.
     """
-    if not holds:
+    if not condition:
         raise CheckError(failure)
 
 
 def _failure(check: Callable[[Subject], None], subject: Subject) -> str:
+    """Run a check and return its failure in one line; empty if it passes."""
     try:
         check(subject)
     except (CheckError, InputError) as error:
         return " ".join(str(error).split())
     except Exception as error:
-        said = " ".join(str(error).split())
-        return f"{type(error).__name__}: {said} ({_place(error)})"
+        message = " ".join(str(error).split())
+        return f"{type(error).__name__}: {message} ({_location(error)})"
     return ""
 
 
-def _place(error: Exception) -> str:
-    """Return the last line of the subject's own code on the way to an error."""
+def _location(error: Exception) -> str:
+    """Return the innermost line of the user's code in the traceback, or of any code if none is the user's."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if not set(Path(frame.filename).parts) & set(_OTHERS)]
+    own = [frame for frame in frames if not set(Path(frame.filename).parts) & set(_NOT_USER_CODE)]
     last = (own or frames)[-1]
     return f"{last.filename}:{last.lineno}"

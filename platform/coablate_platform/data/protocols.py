@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from coablate_platform.study.extensions import Kind, Loaded, installed, load_object
+from coablate_platform.study.extensions import Kind, Loaded, load_object, registered
 
 SPLITS = ("train", "validation", "test")
 _RULES = ("train", "test", "validation")
@@ -205,48 +205,48 @@ _ALL = (
 PROTOCOLS = {protocol.name: protocol for protocol in _ALL}
 
 
-def _lacking(value: object) -> str:
+def _mismatch(value: object) -> str:
     return "" if isinstance(value, Protocol) else f"it is of type {type(value).__name__}"
 
 
-KIND = Kind(
-    word="protocol",
-    unknown="data.protocol: there is no protocol",
+PROTOCOL_KIND = Kind(
+    label="protocol",
+    unknown_prefix="data.protocol: there is no protocol",
     group="coablate.protocols",
     expected="Protocol",
-    lacking=_lacking,
+    mismatch=_mismatch,
 )
 
 
 def find_protocol(name: str, own: Protocol | None = None) -> Loaded:
-    """Return a protocol, and the name by which other processes find it.
+    """Return a protocol, and the reference by which other processes can load it.
 
     Args:
-        name: name of one of ours, of the store's, of one that a package registers, ``module:NAME`` or ``file.py:NAME``.
-        own: the protocol that the store keeps.
+        name: a built-in or registered name, the name of ``own``, ``module:NAME`` or ``file.py:NAME``.
+        own: the reader's own protocol, which the store keeps; None if there is none.
 
     Raises:
         InputError: there is no such protocol; the message names the nearest one.
     """
     known = PROTOCOLS if own is None else {own.name: own, **PROTOCOLS}
-    return Loaded(value=known[name], reference=name) if name in known else load_object(name, KIND, known)
+    return Loaded(value=known[name], reference=name) if name in known else load_object(name, PROTOCOL_KIND, known)
 
 
 def get_protocol(name: str, own: Protocol | None = None) -> Protocol:
-    """Return a protocol by its name. See :func:`find_protocol`."""
+    """Return a protocol by name or reference, as :func:`find_protocol` does."""
     protocol: Protocol = find_protocol(name, own).value
     return protocol
 
 
 def for_source(source: str, own: Protocol | None = None) -> tuple[Protocol, ...]:
-    """Return the protocols of a data set by its name; those of ``ntu`` include the synthetic set's.
+    """Return all protocols of a data set. Those of ``ntu`` include the synthetic set's protocols.
 
     Args:
-        source: the reader's name.
-        own: the protocol that the store keeps.
+        source: name of the data set's reader.
+        own: the reader's own protocol, which the store keeps; None if there is none.
 
     Raises:
-        InputError: one that a package registers cannot be imported.
+        InputError: a protocol that a package has registered cannot be imported.
     """
-    known = (*_ALL, *(() if own is None else (own,)), *map(get_protocol, installed(KIND)))
+    known = (*_ALL, *(() if own is None else (own,)), *map(get_protocol, registered(PROTOCOL_KIND)))
     return tuple(protocol for protocol in known if protocol.source == source)

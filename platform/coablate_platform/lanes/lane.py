@@ -1,6 +1,6 @@
-"""Runs on a lane's workers: a lane is one long-lived group of Ray Train workers that takes run after run.
+"""The training function of a lane: a long-lived group of Ray Train workers that trains one run after the other.
 
-Every function here runs on every worker of the group. Only rank 0 calls the dispatcher; it broadcasts the answers.
+Every function here runs on every worker of the group. Commands are fetched by rank 0, which broadcasts them.
 """
 
 import contextlib
@@ -27,9 +27,9 @@ from coablate_platform.train.checkpoint import Checkpoints
 from coablate_platform.train.events import Conclusion, EpochReport, Failure, Recorder, RunState, RunUpdate
 from coablate_platform.train.failures import MAX_LOSSES, failure_of, is_peer_loss, lane_must_restart
 from coablate_platform.train.loop import Task, train
-from coablate_platform.train.provenance import computing_code, context
+from coablate_platform.train.provenance import context, platform_code
 
-PATIENCE_S = 60.0  # well below the collective timeout, so that waiting workers stay in touch
+POLL_TIMEOUT_S = 60.0  # well below the timeout of collective operations, in which the other workers wait meanwhile
 log = logging.getLogger(__name__)
 
 
@@ -41,11 +41,11 @@ class LaneConfig:
         lane: this lane's number.
         dispatcher: handle of the dispatcher actor.
         recorder: writes runs to the journal.
-        checkpoints: folder or URI; each run has its own folder below it.
+        checkpoints: folder or URI that holds a folder for each run.
         store: URI of the prepared data.
-        source: folder of the user's own files as modules; empty where there are none.
-        threads: torch threads a worker.
-        gpu_share: share of a GPU's memory that a worker may use while others use the same GPU.
+        source: folder of the copies of the user's files; empty if there are none.
+        threads: number of torch threads of a worker.
+        gpu_share: share of a GPU's memory that a worker may use while other workers use the same GPU.
     """
 
     lane: int
@@ -62,14 +62,14 @@ def serve(config: LaneConfig) -> None:
     """Train runs until the dispatcher has none left."""
     attach(config.source)
     torch.set_num_threads(config.threads)
-    computing_code()  # cached now, before anybody edits a file
+    platform_code()  # cached now, before a file changes
     device = ray.train.torch.get_device()
     node = ray.get_runtime_context().get_node_id()
-    take = functools.partial(config.dispatcher.take.remote, config.lane, node, uuid.uuid4().hex, PATIENCE_S)
+    take = functools.partial(config.dispatcher.take.remote, config.lane, node, uuid.uuid4().hex, POLL_TIMEOUT_S)
     while (lease := _poll(take)) is not None:
         if device.type == "cuda":
             torch.cuda.set_per_process_memory_fraction(1.0 if lease.alone else config.gpu_share, device)
-        with _held(lease, config):
+        with _releasing(lease, config):
             _run(lease, config, device)
         gc.collect()
         if device.type == "cuda":
@@ -78,8 +78,8 @@ def serve(config: LaneConfig) -> None:
 
 
 @contextlib.contextmanager
-def _held(lease: Lease, config: LaneConfig) -> Iterator[None]:
-    """Release the lease when the block ends. If a worker of this lane died, keep it: the restarted lane resumes it."""
+def _releasing(lease: Lease, config: LaneConfig) -> Iterator[None]:
+    """Release the lease when the block ends. If another worker of this lane died, keep it for the restarted lane."""
     try:
         yield
     except Exception as error:
@@ -90,7 +90,7 @@ def _held(lease: Lease, config: LaneConfig) -> Iterator[None]:
 
 
 def _peer_is_lost(error: Exception) -> bool:
-    """Return whether ``error`` only says that another worker of this lane died."""
+    """Return whether ``error`` only reports that another worker of this lane died."""
     return distributed.world_size() > 1 and is_peer_loss(error)
 
 
@@ -99,10 +99,11 @@ def _release(lease: Lease, config: LaneConfig) -> None:
 
 
 def _run(lease: Lease, config: LaneConfig, device: torch.device) -> None:
+    """Train the run of a lease, unless the journal has it as completed already."""
     recorder = config.recorder
     try:
         attempt, state = distributed.broadcast((recorder.attempts(lease.run_id), recorder.state(lease.run_id)))
-        if state is RunState.COMPLETED:  # its lane died before it could send the update
+        if state is RunState.COMPLETED:  # its lane died after recording it and before sending the update
             if distributed.rank() == 0:
                 Checkpoints(f"{config.checkpoints}/{lease.run_id}").clear()
             _conclude(lease, recorder.test_metrics(lease.run_id), config)
@@ -115,14 +116,14 @@ def _run(lease: Lease, config: LaneConfig, device: torch.device) -> None:
 
 
 def _attempt(lease: Lease, attempt: int, config: LaneConfig, device: torch.device) -> None:
-    """Train a run, and record its failure if it fails."""
+    """Make one attempt at a run, and record its failure if it fails."""
     try:
         if lease.losses >= MAX_LOSSES:
             reason = f"its worker died {lease.losses} times while training it"
             _fail(lease, attempt, Failure(state=RunState.LOST, reason=reason), config)
             return
         with contextlib.closing(_events(lease, attempt, config, device)) as events:
-            _follow(lease, attempt, events, config)
+            _step(lease, attempt, events, config)
     except ray.exceptions.RayActorError:
         raise  # the dispatcher died; the run itself did not fail
     except Exception as error:
@@ -130,7 +131,7 @@ def _attempt(lease: Lease, attempt: int, config: LaneConfig, device: torch.devic
             raise
         log.exception("run %s failed", lease.run_id[:8])
         failure = failure_of(error)
-        if not (_found_no_room(error, failure, config) and _set_aside(lease, config)):
+        if not (_out_of_shared_memory(error, failure, config) and _set_aside(lease, config)):
             _fail(lease, attempt, failure, config)
         if lane_must_restart(error, distributed.world_size()):
             raise
@@ -139,10 +140,11 @@ def _attempt(lease: Lease, attempt: int, config: LaneConfig, device: torch.devic
 def _events(
     lease: Lease, attempt: int, config: LaneConfig, device: torch.device
 ) -> Generator[EpochReport | Conclusion, None, None]:
+    """Record the beginning of an attempt, then train and yield the run's events."""
     task: Task = ray.cloudpickle.loads(lease.payload)
     store = _open(config.store)
     if distributed.rank() == 0:
-        assert task.origin is not None  # what is planned says where it comes from
+        assert task.origin is not None  # planning a task sets it
         config.recorder.begin(lease.run_id, attempt, context(task.origin, store.fingerprint, task.seed, device))
     data = clips_of(task.config, store, task.seed)
     checkpoints = Checkpoints(f"{config.checkpoints}/{task.run_id}")
@@ -153,44 +155,48 @@ def _events(
 
 @functools.lru_cache(maxsize=1)
 def _open(uri: str) -> Store:
-    return Store.open(uri)  # read-only, and the same pages for every run of this lane
+    return Store.open(uri)  # cached: all runs of this lane use the same memory-mapped files
 
 
-def _follow(lease: Lease, attempt: int, events: Iterator[EpochReport | Conclusion], config: LaneConfig) -> None:
-    """Answer each ``step`` with the run's next event, until it has concluded or is told to stop."""
+def _step(lease: Lease, attempt: int, events: Iterator[EpochReport | Conclusion], config: LaneConfig) -> None:
+    """Train up to the next event at each ``step`` command and send it, until the run has concluded or must stop."""
     while _command(lease, config) == "step":
         event = next(events)
         if isinstance(event, Conclusion):
             if distributed.rank() == 0:
                 config.recorder.conclude(lease.run_id, attempt, event)
-            next(events, None)  # past the recorded conclusion: the run tidies its checkpoints
+            next(events, None)  # the conclusion is recorded; the run now removes its checkpoints
             _conclude(lease, event.metrics, config)
             return
         _answer(lease, RunUpdate.of_epoch(event), config)
 
 
-def _found_no_room(error: Exception, failure: Failure, config: LaneConfig) -> bool:
-    """Return whether a run found no memory beside others. A GPU of its own it shares with nobody.
+def _out_of_shared_memory(error: Exception, failure: Failure, config: LaneConfig) -> bool:
+    """Return whether a run ran out of memory that it shares with other runs, so that it may fit alone.
 
-    A lane of several workers stops as a whole: what one of them met is written down at once.
+    A run with a whole GPU shares no GPU memory. A run on several workers is not tried again: its lane restarts after
+    the failure of one worker, so the failure is recorded at once.
     """
     owns_device = isinstance(error, torch.OutOfMemoryError) and torch.cuda.is_available() and config.gpu_share >= 1
     return failure.state is RunState.OUT_OF_MEMORY and distributed.world_size() == 1 and not owns_device
 
 
 def _set_aside(lease: Lease, config: LaneConfig) -> bool:
-    """Return whether the run will be tried again with its node to itself."""
+    """Let the dispatcher offer the run again, alone on its node; return False if it does not."""
     return bool(ray.get(config.dispatcher.set_aside.remote(config.lane, lease.id, lease.token)))
 
 
 def _fail(lease: Lease, attempt: int, failure: Failure, config: LaneConfig) -> None:
-    """Write a failure down and let Tune know. Any rank may meet it; the first to write is the one that knows why."""
+    """Record a failure and send it to Tune.
+
+    Several ranks may fail. Only the first one records its failure, since the failures of others follow from it.
+    """
     first = True
     try:
         first = config.recorder.attempts(lease.run_id) == attempt or not config.recorder.state(lease.run_id).ended
         if first:
             config.recorder.fail(lease.run_id, attempt, failure)
-    finally:  # also where it could not be written, on a full disk
+    finally:  # also if recording failed, for example on a full disk
         if first:
             _send_failure(lease, failure, config)
     if distributed.world_size() == 1:
@@ -203,7 +209,7 @@ def _send_failure(lease: Lease, failure: Failure, config: LaneConfig) -> None:
 
 
 def _conclude(lease: Lease, metrics: Mapping[str, float], config: LaneConfig) -> None:
-    """Let Tune know that the run is completed, and wait until it has let it go."""
+    """Send Tune the test metrics of a completed run, and wait for ``stop``."""
     tested = {f"test/{name}": value for name, value in metrics.items()}
     _answer(lease, RunUpdate(state=RunState.COMPLETED, metrics=tested), config)
     _wait_for_stop(lease, config)
@@ -214,24 +220,25 @@ def _answer(lease: Lease, update: RunUpdate, config: LaneConfig) -> None:
 
 
 def _wait_for_stop(lease: Lease, config: LaneConfig) -> None:
-    """Wait until Tune has let the run go."""
+    """Wait until Tune has ended its proxy of the run."""
     while _command(lease, config) != "stop":
         pass
 
 
 def _command(lease: Lease, config: LaneConfig) -> str:
-    """Return ``step`` or ``stop``, as soon as one is said."""
-    said: str = _poll(lambda: config.dispatcher.command.remote(lease.id, lease.token, PATIENCE_S))
-    return said
+    """Wait for the next command of the run and return it: ``step`` or ``stop``."""
+    command: str = _poll(lambda: config.dispatcher.command.remote(lease.id, lease.token, POLL_TIMEOUT_S))
+    return command
 
 
-def _poll(ask: Callable[[], Any]) -> Any:
-    """Ask the dispatcher on the leader, share what it says, and ask again while there is nothing to say."""
-    while isinstance(said := distributed.broadcast(ray.get(ask()) if distributed.rank() == 0 else None), Idle):
+def _poll(call: Callable[[], Any]) -> Any:
+    """Call the dispatcher on rank 0 until its answer is not idle, and return the answer on every rank."""
+    while isinstance(answer := distributed.broadcast(ray.get(call()) if distributed.rank() == 0 else None), Idle):
         pass
-    return said
+    return answer
 
 
-def _send(say: Callable[[], Any]) -> None:
+def _send(call: Callable[[], Any]) -> None:
+    """Call the dispatcher on rank 0."""
     if distributed.rank() == 0:
-        ray.get(say())
+        ray.get(call())

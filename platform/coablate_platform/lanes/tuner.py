@@ -1,8 +1,8 @@
-"""Trains what a scheduler gives out: Tune drives one thin proxy a run, lanes of Ray Train workers train the runs.
+"""Trains the runs of a scheduler: Ray Tune drives a thin proxy for each run, and lanes of workers train the runs.
 
 Tune starts the proxies, keeps as many alive as there are lanes, and asks the searcher for the next run. Tune's own
-schedulers, checkpoints and restore are not used: lanes checkpoint their runs, the journal remembers, and this project's
-schedulers decide.
+schedulers, checkpoints and restore are not used: lanes write checkpoints, the journal records runs, and schedulers of
+this project decide.
 """
 
 import contextlib
@@ -34,15 +34,15 @@ from coablate_platform.study.study import Study
 from coablate_platform.train.events import Recorder, RunUpdate
 from coablate_platform.train.loop import Task
 
-LANE_END_S = 30.0
-MOST_LANES = 256  # each has a thread in the process of their trainers
+LANE_SHUTDOWN_S = 30.0
+MAX_LANES = 256  # each lane takes a thread in the process that holds the trainers
 NO_LIMIT = -1
 OnUpdate = Callable[[str, RunUpdate, bool], None]
-"""Called with a run id, what the run reports, and whether the scheduler stops it there."""
+"""Called with a run id, the run's update, and whether the scheduler stops the run at it."""
 
 
 class Scheduler(Protocol):
-    """Decides which run trains next, and which stops. It is called in the driver's process alone."""
+    """Decides which run trains next and which run stops. It is called in the driver's process only."""
 
     @property
     def most(self) -> int:
@@ -51,23 +51,23 @@ class Scheduler(Protocol):
 
     @property
     def exhausted(self) -> bool:
-        """Whether no more runs will come. Runs may still train."""
+        """Whether no run is left to start. Runs may still train."""
         ...
 
     def next(self) -> Task | None:
-        """Return the next run; None where none is left, or none before others have reported."""
+        """Return the next run, or None if none is left or the next one depends on reports that are still to come."""
         ...
 
     def report(self, run_id: str, update: RunUpdate) -> bool:
-        """Take in what a run reports, and return whether it must stop."""
+        """Process a run's update, and return whether the run must stop."""
         ...
 
 
-class InOrder:
-    """Scheduler of a study with declared arms: every run trains to its full budget, in the order given.
+class FixedOrder:
+    """Scheduler of a study with declared arms: every run trains to its full budget, in a given order.
 
     Args:
-        tasks: open runs, seed block by seed block.
+        tasks: the open runs in order.
     """
 
     def __init__(self, tasks: Iterable[Task]) -> None:
@@ -87,13 +87,13 @@ class InOrder:
 
 @dataclass(frozen=True, kw_only=True)
 class Locations:
-    """Where things lie.
+    """Where workers read and write.
 
     Args:
-        store: the prepared store.
-        checkpoints: a folder a run.
-        recorder: where runs are written down.
-        source: where the user's own files are kept for workers; empty where there are none.
+        store: URI of the prepared store.
+        checkpoints: folder or URI that holds a folder for each run.
+        recorder: writes runs to the journal.
+        source: folder of the copies of the user's files; empty if there are none.
     """
 
     store: str
@@ -113,30 +113,30 @@ def run_all(
     scheduler: Scheduler,
     locations: Locations,
     on_update: OnUpdate = lambda run_id, update, stops: None,
-    most_lanes: int | None = None,
+    max_lanes: int | None = None,
 ) -> None:
-    """Train every run of a scheduler, as many at a time as lanes fit the joined cluster.
+    """Train every run of a scheduler, on as many lanes as fit the joined cluster.
 
     Args:
-        study: says what a worker holds, and how many workers a lane has.
-        scheduler: gives out the runs.
-        locations: store, checkpoints, recorder.
-        on_update: sees every update, for example to show it.
-        most_lanes: how many runs may train at a time; None: as many as the cluster holds.
+        study: declares the resources of a worker and the number of workers of a lane.
+        scheduler: decides which runs train.
+        locations: store, checkpoints, recorder and source.
+        on_update: called with every update, for example to show it.
+        max_lanes: most runs that train at a time; None: as many as fit the cluster.
 
     Raises:
-        InputError: not even one lane fits the cluster.
-        KeyboardInterrupt: the user stopped the study; what was recorded stays.
-        LaneLostError: a lane was lost too often; what was recorded stays.
+        InputError: no lane fits the cluster.
+        KeyboardInterrupt: the user interrupted it; recorded results are kept.
+        LaneLostError: a lane was lost too often; recorded results are kept.
     """
     size = Cluster.now().size_of(study, lambda: fit_together(study, locations.store, locations.source))
-    most = min(scheduler.most, most_lanes or MOST_LANES)
+    most = min(scheduler.most, max_lanes or MAX_LANES)
     name = f"coablate-dispatcher-{uuid.uuid4().hex}"
-    with contextlib.ExitStack() as ends:
-        scratch = ends.enter_context(tempfile.TemporaryDirectory(prefix="coablate-", ignore_cleanup_errors=True))
+    with contextlib.ExitStack() as cleanup:
+        scratch = cleanup.enter_context(tempfile.TemporaryDirectory(prefix="coablate-", ignore_cleanup_errors=True))
         actor = ray.remote(num_cpus=0)(Dispatcher).options(name=name, scheduling_strategy=this_node())
         dispatcher = actor.remote()
-        ends.callback(ray.kill, dispatcher)
+        cleanup.callback(ray.kill, dispatcher)
         config = LaneConfig(
             lane=0,
             dispatcher=dispatcher,
@@ -148,19 +148,19 @@ def run_all(
             gpu_share=min(size.gpus, 1.0) or 1.0,
         )
         lanes = RayLanes(config, size, scratch, most)
-        ends.callback(lanes.kill)
+        cleanup.callback(lanes.kill)
         pool = WorkerPool(lanes, lambda: Cluster.now().lanes(size), most)
         searcher = _SchedulerSearcher(scheduler, on_update, dispatcher, name, pool)
         _tune(searcher, pool, scratch)
         if not searcher.done:
-            raise KeyboardInterrupt  # Tune takes the signal itself and returns early
-        lanes.wait(LANE_END_S)
+            raise KeyboardInterrupt  # Tune handles the signal itself and returns early
+        lanes.wait(LANE_SHUTDOWN_S)
 
 
 class _SchedulerSearcher(Searcher):  # type: ignore[misc]  # ray is untyped
-    """Tune's searcher on top of a scheduler: leases runs to the lanes through the dispatcher, and takes updates back.
+    """A Tune searcher that asks a scheduler: it offers runs to the lanes and passes their updates to the scheduler.
 
-    Tune pickles its searcher for a restore that is never made, hence the empty state.
+    Tune pickles its searcher for its restore, which is not used; the pickled state is therefore empty.
     """
 
     def __init__(
@@ -169,8 +169,8 @@ class _SchedulerSearcher(Searcher):  # type: ignore[misc]  # ray is untyped
         super().__init__()
         self._scheduler, self._on_update = scheduler, on_update
         self._dispatcher, self._name, self._pool = dispatcher, name, pool
-        self._active: dict[str, tuple[str, str]] = {}  # Tune's trial -> run id and lease
-        self._offered: Counter[str] = Counter()  # how often a run was offered
+        self._active: dict[str, tuple[str, str]] = {}  # Tune's trial id -> run id and lease id
+        self._offered: Counter[str] = Counter()  # run id -> how often the run was offered
         self._closed = False
 
     def __getstate__(self) -> dict[str, Any]:
@@ -182,7 +182,7 @@ class _SchedulerSearcher(Searcher):  # type: ignore[misc]  # ray is untyped
         return self._scheduler.exhausted and not self._active
 
     def suggest(self, trial_id: str) -> dict[str, str] | str | None:
-        """Offer the next run and return its proxy's configuration, where a lane is free for it."""
+        """Offer the next run and return its proxy's configuration; return None if no lane is free for it."""
         if len(self._active) >= max(self._pool.started, 1):
             return None
         task = self._scheduler.next()
@@ -194,7 +194,7 @@ class _SchedulerSearcher(Searcher):  # type: ignore[misc]  # ray is untyped
         return finished if config is None and self._scheduler.exhausted else config
 
     def _offer(self, trial_id: str, task: Task) -> dict[str, str]:
-        """Offer a run to the lanes, each time under a lease of its own."""
+        """Offer a run to the lanes under a new lease."""
         self._offered[task.run_id] += 1
         lease = f"{task.run_id}-{self._offered[task.run_id]}"
         ray.get(self._dispatcher.offer.remote(lease, task.run_id, ray.cloudpickle.dumps(task)))
@@ -202,24 +202,24 @@ class _SchedulerSearcher(Searcher):  # type: ignore[misc]  # ray is untyped
         return {"dispatcher": self._name, "lease": lease}
 
     def stop(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """Pass an update to the scheduler; Tune asks this of each result."""
+        """Pass an update to the scheduler and return whether the trial stops; Tune calls it for each result."""
         if trial_id not in self._active:
-            return False  # the last update once more: the proxy's process was restarted
+            return False  # a repeated last update, after the proxy's process was restarted
         update: RunUpdate = result["update"]
         run_id, lease = self._active[trial_id]
         stops = self._scheduler.report(run_id, update)
         if stops or update.state.ended:
             del self._active[trial_id]
-            self._dispatcher.stop.remote(lease)  # now: Tune may keep the trial, and its lane, until there is another
+            self._dispatcher.stop.remote(lease)  # now: Tune may keep the trial alive until it starts another one
         self._on_update(run_id, update, stops)
         return stops
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Do nothing: the update that ends a run has been reported."""
+        """Do nothing: :meth:`stop` has passed on the last update."""
 
 
 class _Reconcile(tune.Callback):  # type: ignore[misc]  # ray is untyped
-    """Reconciles the pool at each of Tune's steps. Its state is empty for the searcher's reason."""
+    """A callback that reconciles the pool at each of Tune's steps. Its pickled state is empty, as the searcher's is."""
 
     def __init__(self, pool: WorkerPool) -> None:
         self._pool = pool
@@ -232,8 +232,11 @@ class _Reconcile(tune.Callback):  # type: ignore[misc]  # ray is untyped
 
 
 def _tune(searcher: _SchedulerSearcher, pool: WorkerPool, scratch: str) -> None:
-    """Let Tune drive the proxies, as many at a time as there are lanes."""
-    os.environ |= {"TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "RAY_AIR_NEW_OUTPUT": "0"}  # the journal and screen do
+    """Let Tune drive the proxies until the searcher is done."""
+    os.environ |= {
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+        "RAY_AIR_NEW_OUTPUT": "0",
+    }  # the journal and screen do
     pool.reconcile()
     tuner = tune.Tuner(
         tune.with_resources(RunProxy, {"CPU": 0.001}),
@@ -244,12 +247,12 @@ def _tune(searcher: _SchedulerSearcher, pool: WorkerPool, scratch: str) -> None:
             verbose=0,
             stop=searcher.stop,
             callbacks=[_Reconcile(pool)],
-            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # a run's checkpoints are its lane's
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # lanes write the checkpoints
             failure_config=tune.FailureConfig(max_failures=-1),
         ),
     )
-    interrupted = signal.getsignal(signal.SIGINT)
+    handler = signal.getsignal(signal.SIGINT)
     try:
         tuner.fit()
     finally:
-        signal.signal(signal.SIGINT, interrupted)  # Tune leaves its own behind
+        signal.signal(signal.SIGINT, handler)  # Tune does not restore it

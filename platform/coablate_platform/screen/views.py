@@ -17,9 +17,9 @@ from coablate_platform.planning.costs import seconds_per_run
 from coablate_platform.planning.resolve import PreparedSearch, PreparedStudy
 from coablate_platform.results.report import SearchFindings, best_table, importance_table
 from coablate_platform.study.errors import InputError
-from coablate_platform.study.extensions import installed, load_object
-from coablate_platform.study.load import STUDIES, load_study, shipped
-from coablate_platform.study.overrides import MODELS, changes_text
+from coablate_platform.study.extensions import load_object, registered
+from coablate_platform.study.load import STUDY_KIND, load_study, shipped
+from coablate_platform.study.overrides import MODEL_KIND, changes_text
 from coablate_platform.study.search import Search
 from coablate_platform.study.study import Study
 
@@ -95,7 +95,7 @@ def _study_view(prepared: PreparedStudy) -> RenderableType:
 
 def studies_view() -> RenderableType:
     """Show the studies and searches that ship or that packages register, with their arms and factors."""
-    declared, failures = _loaded(load_study, [*shipped(), *installed(STUDIES)])
+    declared, failures = _loaded(load_study, [*shipped(), *registered(STUDY_KIND)])
     studies = [study for study in declared if isinstance(study, Study)]
     searches = [search for search in declared if isinstance(search, Search)]
     arms = [(s.name, s.title, ", ".join(arm.name for arm in s.arms), str(s.seeds)) for s in studies]
@@ -109,7 +109,7 @@ def studies_view() -> RenderableType:
 
 def models_view() -> RenderableType:
     """Show the models that shipped studies use or that packages register, each with its settings and their defaults."""
-    models, failures = _loaded(lambda name: load_object(name, MODELS).value, installed(MODELS))
+    models, failures = _loaded(lambda name: load_object(name, MODEL_KIND).value, registered(MODEL_KIND))
     kinds = {type(model) for model in [*(load_study(name).base.model for name in shipped()), *models]}
     tables = []
     for kind in sorted(kinds, key=lambda kind: kind.__qualname__):

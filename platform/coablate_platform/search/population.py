@@ -7,6 +7,7 @@ Source: Jaderberg et al., "Population Based Training of Neural Networks" (2017);
 whenever they are ready, here in generations.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -126,10 +127,12 @@ class PopulationScheduler(SearchScheduler):
         self._population = Population(setup.search)
         self._paused: list[TrialRecord] = []
         self._settled = 0  # the last epoch after which the population was renewed
-        self._arrived = {  # trial -> the last pause that it has come to
-            record.number: self._population.pause_before(self._log.reached(record.run_id))
-            for record in self._open_records
-        }
+        self._arrived = Counter(  # trial -> the last pause that it has come to, 0 before the first
+            {
+                record.number: self._population.pause_before(self._log.reached(record.run_id))
+                for record in self._open_records
+            }
+        )
         if lost := set(range(self._next_number)) - self._records.keys():
             raise InputError(
                 f"trial {min(lost)} of the population is gone from the journal; the search cannot go on without it"
@@ -172,23 +175,20 @@ class PopulationScheduler(SearchScheduler):
                     self._end(number, RunState.STOPPED)
             self._settled = generation.epoch
         left = [r for r in self._open_records + self._paused if self._records[r.number].outcome is None]
-        self._paused = [record for record in left if self._arrived.get(record.number, 0) > self._settled]
+        self._paused = [record for record in left if self._arrived[record.number] > self._settled]
         self._open_records = [record for record in left if record not in self._paused]
 
     def _fork(self, parent: TrialRecord, epoch: int, slot: int) -> None:
         """Start a trial that continues from ``parent``'s checkpoint with perturbed parameters."""
         perturbed = self._population.perturbed(parent.params, epoch, slot)
-        can = self._search.space.can_suggest(perturbed)
-        parameters = perturbed.params if can else parent.params  # perturbed values need not go together
+        self._search.space.suggest(perturbed)
         origin = {"epoch": epoch, "slot": slot, "parent": parent.number}
-        record = self._write_new(parameters, origin, sampler="")
-        if record.outcome is None:
-            self._open_records.append(record)
+        self._open_records.append(self._write_new(perturbed.params, origin, sampler=""))
 
     def _member(self, record: TrialRecord) -> Member:
         """Return a trial as a member that has come as far as its checkpoint; its reports may be ahead of that."""
         ended = record.outcome is not None
-        until = record.epoch if ended else self._arrived.get(record.number, 0)
+        until = record.epoch if ended else self._arrived[record.number]
         values = self._values_of(record.run_id) if until else {}
         own = {epoch: value for epoch, value in values.items() if epoch <= until}
         return Member(number=record.number, born=record.origin["epoch"], values=own, ended=ended)

@@ -13,7 +13,7 @@ from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner,
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, NSGAIISampler, QMCSampler, RandomSampler, TPESampler
 
 from coablate_platform.study.errors import InputError
-from coablate_platform.study.extensions import in_one_line, load_object
+from coablate_platform.study.extensions import errors_as_input_error, load_object
 from coablate_platform.study.search import SAMPLER_KIND, SAMPLERS, Search
 from coablate_platform.study.streams import stream_seed
 
@@ -62,7 +62,7 @@ def sampler_of(search: Search, number: int) -> BaseSampler:
 
 def _own_sampler(search: Search, number: int) -> BaseSampler:
     factory = load_object(search.sampler, SAMPLER_KIND).value
-    with in_one_line(f"sampler {search.sampler}"):
+    with errors_as_input_error(f"sampler {search.sampler}"):
         sampler = factory(search, number)
     if not isinstance(sampler, BaseSampler):
         raise InputError(f"sampler {search.sampler}: returned a {type(sampler).__name__}, expected an Optuna sampler")

@@ -245,9 +245,8 @@ class SearchScheduler(ABC):
     def _values_of(self, run_id: str) -> dict[int, float]:
         """Return the metric of a run by epoch, as far as it has reported."""
         if run_id not in self._values:
-            self._values[run_id] = {
-                report.epoch: report.metrics[self._metric] for report in (self._log.epochs(run_id) if run_id else ())
-            }
+            reports = self._log.epochs(run_id)
+            self._values[run_id] = {report.epoch: report.metrics[self._metric] for report in reports}
         return self._values[run_id]
 
     def _end(self, number: int, state: RunState, reason: str = "") -> None:

@@ -1,6 +1,6 @@
-"""Finds what a user brings: ``package.module:Name``, ``path/to/file.py:Name``, or a name that a package has registered.
+"""Loads users' extensions by reference: ``package.module:Name``, ``path/to/file.py:Name``, or a registered name.
 
-A package registers its own under entry points, by group (``coablate.models`` and the others).
+An installed package registers its extensions under entry points, one group for each kind (``coablate.models``, …).
 """
 
 import contextlib
@@ -15,177 +15,188 @@ from typing import Any
 from coablate_platform.study import source
 from coablate_platform.study.errors import InputError, did_you_mean, first_line
 
-_FILE = re.compile(r"(?P<place>.+\.py)(?::(?P<name>\w+))?")
-_OBJECT = re.compile(r"(?P<place>[A-Za-z_][\w.]*):(?P<name>\w+)")
-_MODULE = re.compile(r"(?P<place>[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+)")
+_FILE = re.compile(r"(?P<location>.+\.py)(?::(?P<name>\w+))?")
+_OBJECT = re.compile(r"(?P<location>[A-Za-z_][\w.]*):(?P<name>\w+)")
+_MODULE = re.compile(r"(?P<location>[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+)")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """What a reference may lead to.
+    """A kind of extension.
 
     Args:
-        word: what it is called.
-        unknown: what is said of a plain name that nothing has, in front of the name.
-        group: of the entry points that bring it.
-        expected: what fits, in words.
-        lacking: says what an object lacks to be one; empty where it fits.
-        classes: whether a class whose fields all have defaults will do: its instance is taken.
-        name: what a module calls it, so that ``package.module`` alone is a reference; empty where any name will do.
-        study: whether its file is a study's, and has the module name of one.
+        label: what messages call it.
+        unknown_prefix: beginning of the message about an unknown name; the name follows.
+        group: group of its entry points.
+        expected: the expected type, for messages.
+        mismatch: returns why an object is not of this kind; empty if it is.
+        instantiate: whether a reference to a class is accepted and means an instance made without arguments.
+        default_name: name of the object in a module, so that ``package.module`` alone is a reference; empty: none.
+        is_study: whether it is a study, whose file gets a module name with a prefix.
     """
 
-    word: str
-    unknown: str
+    label: str
+    unknown_prefix: str
     group: str
     expected: str
-    lacking: Callable[[Any], str]
-    classes: bool = False
-    name: str = ""
-    study: bool = False
+    mismatch: Callable[[Any], str]
+    instantiate: bool = False
+    default_name: str = ""
+    is_study: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Loaded:
-    """An object, and the reference by which other processes find it: without the path of a file."""
+    """A loaded object, and the reference by which other processes can load it; it holds no path of a file."""
 
     value: Any
     reference: str
 
 
-def lacking(value: object, names: Collection[str]) -> str:
-    """Say which of some attributes an object lacks; empty where it has all."""
+def missing_attributes(value: object, names: Collection[str]) -> str:
+    """Return which of these attributes an object lacks, as text for a message; empty if it has all."""
     missing = [name for name in names if not hasattr(value, name)]
     return f"it has no {' and no '.join(missing)}" if missing else ""
 
 
-def absolute(reference: str) -> str:
-    """Return a reference with its file's path made absolute, so that it means the same from another folder."""
+def absolute_reference(reference: str) -> str:
+    """Return a reference in which the path of a file is absolute; other references are returned unchanged."""
     found = _FILE.fullmatch(reference)
-    if found is None:
-        return reference
-    path = str(Path(found["place"]).resolve())
-    return path if found["name"] is None else f"{path}:{found['name']}"
+    return reference if found is None else _with_name(Path(found["location"]).resolve(), found["name"])
 
 
-def moved_reference(reference: str, folder: Path, *, study: bool) -> str:
-    """Return a reference to the kept copy of a file; one that names no file stays.
+def reference_to_copy(reference: str, folder: Path, *, is_study: bool) -> str:
+    """Return a reference to the copy of a file; references that name no file are returned unchanged.
 
     Args:
-        reference: to the user's own file.
-        folder: the copies'.
-        study: whether the file is the study's.
+        reference: reference to the original.
+        folder: folder of the copies.
+        is_study: whether the file is the study's, whose copy is named after its module.
     """
     found = _FILE.fullmatch(reference)
     if found is None:
         return reference
-    path = Path(found["place"])
-    kept = folder / f"{source.study_module(path) if study else path.stem}.py"
-    return str(kept) if found["name"] is None else f"{kept}:{found['name']}"
+    original = Path(found["location"])
+    stem = source.study_module_name(original) if is_study else original.stem
+    return _with_name(folder / f"{stem}.py", found["name"])
 
 
 def file_of(reference: str) -> Path | None:
-    """Return the file that a reference names; None where it names none."""
+    """Return the file that a reference names, or None if it names no file."""
     found = _FILE.fullmatch(reference)
-    return None if found is None else Path(found["place"])
+    return None if found is None else Path(found["location"])
 
 
-def installed(kind: Kind) -> dict[str, importlib.metadata.EntryPoint]:
-    """Return what installed packages have registered, by name."""
+def registered(kind: Kind) -> dict[str, importlib.metadata.EntryPoint]:
+    """Return the entry points of a kind that installed packages have registered, by name."""
     return {entry.name: entry for entry in importlib.metadata.entry_points(group=kind.group)}
 
 
 def load_object(reference: str, kind: Kind, known: Collection[str] = ()) -> Loaded:
-    """Return the object that a reference leads to.
+    """Load the object that a reference names.
 
     Args:
-        reference: ``module:Name``, ``file.py:Name``, ``file.py`` where just one object in it fits, or a name that an
-            installed package has registered.
-        kind: what it must be.
-        known: names that Coablate itself knows, for the nearest one.
+        reference: ``module:Name``, ``file.py:Name``, ``file.py`` if exactly one object in it fits, or the name of an
+            entry point.
+        kind: the expected kind.
+        known: built-in names, to suggest the nearest one to an unknown name.
 
     Raises:
-        InputError: nothing is registered under the name, the module cannot be imported, holds no such name, or what it
-            holds does not fit.
+        InputError: the name is unknown, the module cannot be imported or does not define the object, or the object is
+            not of the kind.
     """
-    entries = installed(kind)
-    if reference in entries or (found := _parsed(reference, kind)) is None:
+    entries = registered(kind)
+    if reference in entries or (found := _split(reference, kind)) is None:
         if reference not in entries:
             names = [*known, *entries]
             hint = did_you_mean(reference, names) if names else "; expected package.module:Name or FILE.py:Name"
-            raise InputError(f"{kind.unknown} {reference!r}{hint}")
-        with in_one_line(f"{kind.word} {reference}"):
+            raise InputError(f"{kind.unknown_prefix} {reference!r}{hint}")
+        with errors_as_input_error(f"{kind.label} {reference}"):
             value = entries[reference].load()
-        return Loaded(value=_fitting(value, entries[reference].value, reference, kind), reference=reference)
-    place, name = found
-    with in_one_line(f"{kind.word} {reference}"):
-        is_file = place.endswith(".py")
-        module = source.import_file(Path(place), study=kind.study) if is_file else source.import_module(place)
-    name = name or kind.name or _only(module, reference, kind)
-    return Loaded(value=_member(module, name, reference, kind), reference=f"{module.__name__}:{name}")
+        return Loaded(value=_checked(value, entries[reference].value, reference, kind), reference=reference)
+    location, name = found
+    with errors_as_input_error(f"{kind.label} {reference}"):
+        is_file = location.endswith(".py")
+        module = source.import_file(Path(location), study=kind.is_study) if is_file else source.import_module(location)
+    name = name or kind.default_name or _only_candidate(module, reference, kind)
+    return Loaded(value=_attribute(module, name, reference, kind), reference=f"{module.__name__}:{name}")
 
 
 @contextlib.contextmanager
-def in_one_line(place: str) -> Iterator[None]:
-    """Say of whatever a user's code raises where it comes from.
+def errors_as_input_error(prefix: str) -> Iterator[None]:
+    """Turn every error that a user's code raises in the block into an InputError.
+
+    Args:
+        prefix: beginning of the message: what was being loaded or called.
 
     Raises:
-        InputError: it raised something.
+        InputError: the block raised an error.
     """
     try:
         yield
     except InputError:
         raise
     except ModuleNotFoundError as error:
-        raise InputError(f"{place}: no module named {error.name!r}") from error
+        raise InputError(f"{prefix}: no module named {error.name!r}") from error
     except (Exception, SystemExit) as error:
-        raise InputError(f"{place}: {type(error).__name__}: {error}") from error
+        raise InputError(f"{prefix}: {type(error).__name__}: {error}") from error
 
 
-def _parsed(reference: str, kind: Kind) -> tuple[str, str | None] | None:
-    """Return module or file, and name, of a reference; None where it is a plain name."""
+def _with_name(file: Path, name: str | None) -> str:
+    return str(file) if name is None else f"{file}:{name}"
+
+
+def _split(reference: str, kind: Kind) -> tuple[str, str | None] | None:
+    """Split a reference into module or file, and name; return None for a plain name."""
     if (found := _FILE.fullmatch(reference) or _OBJECT.fullmatch(reference)) is not None:
-        return found["place"], found["name"]
-    return (reference, None) if kind.name and _MODULE.fullmatch(reference) else None
+        return found["location"], found["name"]
+    return (reference, None) if kind.default_name and _MODULE.fullmatch(reference) else None
 
 
-def _member(module: ModuleType, name: str, reference: str, kind: Kind) -> Any:
+def _attribute(module: ModuleType, name: str, reference: str, kind: Kind) -> Any:
     if not hasattr(module, name):
-        fit = _candidates(module, kind)
-        hint = did_you_mean(name, fit) if fit else ""
-        raise InputError(f"{kind.word} {reference}: {module.__file__} defines no {name} of type {kind.expected}{hint}")
-    return _fitting(getattr(module, name), name, reference, kind)
+        candidates = _candidates(module, kind)
+        hint = did_you_mean(name, candidates) if candidates else ""
+        raise InputError(f"{kind.label} {reference}: {module.__file__} defines no {name} of type {kind.expected}{hint}")
+    return _checked(getattr(module, name), name, reference, kind)
 
 
-def _only(module: ModuleType, reference: str, kind: Kind) -> str:
+def _only_candidate(module: ModuleType, reference: str, kind: Kind) -> str:
     """Return the name of the one object of a kind in a module."""
     names = _candidates(module, kind)
     if len(names) != 1:
-        found = f"more than one, name it: {', '.join(f'{reference}:{name}' for name in names)}" if names else "none"
-        raise InputError(f"{kind.word} {reference}: expected one {kind.expected} in it, found {found}")
+        several = f"several; name one of {', '.join(f'{reference}:{name}' for name in names)}"
+        raise InputError(
+            f"{kind.label} {reference}: expected one {kind.expected} in it, found {several if names else 'none'}"
+        )
     return names[0]
 
 
 def _candidates(module: ModuleType, kind: Kind) -> list[str]:
-    """Return the public names of a module's objects of a kind; of classes, those that it defines itself."""
+    """Return the public names of a module's objects of a kind, without classes that it imports."""
     return [
         name
         for name, value in vars(module).items()
         if not name.startswith("_")
-        and not (isinstance(value, type) and (value.__module__ != module.__name__ or not kind.classes))
-        and not kind.lacking(value)
+        and not (isinstance(value, type) and (value.__module__ != module.__name__ or not kind.instantiate))
+        and not kind.mismatch(value)
     ]
 
 
-def _fitting(value: Any, name: str, reference: str, kind: Kind) -> Any:
-    if kind.classes and isinstance(value, type):
+def _checked(value: Any, name: str, reference: str, kind: Kind) -> Any:
+    """Return an object of the kind, instantiated if it is a class.
+
+    Raises:
+        InputError: it cannot be instantiated, or is not of the kind.
+    """
+    if kind.instantiate and isinstance(value, type):
         try:
             value = value()
         except Exception as error:
             raise InputError(
-                f"{kind.word} {reference}: {name} cannot be made without arguments ({first_line(error)}); name an "
-                "instance of it"
+                f"{kind.label} {reference}: {name} cannot be instantiated without arguments ({first_line(error)}); "
+                "name an instance of it"
             ) from None
-    if lack := kind.lacking(value):
-        raise InputError(f"{kind.word} {reference}: {name} is no {kind.expected}: {lack}")
+    if mismatch := kind.mismatch(value):
+        raise InputError(f"{kind.label} {reference}: {name} is no {kind.expected}: {mismatch}")
     return value

@@ -1,29 +1,29 @@
-"""Finds a study: a shipped name, one that a package has registered, a module, or a ``.py`` file."""
+"""Loads a study or search by reference: a shipped or registered name, a module, or a ``.py`` file."""
 
 import importlib
 import pkgutil
 
 from coablate_platform.study import source
 from coablate_platform.study.errors import InputError
-from coablate_platform.study.extensions import Kind, file_of, installed, load_object
+from coablate_platform.study.extensions import Kind, file_of, load_object, registered
 from coablate_platform.study.search import Search
 from coablate_platform.study.study import Study
 
 SHIPPED = "coablate_search_spaces"
 
 
-def _lacking(value: object) -> str:
+def _mismatch(value: object) -> str:
     return "" if isinstance(value, Study | Search) else f"it is of type {type(value).__name__}"
 
 
-STUDIES = Kind(
-    word="study",
-    unknown="no study named",
+STUDY_KIND = Kind(
+    label="study",
+    unknown_prefix="no study named",
     group="coablate.studies",
     expected="Study or Search",
-    lacking=_lacking,
-    name="STUDY",
-    study=True,
+    mismatch=_mismatch,
+    default_name="STUDY",
+    is_study=True,
 )
 
 
@@ -34,22 +34,22 @@ def shipped() -> list[str]:
 
 
 def load_study(reference: str) -> Study | Search:
-    """Return the study or search that ``reference`` names.
+    """Load a study or search.
 
-    A file's study takes the place of what was imported of a user's files before.
+    Before a file is loaded, all modules of the user's files are unloaded.
 
     Args:
-        reference: a shipped or registered name, ``package.module`` or ``path/to/file.py``, both with ``:NAME`` behind
-            them where it is not ``STUDY``.
+        reference: a shipped or registered name, ``package.module`` or ``path/to/file.py``, both with ``:NAME`` appended
+            if the study is not called ``STUDY``.
 
     Raises:
-        InputError: nothing is found there, it cannot be imported, or it holds no study.
+        InputError: the name is unknown, the module cannot be imported, or it defines no study.
     """
     if file_of(reference) is not None:
         source.forget()
     elif reference in shipped():
         reference = f"{SHIPPED}.{reference}"
-    elif ("/" in reference or reference.startswith(".")) and reference not in installed(STUDIES):
+    elif ("/" in reference or reference.startswith(".")) and reference not in registered(STUDY_KIND):
         raise InputError(f"study {reference}: expected a shipped name, package.module, or a path that ends in .py")
-    study: Study | Search = load_object(reference, STUDIES, shipped()).value
+    study: Study | Search = load_object(reference, STUDY_KIND, shipped()).value
     return study

@@ -13,34 +13,34 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from coablate_platform.study.config import TRAINING_PRESETS, TrainingConfig
 from coablate_platform.study.errors import InputError, did_you_mean
-from coablate_platform.study.extensions import Kind, lacking, load_object
+from coablate_platform.study.extensions import Kind, load_object, missing_attributes
 
 Config = TypeVar("Config")
 
 
-def _no_model(value: object) -> str:
+def _model_mismatch(value: object) -> str:
     members = ("modalities", "build", "objective", "describe")
-    return lacking(value, members) or ("" if dataclasses.is_dataclass(value) else "it is no dataclass")
+    return missing_attributes(value, members) or ("" if dataclasses.is_dataclass(value) else "it is not a dataclass")
 
 
-def _no_preset(value: object) -> str:
+def _preset_mismatch(value: object) -> str:
     return "" if isinstance(value, TrainingConfig) else f"it is of type {type(value).__name__}"
 
 
-MODELS = Kind(
-    word="model",
-    unknown="model: no model",
+MODEL_KIND = Kind(
+    label="model",
+    unknown_prefix="model: no model",
     group="coablate.models",
     expected="model configuration",
-    lacking=_no_model,
-    classes=True,
+    mismatch=_model_mismatch,
+    instantiate=True,
 )
-PRESETS = Kind(
-    word="training preset",
-    unknown="training: no training preset",
+PRESET_KIND = Kind(
+    label="training preset",
+    unknown_prefix="training: no training preset",
     group="coablate.presets",
     expected="TrainingConfig",
-    lacking=_no_preset,
+    mismatch=_preset_mismatch,
 )
 
 
@@ -188,9 +188,9 @@ def _refuses(config: Any, name: str, value: object) -> bool:
 def _typed(config: Any, name: str, value: Any, path: str) -> Any:
     """Return ``value`` as the field ``name`` of ``config`` holds it."""
     if path == "training" and isinstance(value, str):
-        return TRAINING_PRESETS.get(value) or load_object(value, PRESETS, TRAINING_PRESETS).value
+        return TRAINING_PRESETS.get(value) or load_object(value, PRESET_KIND, TRAINING_PRESETS).value
     if path == "model" and isinstance(value, str):
-        return load_object(value, MODELS).value
+        return load_object(value, MODEL_KIND).value
     if dataclasses.is_dataclass(value):  # a whole part (a model, a preset) stands in as it is
         return value
     if dataclasses.is_dataclass(part := getattr(config, name)):

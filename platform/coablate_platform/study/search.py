@@ -18,11 +18,11 @@ from coablate_platform.study.suggesters import FixedTrial, PlainValue
 
 SAMPLERS = ("random", "qmc", "tpe", "gp", "cmaes", "nsga2", "grid")
 SAMPLER_KIND = Kind(
-    word="sampler",
-    unknown="no sampler",
+    label="sampler",
+    unknown_prefix="no sampler",
     group="coablate.samplers",
     expected="factory (search, number) -> optuna.samplers.BaseSampler",
-    lacking=lambda value: "" if callable(value) else "it cannot be called",
+    mismatch=lambda value: "" if callable(value) else "it is not callable",
 )
 Cost = Literal["flops", "parameters", "latency"]
 """What a search may minimise beside its metric. The model's description gives the first two; latency is measured."""

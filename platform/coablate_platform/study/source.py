@@ -1,11 +1,11 @@
-"""Imports a user's own Python files, and keeps their source for the processes that train.
+"""Imports a user's own Python files, and records their source for the processes that train.
 
-A study in a file, a model, a reader: each is a module that no other process could find. This module imports such a file
-together with the modules beside it, remembers the source of all of them as it was imported, and names the folder in
-which another process finds the same modules under the same names.
+A study, model or reader in a user's file is a module that worker processes cannot find. :func:`import_file` imports the
+file and the modules in its folder that it imports, and records their source. The source is then written to a folder;
+:func:`attach` lets another process import the same modules from there, under the same names.
 
-The state here is that of the interpreter (``sys.path``, ``sys.modules``): one set of files at a time. :func:`forget`
-ends it, so that two studies in files of one name never see each other's modules.
+The state belongs to the interpreter, as ``sys.path`` and ``sys.modules`` do: it holds one set of files at a time.
+:func:`forget` clears it, so that studies in files of the same name do not share modules.
 """
 
 import ast
@@ -24,201 +24,213 @@ from types import ModuleType
 from coablate_platform.study.errors import InputError
 
 STUDY_PREFIX = "coablate_study_"
-"""In front of the module name of a study that is a file: it stands in run identities, and takes no other name."""
+"""Prefix of the module name of a study's file. The prefix avoids name conflicts and is part of run identities."""
 _SHIPPED = ("coablate_platform", "coablate_model", "coablate_search_spaces")
 _DIGITS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Unit:
-    """A module or package among a user's files, by its top-level name.
+class _UserModule:
+    """A user's top-level module or package.
 
     Args:
-        place: the file, or the package's folder.
-        files: path below the kept folder -> content, as it was imported.
-        imports: top-level names that its files import, wherever in them.
-        shared: whether something else had imported it before.
+        path: the file, or the package's folder.
+        files: relative path -> content at the time of import.
+        imports: top-level names that its files import, in functions too.
+        loaded_before: whether it had been imported by other means before; then :func:`forget` does not unload it.
     """
 
-    place: Path
+    path: Path
     files: Mapping[str, bytes]
     imports: frozenset[str]
-    shared: bool
+    loaded_before: bool
 
 
 @dataclass(kw_only=True)
-class _State:
-    """What of a user's files this process has imported."""
+class _ImportState:
+    """The user's files that this process has imported.
 
-    units: dict[str, _Unit] = field(default_factory=dict)
+    Args:
+        modules: top-level name -> module.
+        folders: the users' folders; the first is the study's, if a study is a file.
+        path_entries: folders that were appended to ``sys.path``.
+        names: file passed to :func:`import_file` -> name of its module.
+        attached: folder of :func:`attach`; None where the user's own files are imported.
+    """
+
+    modules: dict[str, _UserModule] = field(default_factory=dict)
     folders: list[Path] = field(default_factory=list)
-    added: list[str] = field(default_factory=list)  # entries of sys.path
-    modules: dict[Path, str] = field(default_factory=dict)  # files that were asked for -> their modules
-    kept: Path | None = None
+    path_entries: list[str] = field(default_factory=list)
+    names: dict[Path, str] = field(default_factory=dict)
+    attached: Path | None = None
 
 
-_state = _State()
+_state = _ImportState()
 
 
 @dataclass(frozen=True)
 class Sources:
-    """A user's files as source: path below a folder that is put on ``sys.path`` -> content."""
+    """Source of a user's files: path relative to a folder on ``sys.path`` -> content."""
 
     files: Mapping[str, bytes]
 
     @classmethod
     def imported(cls) -> "Sources":
-        """Return all files that were imported since :func:`forget`."""
-        return cls({name: content for unit in _state.units.values() for name, content in unit.files.items()})
+        """Return the files of all user modules that were imported since the last :func:`forget`."""
+        return cls({name: content for module in _state.modules.values() for name, content in module.files.items()})
 
     @property
     def digest(self) -> str:
-        """A name for exactly this content; empty where there are no files."""
+        """Digest of the names and contents (16 hex digits); empty if there are no files."""
         return _digest(self.files, 2 * _DIGITS) if self.files else ""
 
 
-def study_module(path: Path) -> str:
-    """Return the module name of a study's file; a kept copy has the original's."""
+def study_module_name(path: Path) -> str:
+    """Return the module name of a study's file; a copy named after its module has the same name."""
     stem = path.stem.replace(".", "_")
     return stem if stem.startswith(STUDY_PREFIX) else f"{STUDY_PREFIX}{stem}"
 
 
 def import_file(path: Path, *, study: bool = False) -> ModuleType:
-    """Import a user's file, with its folder at the end of ``sys.path`` for the modules beside it.
+    """Import a user's file, and append its folder to ``sys.path`` for the modules that it imports from there.
 
     Args:
-        path: the file. A relative one lies beside the study's file where there is one, else in the working directory.
-        study: give it the module name of a study's file, instead of the plain one by which others import it.
+        path: the file. A relative path starts at the folder of the study's file, if there is one, else at the working
+            directory.
+        study: whether to use the module name of a study's file instead of the file's own name.
 
     Raises:
-        InputError: there is no such file, its name is no module's, or it or what it imports from its folder has the
-            name of another module.
+        InputError: the file does not exist, its name is not a valid module name, or it or a module that it imports from
+            its folder has the same name as another module.
     """
-    if _state.kept is not None:
-        return importlib.import_module(study_module(path) if study else path.stem)
-    path = _found(path)
-    if not study and path in _state.modules:
-        return sys.modules[_state.modules[path]]
-    name = study_module(path) if study else path.stem
+    if _state.attached is not None:
+        return importlib.import_module(study_module_name(path) if study else path.stem)
+    path = _resolve(path)
+    if not study and path in _state.names:
+        return sys.modules[_state.names[path]]
+    name = study_module_name(path) if study else path.stem
     if not study and not name.isidentifier():
-        raise InputError(f"{path}: {name!r} is no module's name; rename the file")
-    _open_folder(path.parent)
+        raise InputError(f"{path}: {name!r} is not a valid module name; rename the file")
+    _add_folder(path.parent)
     if study:
-        _add(name, _unit(path, {f"{name}.py": path.read_bytes()}, shared=False), path.parent)
+        _record(name, path, {f"{name}.py": path.read_bytes()}, path.parent, loaded_before=False)
     else:
-        _add_beside(name, path.parent)
-    _state.modules[path] = name
+        _record_from_folder(name, path.parent)
+    _state.names[path] = name
     return _import_study(name, path) if study else _import(name)
 
 
 def import_module(name: str) -> ModuleType:
-    """Import a module by its dotted name: an installed one, or one beside a user's files."""
+    """Import a module by its dotted name, from an installed package or from a folder of the user's files."""
     for folder in _state.folders:
-        _add_beside(name.partition(".")[0], folder)
+        _record_from_folder(name.partition(".")[0], folder)
     return _import(name)
 
 
 def forget() -> None:
-    """Take the user's files out of this process, so that the next ones are imported anew."""
-    for name, unit in _state.units.items():
-        if not unit.shared:
-            _drop(name)
-    for entry in _state.added:
+    """Unload the user's modules from this process, so that files are imported again as they are then."""
+    for name, module in _state.modules.items():
+        if not module.loaded_before:
+            _unload(name)
+    for entry in _state.path_entries:
         with contextlib.suppress(ValueError):
             sys.path.remove(entry)
-    for part in (_state.units, _state.folders, _state.added, _state.modules):
+    for part in (_state.modules, _state.folders, _state.path_entries, _state.names):
         part.clear()
 
 
 def attach(folder: str) -> None:
-    """Let this process import kept source in place of the user's files; an empty ``folder`` says that there is none."""
-    kept = Path(folder) if folder else None
-    if kept == _state.kept:
+    """Import the user's modules from copies of their source in this process.
+
+    Args:
+        folder: the folder of the copies; empty if the study needs no files of the user's. The modules of a folder that
+            was attached before are unloaded.
+    """
+    copies = Path(folder) if folder else None
+    if copies == _state.attached:
         return
-    if _state.kept is not None:
-        for name in _modules_below(_state.kept):
+    if _state.attached is not None:
+        for name in _modules_below(_state.attached):
             del sys.modules[name]
-        sys.path.remove(str(_state.kept))
-    if kept is not None:
-        sys.path.insert(0, str(kept))  # in front of the driver's folder, whose files may have changed since
+        sys.path.remove(str(_state.attached))
+    if copies is not None:
+        sys.path.insert(0, str(copies))  # before the driver's folder, whose files may have changed since
     importlib.invalidate_caches()
-    _state.kept = kept
+    _state.attached = copies
 
 
-def code_parts(name: str) -> dict[str, str]:
-    """Return a digest of a user's module, and of each one beside it that it imports, directly or not.
+def module_digests(name: str) -> dict[str, str]:
+    """Return digests of a user's module and of the user's modules that it imports, directly or not.
 
     Returns:
-        Top-level name -> 8 hex digits; empty where ``name`` is none of the user's.
+        Top-level name -> 8 hex digits; empty if ``name`` is not a user's module.
     """
-    parts: dict[str, str] = {}
+    digests: dict[str, str] = {}
     names = [name]
     while names:
         name = names.pop()
-        if name in _state.units and name not in parts:
-            parts[name] = _digest(_state.units[name].files, _DIGITS)
-            names += sorted(_state.units[name].imports)
-    return parts
+        if name in _state.modules and name not in digests:
+            digests[name] = _digest(_state.modules[name].files, _DIGITS)
+            names += sorted(_state.modules[name].imports)
+    return digests
 
 
-def _found(path: Path) -> Path:
-    """Return the file that a path means."""
-    places = [path]
+def _resolve(path: Path) -> Path:
+    """Return the absolute path of an existing file."""
+    candidates = [path]
     if _state.folders and not path.is_absolute():
-        places = [_state.folders[0] / path, _state.folders[0] / path.name]  # a kept study has all its files beside it
-    for place in places:
-        if place.is_file():
-            return place.resolve()
+        candidates = [_state.folders[0] / path, _state.folders[0] / path.name]  # copies all lie in one folder
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate.resolve()
     raise InputError(f"{path}: no such file")
 
 
-def _open_folder(folder: Path) -> None:
+def _add_folder(folder: Path) -> None:
+    """Append a folder to the user's folders and, unless it is there, to ``sys.path``."""
     if folder in _state.folders:
         return
     _state.folders.append(folder)
     if folder not in [Path(entry or os.curdir).resolve() for entry in sys.path]:
-        sys.path.append(str(folder))  # at the end: nothing here takes the place of an installed package
-        _state.added.append(str(folder))
+        sys.path.append(str(folder))  # last, so that its files cannot hide an installed package
+        _state.path_entries.append(str(folder))
 
 
-def _add_beside(name: str, folder: Path, *, shared: bool | None = None) -> None:
-    """Add the module or package of that name in a folder, if there is one, and what it imports from there."""
+def _record_from_folder(name: str, folder: Path, *, loaded_before: bool | None = None) -> None:
+    """Record the module or package of that name in a folder, if it exists, and what it imports from the folder."""
     file, package = folder / f"{name}.py", folder / name
-    added = name in _state.units and _lies_beside(_state.units[name].place, name, folder)
-    if added or (name in _SHIPPED and package.is_dir()):
+    recorded = name in _state.modules and _is_path_of(_state.modules[name].path, name, folder)
+    if recorded or (name in _SHIPPED and package.is_dir()):
         return
-    shared = name in sys.modules if shared is None else shared
+    loaded_before = name in sys.modules if loaded_before is None else loaded_before
     regular = (package / "__init__.py").is_file()
     if not regular and not file.is_file() and not package.is_dir():
         return
-    place = file if file.is_file() and not regular else package
-    if (other := _elsewhere(name, folder)) is not None:
-        if place.is_dir() and not regular:
-            return  # a folder of logs, say, takes no package's name
-        raise InputError(f"{place}: {other} has the name {name!r} too, and would be imported instead; rename it")
-    files = [place] if place.is_file() else sorted(place.rglob("*.py"))
+    path = file if file.is_file() and not regular else package
+    if (other := _conflict(name, folder)) is not None:
+        if path.is_dir() and not regular:
+            return  # for example a folder of logs with the name of an installed package, which Python imports instead
+        raise InputError(f"{path}: {other} has the name {name!r} too, and would be imported instead; rename it")
+    files = [path] if path.is_file() else sorted(path.rglob("*.py"))
     if files:
         contents = {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
-        _add(name, _unit(place, contents, shared=shared), folder)
+        _record(name, path, contents, folder, loaded_before=loaded_before)
 
 
-def _add(name: str, unit: _Unit, folder: Path) -> None:
-    _state.units[name] = unit
-    for imported in sorted(unit.imports):
-        _add_beside(imported, folder)
+def _record(name: str, path: Path, files: Mapping[str, bytes], folder: Path, *, loaded_before: bool) -> None:
+    """Record a module with its source, and the modules that it imports from the folder."""
+    imports = frozenset(imported for content in files.values() for imported in _imported_names(content))
+    _state.modules[name] = _UserModule(path=path, files=files, imports=imports, loaded_before=loaded_before)
+    for imported in sorted(imports):
+        _record_from_folder(imported, folder)
 
 
-def _unit(place: Path, files: Mapping[str, bytes], *, shared: bool) -> _Unit:
-    imports = frozenset(name for content in files.values() for name in _imports(content))
-    return _Unit(place=place, files=files, imports=imports, shared=shared)
-
-
-def _imports(content: bytes) -> Iterator[str]:
-    """Yield the top-level names that a file imports, within functions too."""
+def _imported_names(content: bytes) -> Iterator[str]:
+    """Yield the top-level names that a file imports, in functions too."""
     try:
         tree = ast.parse(content)
     except (SyntaxError, ValueError):
-        return  # importing it will say so
+        return  # the import itself reports the error
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name.partition(".")[0] for alias in node.names)
@@ -226,33 +238,34 @@ def _imports(content: bytes) -> Iterator[str]:
             yield node.module.partition(".")[0]
 
 
-def _elsewhere(name: str, folder: Path) -> str | None:
-    """Say what else than the folder's module ``import name`` would find; None: nothing."""
+def _conflict(name: str, folder: Path) -> str | None:
+    """Return the module outside the folder that ``import name`` would find, in words; None if there is none."""
     if name in sys.stdlib_module_names:
         return "a module of the standard library"
-    if (module := sys.modules.get(name)) is not None and not _is_beside(module, name, folder):
+    if (module := sys.modules.get(name)) is not None and not _is_from_folder(module, name, folder):
         return str(getattr(module, "__file__", None) or f"the module {name}")
     path = [entry for entry in sys.path if Path(entry or os.curdir).resolve() != folder]
     for finder in sys.meta_path:
         spec = finder.find_spec(name, path if finder is importlib.machinery.PathFinder else None)
-        if spec is not None and spec.origin is not None and not _lies_beside(Path(spec.origin), name, folder):
+        if spec is not None and spec.origin is not None and not _is_path_of(Path(spec.origin), name, folder):
             return spec.origin
     return None
 
 
-def _is_beside(module: ModuleType, name: str, folder: Path) -> bool:
-    """Say whether a module is the one of that name in a folder, or of the package of that name there."""
-    place = getattr(module, "__file__", None) or next(iter(getattr(module, "__path__", [])), None)
-    return place is not None and _lies_beside(Path(place), name, folder)
+def _is_from_folder(module: ModuleType, name: str, folder: Path) -> bool:
+    """Return whether a module is the one of that name in a folder, or belongs to the package of that name there."""
+    path = getattr(module, "__file__", None) or next(iter(getattr(module, "__path__", [])), None)
+    return path is not None and _is_path_of(Path(path), name, folder)
 
 
-def _lies_beside(place: Path, name: str, folder: Path) -> bool:
-    place, package = place.resolve(), folder / name
-    return place in (folder / f"{name}.py", package) or package in place.parents
+def _is_path_of(path: Path, name: str, folder: Path) -> bool:
+    """Return whether a path is the module or package of that name in a folder, or is within the package."""
+    path, package = path.resolve(), folder / name
+    return path in (folder / f"{name}.py", package) or package in path.parents
 
 
 def _import(name: str) -> ModuleType:
-    with _importing():
+    with _recording_imports():
         return importlib.import_module(name)
 
 
@@ -261,33 +274,35 @@ def _import_study(name: str, path: Path) -> ModuleType:
     assert spec is not None  # the file ends in .py
     assert spec.loader is not None
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    with _importing():
+    with _recording_imports():
         spec.loader.exec_module(module)
     return module
 
 
 @contextlib.contextmanager
-def _importing() -> Iterator[None]:
-    """Import from folders as they are now, leave no compiled files there, and add what computed names imported."""
-    before, compiled = set(sys.modules), sys.dont_write_bytecode
+def _recording_imports() -> Iterator[None]:
+    """Record user modules that the block imports under computed names, and write no bytecode to users' folders."""
+    before, no_bytecode = set(sys.modules), sys.dont_write_bytecode
     sys.dont_write_bytecode = True
-    importlib.invalidate_caches()
+    importlib.invalidate_caches()  # a folder may have new files
     try:
         yield
     finally:
-        sys.dont_write_bytecode = compiled
+        sys.dont_write_bytecode = no_bytecode
         for name in sorted({module.partition(".")[0] for module in sys.modules.keys() - before}):
             for folder in _state.folders:
-                if name in sys.modules and _is_beside(sys.modules[name], name, folder):
-                    _add_beside(name, folder, shared=name in before)
+                if name in sys.modules and _is_from_folder(sys.modules[name], name, folder):
+                    _record_from_folder(name, folder, loaded_before=name in before)
 
 
-def _drop(name: str) -> None:
+def _unload(name: str) -> None:
+    """Remove a module and its submodules from ``sys.modules``."""
     for module in [module for module in sys.modules if module == name or module.startswith(f"{name}.")]:
         del sys.modules[module]
 
 
 def _modules_below(folder: Path) -> list[str]:
+    """Return the names of loaded modules whose files are below a folder."""
     files = {name: getattr(module, "__file__", None) for name, module in sys.modules.items()}
     return [name for name, file in files.items() if file is not None and folder in Path(file).parents]
 
