@@ -47,7 +47,8 @@ def test_what_fails_is_said_with_what_was_expected_and_the_exit_code_is_1(coabla
     assert (answer.code, answer.err) == (1, "")
     lines = answer.out.splitlines()
     assert [line for line in lines if not line.startswith("ok     ")] == [
-        "FAILS  trains every parameter: no gradient reaches spare.weight, spare.bias; expected one for every parameter"
+        "FAILS  every parameter gets a finite gradient: no gradient for spare.weight, spare.bias, expected one for "
+        "every trainable parameter"
     ]
     assert len(lines) > 10
 
@@ -57,7 +58,7 @@ def test_a_check_that_others_need_ends_the_list_with_the_place(coablate, tmp_pat
     answer = coablate("check", "model", tmp_path / "raising.py")
     assert answer.code == 1
     last = answer.out.splitlines()[-1]
-    assert last.startswith("FAILS  builds a network: AttributeError: ")
+    assert last.startswith("FAILS  build returns a network: AttributeError: ")
     assert last.endswith(f"({tmp_path / 'raising.py'}:22)")
 
 
@@ -73,7 +74,7 @@ def test_coablate_s_own_parts_pass_by_name(coablate, kind, reference):
     [
         (("model", "gone.py"), ("gone.py: no such file",)),
         (("model", "broken.py:Brokn"), ("defines no Brokn", "did you mean 'Broken'?")),
-        (("model", "broken.py:Net"), ("Net", "cannot be made without arguments")),
+        (("model", "broken.py:Net"), ("Net", "cannot be instantiated without arguments")),
         (("protocol", "broken.py"), ("expected one Protocol in it, found none",)),
         (("sampler", "nothing"), ("no sampler 'nothing'",)),
         (("study", "broken.py"), ("defines no STUDY of type Study or Search",)),
