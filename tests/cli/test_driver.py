@@ -9,7 +9,7 @@ from rich.console import Console
 
 from coablate_platform import driver
 from coablate_platform.journal.journal import Journal
-from coablate_platform.session import Command, Session, kept_source
+from coablate_platform.session import Command, Session, source_copies
 from coablate_platform.study.errors import InputError
 from coablate_platform.train.events import Conclusion, EpochReport, Predictions
 from coablate_platform.train.provenance import versions
@@ -123,7 +123,7 @@ def resumed(out: Path) -> str:
 
 def test_a_study_s_files_are_kept_with_its_results(completed, own):
     plan = Journal(str(completed)).plan()
-    kept = kept_source(completed, plan.key, plan.command["source"])
+    kept = source_copies(completed, plan.key, plan.command["source"])
     assert {path.name: path.read_text() for path in kept.iterdir()} == {
         "coablate_study_own.py": OWN,
         "own_beside.py": "WIDTH = 0.125\n",
@@ -134,8 +134,8 @@ def test_a_study_s_files_are_kept_with_its_results(completed, own):
 def test_a_study_whose_files_moved_is_resumed_from_what_was_kept(completed, own, tmp_path):
     plan = Journal(str(completed)).plan()
     own.parent.rename(tmp_path / "elsewhere")
-    kept = kept_source(completed, plan.key, plan.command["source"])
-    assert f"{own} is not there any more; going on with its copy in {kept}" in resumed(completed)
+    kept = source_copies(completed, plan.key, plan.command["source"])
+    assert f"{own} no longer exists; continuing with its copy in {kept}" in resumed(completed)
     again = Journal(str(completed)).plan()
     assert (again.key, again.command["source"]) == (plan.key, plan.command["source"])
     assert again.command["study"] == str(kept / "coablate_study_own.py")
@@ -147,14 +147,14 @@ def test_a_study_whose_code_changed_goes_on_with_it_and_says_so(completed, own):
     plan = Journal(str(completed)).plan()
     own.write_text(OWN + "# a remark\n")
     said = resumed(completed)
-    assert "The study's files have changed since it was started: going on with them as they are now" in said
-    assert str(kept_source(completed, plan.key, plan.command["source"])) in said
+    assert "The study's files have changed since it was started; continuing with the changed files" in said
+    assert str(source_copies(completed, plan.key, plan.command["source"])) in said
 
 
 def test_a_study_that_declares_something_else_is_not_resumed(completed, own):
     plan = Journal(str(completed)).plan()
     (own.parent / "own_beside.py").write_text("WIDTH = 0.25\n")
-    kept = kept_source(completed, plan.key, plan.command["source"])
+    kept = source_copies(completed, plan.key, plan.command["source"])
     with pytest.raises(InputError, match=f"its declaration has changed .*put back the files that are kept in {kept}"):
         driver.resume(completed, None, Console(quiet=True))
 
@@ -180,14 +180,14 @@ def test_every_file_that_a_command_names_is_kept_and_found_again(store, tmp_path
         sampler=f"{tmp_path}/own_parts.py:sampler",
         overrides=(f"model={tmp_path}/own_parts.py:NET",),
     )
-    assert command.files == [tmp_path / "own_parts.py"] * 3
+    assert command.user_files == [tmp_path / "own_parts.py"] * 3
     prepared = driver.prepare(command)
     assert prepared.plan.protocol == "own/halves"
     assert prepared.search.base.data.protocol == "own_parts:HALVES"
     assert prepared.search.sampler == "own_parts:sampler"
     (tmp_path / "kept").mkdir()
     (tmp_path / "own_parts.py").rename(tmp_path / "kept" / "own_parts.py")
-    moved = command.with_files_in(tmp_path / "kept")
+    moved = command.with_copies_in(tmp_path / "kept")
     assert moved.study == "learning_rates"
     again = driver.prepare(moved).plan
     assert (again.key, again.command["source"]) == (prepared.plan.key, prepared.plan.command["source"])

@@ -15,19 +15,19 @@ from coablate_platform.data.protocols import for_source, get_protocol
 from coablate_platform.study import source
 from coablate_platform.study.config import TrainingConfig
 from coablate_platform.study.errors import InputError
-from coablate_platform.study.extensions import Kind, absolute, file_of, load_object, moved_reference
+from coablate_platform.study.extensions import Kind, absolute_reference, file_of, load_object, reference_to_copy
 from coablate_platform.study.load import load_study
-from coablate_platform.study.overrides import MODELS, apply_changes
+from coablate_platform.study.overrides import MODEL_KIND, apply_changes
 from coablate_platform.study.search import Search
 from coablate_search_spaces.learning_rates import STUDY as RATES
 from coablate_search_spaces.smoke import STUDY as SMOKE
 
 NUMBERS = Kind(
-    word="number",
-    unknown="no number",
+    label="number",
+    unknown_prefix="no number",
     group="coablate.numbers",
     expected="whole number",
-    lacking=lambda value: "" if isinstance(value, int) else "it is no whole number",
+    mismatch=lambda value: "" if isinstance(value, int) else "it is no whole number",
 )
 
 
@@ -72,7 +72,7 @@ def test_an_object_is_found_in_a_file_and_in_a_package(file: Path, module: str) 
         ("nowhere:ANSWER", r"number nowhere:ANSWER: no module named 'nowhere'"),
         ("answr", r"no number 'answr' \(did you mean 'answer'\?\)"),
         ("broken.py:ANSWER", r"number .*broken\.py:ANSWER: SyntaxError"),
-        ("two.py", r"two\.py: expected one whole number in it, found more than one, name it: .*two\.py:A, .*two\.py:B"),
+        ("two.py", r"two\.py: expected one whole number in it, found several; name one of .*two\.py:A, .*two\.py:B"),
         ("empty.py", r"empty\.py: expected one whole number in it, found none"),
     ],
 )
@@ -88,21 +88,21 @@ def test_what_is_not_there_is_one_line(file: Path, module: str, reference: str, 
 
 def test_a_reference_to_nothing_known_says_which_forms_there_are() -> None:
     with pytest.raises(InputError, match=r"no model 'MyNet'; expected package\.module:Name or FILE\.py:Name"):
-        load_object("MyNet", MODELS)
+        load_object("MyNet", MODEL_KIND)
 
 
 def test_paths_of_references_can_be_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert absolute("my.py:NAME") == f"{tmp_path}/my.py:NAME"
-    assert absolute("a/../my.py") == f"{tmp_path}/my.py"
+    assert absolute_reference("my.py:NAME") == f"{tmp_path}/my.py:NAME"
+    assert absolute_reference("a/../my.py") == f"{tmp_path}/my.py"
     for other in ("utd/cs", "package.module:NAME", "tpe", "3", '["skeleton"]'):
-        assert absolute(other) == other
+        assert absolute_reference(other) == other
         assert file_of(other) is None
-        assert moved_reference(other, tmp_path, study=False) == other
+        assert reference_to_copy(other, tmp_path, is_study=False) == other
     assert file_of("/x/my.py:NAME") == Path("/x/my.py")
-    assert moved_reference("/x/my.py:NAME", Path("/kept"), study=False) == "/kept/my.py:NAME"
-    assert moved_reference("/x/v1.2.py", Path("/kept"), study=True) == "/kept/coablate_study_v1_2.py"
-    assert moved_reference("/kept/coablate_study_a.py", Path("/k2"), study=True) == "/k2/coablate_study_a.py"
+    assert reference_to_copy("/x/my.py:NAME", Path("/kept"), is_study=False) == "/kept/my.py:NAME"
+    assert reference_to_copy("/x/v1.2.py", Path("/kept"), is_study=True) == "/kept/coablate_study_v1_2.py"
+    assert reference_to_copy("/kept/coablate_study_a.py", Path("/k2"), is_study=True) == "/k2/coablate_study_a.py"
 
 
 NET = """
@@ -136,7 +136,7 @@ def test_a_model_is_set_by_an_instance_or_by_a_class_with_defaults(net: Path) ->
     set_too = apply_changes(SMOKE.base, {"model": f"{net}:SMALL", "model.depth": 3})
     assert (set_too.model.width, set_too.model.depth) == (0.125, 3)
     for name, said in (
-        ("Needs", r"Needs cannot be made without arguments \(.*'depth'\); name an instance of it"),
+        ("Needs", r"Needs cannot be instantiated without arguments \(.*'depth'\); name an instance of it"),
         ("NOT_ONE", "NOT_ONE is no model configuration: it has no modalities and no build and no objective"),
     ):
         with pytest.raises(InputError, match=said):
@@ -172,7 +172,7 @@ def test_a_search_s_sampler_is_found_by_reference(tmp_path: Path) -> None:
     found = RATES.with_options(sampler=f"{tmp_path}/own_sampler.py:make")
     assert found.sampler == "own_sampler:make"
     assert isinstance(replace(RATES, sampler="own_sampler:make"), Search)
-    with pytest.raises(InputError, match=r"NUMBER is no factory .*: it cannot be called"):
+    with pytest.raises(InputError, match=r"NUMBER is no factory .*: it is not callable"):
         RATES.with_options(sampler=f"{tmp_path}/own_sampler.py:NUMBER")
     with pytest.raises(InputError, match=r"no sampler 'tpee' \(did you mean 'tpe'\?\)"):
         replace(RATES, sampler="tpee")
