@@ -250,7 +250,7 @@ def test_what_a_store_remembers_is_part_of_how_it_was_prepared(tmp_path, make_st
 @pytest.mark.parametrize(
     ("protocol", "message"),
     [
-        (replace(OWN_PROTOCOL, name="utd/cs"), "its protocol must not be named 'utd/cs', as one of ours is"),
+        (replace(OWN_PROTOCOL, name="utd/cs"), "its protocol must not have the name 'utd/cs' of ours"),
         (ByCode(**vars(OWN_PROTOCOL)), "a store can remember a Protocol, not a ByCode"),
     ],
 )

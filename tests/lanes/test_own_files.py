@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from coablate_platform.journal.journal import Journal
+from coablate_platform.journal.trials import JournalTrialLog, TrialOutcome
 from coablate_platform.results.table import build_table
+from coablate_platform.study.plan import SearchPlan
 from coablate_platform.train.events import RunState
 
 pytestmark = [
@@ -169,3 +171,43 @@ def test_a_study_of_one_s_own_models_runs_and_goes_on_without_its_files(store, s
     record = journal.record(broken)
     assert record.state is RunState.CRASHED
     assert "broken beside the study" in record.failure.reason
+
+
+SEARCH = (
+    STUDY.replace("STUDY = Study(", "ARMS = Study(")
+    + """
+from coablate_platform.study.domains import Choice, Float
+from coablate_platform.study.search import Search, Stopping
+from coablate_platform.study.space import Space
+
+MODELS = {"linear": Linear(), "deep": Deep(), "wide": Wide()}
+RATES = Float(low=1e-3, high=1e-1, log=True, when={"model": (MODELS["deep"], MODELS["wide"])})
+STUDY = Search(
+    name="own_search",
+    title="Which model of one's own?",
+    base=ARMS.base,
+    space=Space({"model": Choice(options=MODELS), "training.learning_rate": RATES}),
+    trials=4,
+    sampler="random",
+    stopping=Stopping(rule="none"),
+    confirm=1,
+    seeds=1,
+)
+"""
+)
+
+
+@pytest.mark.slow
+def test_a_search_chooses_among_models_of_one_s_own(store, study, tmp_path):
+    study.write_text(SEARCH)
+    out = tmp_path / "out"
+    coablate("run", study, "--data", store.uri, "--out", out, code=0, folder=tmp_path)
+    journal = Journal(str(out))
+    search = next(plan for plan in journal.plans() if isinstance(plan, SearchPlan))
+    trials = JournalTrialLog(journal, search.key).trials()
+    assert {trial.outcome for trial in trials} == {TrialOutcome.COMPLETE}
+    assert len({trial.config["model"]["kind"] for trial in trials}) > 1
+    plan = journal.conclusion()
+    assert [len(row.values) for row in build_table(plan, journal).rows] == [1, 1]
+    for key in (search.key, plan.key):
+        assert list((out / "studies" / key / "source").iterdir())

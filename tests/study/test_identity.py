@@ -7,7 +7,7 @@ import pytest
 from coablate_model.cc_dfarm import CCDFARM
 from coablate_platform.study.config import DataConfig, RunConfig, TrainingConfig
 from coablate_platform.study.errors import InputError
-from coablate_platform.study.identity import canonical, run_id
+from coablate_platform.study.identity import canonical, canonical_changes, run_id
 
 BASE = RunConfig(model=CCDFARM(), data=DataConfig(protocol="utd/cs"), training=TrainingConfig())
 
@@ -41,6 +41,15 @@ class Encoded:
     encoder: Wide | Deep = Wide()
     more: tuple[Wide | Deep, ...] = ()
     plain: Wide = Wide()
+
+
+def test_a_change_of_a_whole_part_names_its_class():
+    assert canonical_changes({"model": Deep(width=4), "model.width": 1, "training.metric": "top5"}) == {
+        "model": {"width": 4, "kind": f"{__name__}.Deep"},
+        "model.width": 1,
+        "training.metric": "top5",
+    }
+    assert canonical_changes({"model.more": (Wide(),)}) == {"model.more": [{"width": 3}]}
 
 
 def test_the_class_of_a_part_changes_the_identity():

@@ -195,9 +195,7 @@ def _requested_metadata(reader: Reader, options: PrepareOptions) -> StoreMetadat
     layout, protocol = reader.layout, reader.default_protocol
     if not isinstance(protocol, str):
         if PROTOCOLS.get(protocol.name, protocol) != protocol:
-            raise InputError(
-                f"reader {reader.name}: its protocol must not be named {protocol.name!r}, as one of ours is"
-            )
+            raise InputError(f"reader {reader.name}: its protocol must not have the name {protocol.name!r} of ours")
         if type(protocol) is not Protocol:
             raise InputError(f"reader {reader.name}: a store can remember a Protocol, not a {type(protocol).__name__}")
     return StoreMetadata(

@@ -12,7 +12,7 @@ from coablate_platform.planning.costs import cost_of
 from coablate_platform.study.config import DataConfig, RunConfig
 from coablate_platform.study.domains import Placement, Subset
 from coablate_platform.study.errors import InputError
-from coablate_platform.study.identity import canonical, digest, run_id
+from coablate_platform.study.identity import canonical, canonical_changes, digest, run_id
 from coablate_platform.study.overrides import apply_changes
 from coablate_platform.study.plan import PlannedArm, PlannedRun, SearchPlan, StudyPlan
 from coablate_platform.study.search import TRIAL_SEED, Search
@@ -244,7 +244,7 @@ def _planned(study: Study, arm: Arm, store: Store) -> PlannedArm:
         raise InputError(f"arm {arm.name!r}: {error}") from None
     return PlannedArm(
         name=arm.name,
-        difference=canonical(study.difference(arm)),
+        difference=canonical_changes(study.difference(arm)),
         config=canonical(config),
         parameters=cost.parameters,
         flops=cost.flops,

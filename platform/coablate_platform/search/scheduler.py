@@ -20,7 +20,7 @@ from coablate_platform.journal.trials import TrialLog, TrialOutcome, TrialRecord
 from coablate_platform.search.optuna_study import OptunaStudy
 from coablate_platform.study.config import RunConfig
 from coablate_platform.study.errors import InputError
-from coablate_platform.study.identity import canonical
+from coablate_platform.study.identity import canonical, canonical_changes
 from coablate_platform.study.search import Search
 from coablate_platform.study.suggesters import PlainValue
 from coablate_platform.train.events import RunState, RunUpdate
@@ -199,7 +199,8 @@ class SearchScheduler(ABC):
             config = self._search.config(changes)
             cost = dict(self._setup.cost(config))
             run_id = self._setup.task_of(config, self._lineage(origin)).run_id
-            record = replace(record, changes=canonical(changes), config=canonical(config), cost=cost, run_id=run_id)
+            said = {"changes": canonical_changes(changes), "config": canonical(config)}
+            record = replace(record, **said, cost=cost, run_id=run_id)
         except InputError as error:
             record = replace(record, outcome=TrialOutcome.FAILED, reason=str(error))
         if "parent" in origin and record.run_id:

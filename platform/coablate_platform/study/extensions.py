@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
+from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
 from coablate_platform.study import source
@@ -18,6 +18,8 @@ from coablate_platform.study.errors import InputError, did_you_mean, first_line
 _FILE = re.compile(r"(?P<location>.+\.py)(?::(?P<name>\w+))?")
 _OBJECT = re.compile(r"(?P<location>[A-Za-z_][\w.]*):(?P<name>\w+)")
 _MODULE = re.compile(r"(?P<location>[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+)")
+_DEFINED = (type, FunctionType, BuiltinFunctionType)
+"""Types of objects that name the module that defines them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,14 +175,15 @@ def _only_candidate(module: ModuleType, reference: str, kind: Kind) -> str:
 
 
 def _candidates(module: ModuleType, kind: Kind) -> list[str]:
-    """Return the public names of a module's objects of a kind, without classes that it imports."""
-    return [
-        name
-        for name, value in vars(module).items()
-        if not name.startswith("_")
-        and not (isinstance(value, type) and (value.__module__ != module.__name__ or not kind.instantiate))
-        and not kind.mismatch(value)
-    ]
+    """Return the public names of a module's objects of a kind, without classes and functions that it imports."""
+
+    def counts(value: object) -> bool:
+        if isinstance(value, type) and not kind.instantiate:
+            return False
+        imported = isinstance(value, _DEFINED) and value.__module__ != module.__name__
+        return not imported and not kind.mismatch(value)
+
+    return [name for name, value in vars(module).items() if not name.startswith("_") and counts(value)]
 
 
 def _checked(value: Any, name: str, reference: str, kind: Kind) -> Any:

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, get_args, get_type_hints
 
 from coablate_platform.study.config import RunConfig
@@ -23,6 +23,13 @@ def canonical(value: Any) -> Any:
         InputError: a dataclass needs ``kind`` for its class and has a field of that name.
     """
     return _canonical(value, None)
+
+
+def canonical_changes(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return changes by dotted field in canonical form; a whole part names its class, which tells it from others."""
+    several: frozenset[type] = frozenset()
+    parts = {path: several if dataclasses.is_dataclass(value) else None for path, value in changes.items()}
+    return {path: _canonical(value, parts[path]) for path, value in changes.items()}
 
 
 def _canonical(value: Any, declared: frozenset[type] | None) -> Any:
