@@ -25,5 +25,10 @@ NO_SEED = "a split and a shape are the same under every seed"
 EQUIVALENT: dict[tuple[str, str, str], str] = {
     ("planning/resolve.py", "return clips_of(config, store, (0, 0))", "0 → 1"): NO_SEED,
     ("planning/resolve.py", "return clips_of(config, store, (0, 0))", "0 left out of (0, 0)"): NO_SEED,
+    (
+        "search/population.py",
+        "def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:",
+        "False → True",
+    ): "Optuna's signature; whole numbers are resampled evenly on both scales",
 }
 """Mutants that nothing can tell from the original: (file, line's text, change) -> why."""

@@ -190,6 +190,38 @@ def test_a_population_keeps_its_size_and_ends_with_it():
     assert last == {declared.base.training.epochs}
 
 
+def test_a_new_member_has_its_parent_s_values_perturbed():
+    declared = population()
+    scheduler, simulator = simulate(declared, MemoryTrialLog())
+    simulator.run()
+    for record in scheduler.records[8:]:
+        parent, origin = scheduler.records[record.origin["parent"]], record.origin
+        perturbed = Population(declared).perturbed(parent.params, origin["epoch"], origin["slot"])
+        declared.space.suggest(perturbed)
+        assert record.params == perturbed.params
+        assert record.params["training.learning_rate"] != parent.params["training.learning_rate"]
+        assert record.sampler == ""
+
+
+class Strict(MemoryTrialLog):
+    """Knows no run without an id."""
+
+    def epochs(self, run_id: str) -> list[EpochReport]:
+        assert run_id
+        return super().epochs(run_id)
+
+
+def test_members_that_the_model_refuses_are_replaced_too():
+    space = Space({"model.reduction": Choice(options=(2, 4, 65))})  # DSFM1's block has 64 channels
+    scheduler, simulator = simulate(population(space=space), Strict())
+    assert simulator.run()
+    refused = [record for record in scheduler.records if record.params["model.reduction"] == 65]
+    assert refused
+    assert {record.outcome for record in refused} == {TrialOutcome.FAILED}
+    outcomes = Counter(record.outcome for record in scheduler.records)
+    assert outcomes[TrialOutcome.COMPLETE] >= 7  # one that is replaced at the last pause may be refused
+
+
 def test_a_member_s_run_is_known_by_its_configuration_its_place_and_whose_weights_it_continues():
     declared = population()
     scheduler, simulator = simulate(declared, MemoryTrialLog())
@@ -211,8 +243,9 @@ class Hand:
 
     def trains(self, run_id: str, value: float) -> None:
         """The lane writes an epoch down; nobody has heard of it yet."""
-        reports = self.log.reports.setdefault(run_id, [])
-        reports.append(EpochReport(epoch=len(reports) + 1, metrics={METRIC: value}, seconds=1.0))
+        epoch = MemoryTrialLog.reached(self.log, run_id) + 1
+        report = EpochReport(epoch=epoch, metrics={METRIC: value}, seconds=1.0)
+        self.log.reports.setdefault(run_id, []).append(report)
 
     def tells(self, run_id: str) -> bool:
         said = self.log.epochs(run_id)[-1]
@@ -286,6 +319,23 @@ def test_a_member_whose_checkpoint_lags_behind_its_report_trains_that_epoch_agai
     assert again.tells(second.run_id)  # the same epoch, the same value
     assert again.scheduler.records[0].outcome is TrialOutcome.PRUNED
     assert {again.scheduler.next().run_id for _ in range(2)} == {r.run_id for r in again.scheduler.records[1:3]}
+
+
+def test_what_a_member_reported_after_its_checkpoint_does_not_count():
+    log = Lagging()
+    hand = Hand(log)
+    first, second = hand.scheduler.next(), hand.scheduler.next()
+    for task, value in ((first, 0.2), (second, 0.4)):
+        hand.trains(task.run_id, value)
+        assert hand.tells(task.run_id)
+    child = next(task for task in (hand.scheduler.next(), hand.scheduler.next()) if task.run_id != second.run_id)
+    hand.trains(child.run_id, 0.3)
+    assert hand.tells(child.run_id)
+    hand.trains(second.run_id, 0.1)
+    log.lags = second.run_id
+    again = Hand(log)  # after a kill
+    assert len(again.scheduler.records) == 3
+    assert again.scheduler.next().run_id == second.run_id
 
 
 def test_a_lost_member_is_missed():
