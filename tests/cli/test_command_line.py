@@ -213,7 +213,7 @@ def test_a_cluster_that_does_not_answer_leaves_no_trace(refused, store, tmp_path
 
 def test_a_tracking_address_that_is_none_leaves_no_trace(refused, store, tmp_path):
     out = tmp_path / "out"
-    says = ("tracking URI 'nonsense'", "known: http, https, sqlite")
+    says = ("tracking URI 'nonsense'", "with one of these schemes: http, https, sqlite")
     refused("run", FAULTY, "--data", store.uri, "--out", out, "--tracking", "nonsense", says=says)
     assert not out.exists()
 
