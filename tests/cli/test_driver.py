@@ -140,7 +140,7 @@ def test_a_study_whose_files_moved_is_resumed_from_what_was_kept(completed, own,
     assert (again.key, again.command["source"]) == (plan.key, plan.command["source"])
     assert again.command["study"] == str(kept / "coablate_study_own.py")
     completed.rename(tmp_path / "moved")  # the results may move too
-    assert "is not there any more" in resumed(tmp_path / "moved")
+    assert "no longer exists" in resumed(tmp_path / "moved")
 
 
 def test_a_study_whose_code_changed_goes_on_with_it_and_says_so(completed, own):
@@ -155,7 +155,7 @@ def test_a_study_that_declares_something_else_is_not_resumed(completed, own):
     plan = Journal(str(completed)).plan()
     (own.parent / "own_beside.py").write_text("WIDTH = 0.25\n")
     kept = source_copies(completed, plan.key, plan.command["source"])
-    with pytest.raises(InputError, match=f"its declaration has changed .*put back the files that are kept in {kept}"):
+    with pytest.raises(InputError, match=f"its declaration has changed .*restore your files from {kept}"):
         driver.resume(completed, None, Console(quiet=True))
 
 
