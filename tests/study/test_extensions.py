@@ -168,7 +168,9 @@ def test_a_study_of_another_name_is_found(tmp_path: Path) -> None:
 
 
 def test_a_search_s_sampler_is_found_by_reference(tmp_path: Path) -> None:
-    (tmp_path / "own_sampler.py").write_text("def make(search, number):\n    pass\nNUMBER = 1\n")
+    text = "from math import sqrt\nfrom os.path import join\ndef make(search, number):\n    pass\nNUMBER = 1\n"
+    (tmp_path / "own_sampler.py").write_text(text)
+    assert RATES.with_options(sampler=f"{tmp_path}/own_sampler.py").sampler == "own_sampler:make"
     found = RATES.with_options(sampler=f"{tmp_path}/own_sampler.py:make")
     assert found.sampler == "own_sampler:make"
     assert isinstance(replace(RATES, sampler="own_sampler:make"), Search)
