@@ -207,7 +207,7 @@ def test_a_search_chooses_among_models_of_one_s_own(store, study, tmp_path):
     trials = JournalTrialLog(journal, search.key).trials()
     assert {trial.outcome for trial in trials} == {TrialOutcome.COMPLETE}
     assert len({trial.config["model"]["kind"] for trial in trials}) > 1
-    plan = journal.conclusion()
+    plan = journal.concluding_plan()
     assert [len(row.values) for row in build_table(plan, journal).rows] == [1, 1]
     for key in (search.key, plan.key):
         assert list((out / "studies" / key / "source").iterdir())
