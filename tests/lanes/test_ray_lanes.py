@@ -132,6 +132,7 @@ def test_lanes_are_fitted_under_their_numbers_and_each_end_is_reported_once(note
     assert list(lanes.ended()) == []
     calls[1].end()
     assert list(lanes.ended()) == [(1, None)]
+    assert {patience for _, patience in noted.waits} == {0}
 
 
 def test_without_its_dispatcher_a_study_ends(noted):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from clips import MemoryClips
-from curves import METRIC, NUMBERS, curve, said, search, simulate, task_of
+from curves import METRIC, NUMBERS, curve, said, scheduler_of, search, simulate, task_of
 
 from coablate_model.hcn import LAYERS
 from coablate_model.placement import RGB_SITES, Site
@@ -220,6 +220,24 @@ def test_members_that_the_model_refuses_are_replaced_too():
     assert {record.outcome for record in refused} == {TrialOutcome.FAILED}
     outcomes = Counter(record.outcome for record in scheduler.records)
     assert outcomes[TrialOutcome.COMPLETE] >= 7  # one that is replaced at the last pause may be refused
+
+
+def test_a_trial_that_is_refused_while_the_others_wait_lets_them_go_on():
+    def refuses(config):
+        if config.model.reduction == 2:
+            raise InputError("two cannot be built here")
+        return {}
+
+    space = Space({"model.reduction": Choice(options=(2, 4))})
+    rule = Stopping(rule="pbt", grace=1, reduction=2)
+    declared = population(trials=2, space=space, points=({"model.reduction": 2},), stopping=rule)
+    log = MemoryTrialLog()
+    scheduler = scheduler_of(declared, log, cost=refuses)
+    first = scheduler.next()
+    log.reports[first.run_id] = [EpochReport(epoch=1, metrics={METRIC: 0.5}, seconds=1.0)]
+    assert scheduler.report(first.run_id, RunUpdate.of_epoch(log.reports[first.run_id][0]))
+    assert {scheduler.next().run_id for _ in range(2)} == {scheduler.records[number].run_id for number in (0, 2)}
+    assert scheduler.records[1].outcome is TrialOutcome.FAILED
 
 
 def test_a_member_s_run_is_known_by_its_configuration_its_place_and_whose_weights_it_continues():
