@@ -3,13 +3,14 @@
 This is where study, data, lanes and results are connected. The command line only parses options and calls it.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
 from coablate_platform.data.store import Store
-from coablate_platform.journal.journal import Journal
+from coablate_platform.journal.journal import Journal, RunRecord
 from coablate_platform.lanes.cluster import check_reachable
 from coablate_platform.planning.resolve import PreparedSearch, PreparedStudy, prepare_search, prepare_study, resolve
 from coablate_platform.results.render import save
@@ -123,9 +124,10 @@ def _execute(prepared: PreparedStudy | PreparedSearch, session: Session) -> Tabl
             confirmation = search(prepared, session)
             store, key = prepared.store, prepared.plan.key
             prepared = prepare_study(confirmation, store, session.command.to_resume(), confirms=key)
-        _check_versions(prepared, session)
+        records = session.journal.records(prepared.plan)
+        _check_versions(prepared, session, records)
         with session.following(prepared.plan):
-            _train_open_runs(prepared, session)
+            _train_open_runs(prepared, session, records)
             return conclude(prepared.plan, session.journal, session.mixed)
 
 
@@ -141,24 +143,23 @@ def conclude(plan: StudyPlan, journal: Journal, allow_mixed: bool) -> Table:
     return table
 
 
-def _train_open_runs(prepared: PreparedStudy, session: Session) -> None:
-    journal, plan, training = session.journal, prepared.plan, prepared.study.base.training
-    states = {task.run_id: journal.state(task.run_id) for task in prepared.tasks}
-    open_tasks = [task for task in prepared.tasks if should_run(states[task.run_id])]
+def _train_open_runs(prepared: PreparedStudy, session: Session, records: Mapping[str, RunRecord]) -> None:
+    plan, training = prepared.plan, prepared.study.base.training
+    open_tasks = [task for task in prepared.tasks if should_run(records[task.run_id].state)]
     if not open_tasks:
         session.console.print(f"All {len(prepared.tasks)} runs are in the journal already.")
         return
     from coablate_platform.lanes.tuner import FixedOrder, Locations, run_all  # imports Ray Tune and Train
 
-    completed = [run_id for run_id, state in states.items() if state is RunState.COMPLETED]
-    done = {run_id: journal.test_metrics(run_id)[plan.metric] for run_id in completed}
+    completed = {run_id: record for run_id, record in records.items() if record.state is RunState.COMPLETED}
+    done = {run_id: record.metrics[plan.metric] for run_id, record in completed.items()}
     session.join_cluster()
     with Progress(plan, training.epochs, done, session.console) as progress:
-        locations = Locations.below(session.out, prepared.store, journal, session.source_folder(plan))
+        locations = Locations.below(session.out, prepared.store, session.journal, session.source_folder(plan))
         run_all(prepared.study, FixedOrder(open_tasks), locations, progress.update)
 
 
-def _check_versions(prepared: PreparedStudy, session: Session) -> None:
+def _check_versions(prepared: PreparedStudy, session: Session, records: dict[str, RunRecord]) -> None:
     """Check that open runs would have the same versions as the study's other runs, before anything is trained.
 
     Package versions are not compared if the command names a cluster. Its nodes report them only when they train, and
@@ -169,13 +170,12 @@ def _check_versions(prepared: PreparedStudy, session: Session) -> None:
     """
     if session.mixed:
         return
-    plan, journal = prepared.plan, session.journal
-    planned = {}
+    plan, planned = prepared.plan, {}
     for task in prepared.tasks:
-        if should_run(journal.state(task.run_id)):
+        if should_run(records[task.run_id].state):
             assert task.origin is not None  # preparing a task sets it
             planned[task.run_id] = versions(task.origin) | ({"packages": {}} if session.command.address else {})
-    if planned and (mixture := mixture_of(plan, journal.records(plan), planned)):
+    if planned and (mixture := mixture_of(plan, records, planned)):
         raise InputError(
             f"study {plan.key} would mix versions: {mixture}; --mixed allows it and notes it in the table's caption, "
             "another --out starts from the beginning"

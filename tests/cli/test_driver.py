@@ -49,9 +49,10 @@ def test_what_a_cluster_has_installed_is_not_what_the_driver_has(command, begun,
     prepared = driver.prepare(command)
     session = Session(command, tmp_path / "out", Console(quiet=True))
     with pytest.raises(InputError, match=r"torch 2\.13\.0\+cu130"):
-        driver._check_versions(prepared, session)
+        driver._check_versions(prepared, session, session.journal.records(prepared.plan))
     elsewhere = dataclasses.replace(command, address="10.0.0.1:6379")
-    driver._check_versions(prepared, Session(elsewhere, tmp_path / "out", Console(quiet=True)))
+    session = Session(elsewhere, tmp_path / "out", Console(quiet=True))
+    driver._check_versions(prepared, session, session.journal.records(prepared.plan))
 
 
 def test_the_way_on_from_a_mixed_table_is_named_as_such(command, tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from coablate_platform.study.extensions import Kind, Loaded, load_object, registered
+from coablate_platform.study.extensions import Kind, Loaded, load_object, registered, type_mismatch
 
 SPLITS = ("train", "validation", "test")
 _RULES = ("train", "test", "validation")
@@ -205,16 +205,12 @@ _ALL = (
 PROTOCOLS = {protocol.name: protocol for protocol in _ALL}
 
 
-def _mismatch(value: object) -> str:
-    return "" if isinstance(value, Protocol) else f"it is of type {type(value).__name__}"
-
-
 PROTOCOL_KIND = Kind(
     label="protocol",
     unknown_prefix="data.protocol: there is no protocol",
     group="coablate.protocols",
     expected="Protocol",
-    mismatch=_mismatch,
+    mismatch=lambda value: type_mismatch(value, Protocol),
 )
 
 

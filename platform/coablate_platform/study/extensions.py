@@ -55,6 +55,11 @@ class Loaded:
     reference: str
 
 
+def type_mismatch(value: object, *types: type) -> str:
+    """Return an object's type, as text for a message, if it is none of some types; empty if it is."""
+    return "" if isinstance(value, types) else f"it is of type {type(value).__name__}"
+
+
 def missing_attributes(value: object, names: Collection[str]) -> str:
     """Return which of these attributes an object lacks, as text for a message; empty if it has all."""
     missing = [name for name in names if not hasattr(value, name)]

@@ -5,15 +5,11 @@ import pkgutil
 
 from coablate_platform.study import source
 from coablate_platform.study.errors import InputError
-from coablate_platform.study.extensions import Kind, file_of, load_object, registered
+from coablate_platform.study.extensions import Kind, file_of, load_object, registered, type_mismatch
 from coablate_platform.study.search import Search
 from coablate_platform.study.study import Study
 
 SHIPPED = "coablate_search_spaces"
-
-
-def _mismatch(value: object) -> str:
-    return "" if isinstance(value, Study | Search) else f"it is of type {type(value).__name__}"
 
 
 STUDY_KIND = Kind(
@@ -21,7 +17,7 @@ STUDY_KIND = Kind(
     unknown_prefix="no study named",
     group="coablate.studies",
     expected="Study or Search",
-    mismatch=_mismatch,
+    mismatch=lambda value: type_mismatch(value, Study, Search),
     default_name="STUDY",
     is_study=True,
 )

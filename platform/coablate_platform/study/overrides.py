@@ -13,7 +13,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from coablate_platform.study.config import TRAINING_PRESETS, TrainingConfig
 from coablate_platform.study.errors import InputError, did_you_mean
-from coablate_platform.study.extensions import Kind, load_object, missing_attributes
+from coablate_platform.study.extensions import Kind, load_object, missing_attributes, type_mismatch
 
 Config = TypeVar("Config")
 
@@ -21,10 +21,6 @@ Config = TypeVar("Config")
 def _model_mismatch(value: object) -> str:
     members = ("modalities", "build", "objective", "describe")
     return missing_attributes(value, members) or ("" if dataclasses.is_dataclass(value) else "it is not a dataclass")
-
-
-def _preset_mismatch(value: object) -> str:
-    return "" if isinstance(value, TrainingConfig) else f"it is of type {type(value).__name__}"
 
 
 MODEL_KIND = Kind(
@@ -40,7 +36,7 @@ PRESET_KIND = Kind(
     unknown_prefix="training: no training preset",
     group="coablate.presets",
     expected="TrainingConfig",
-    mismatch=_preset_mismatch,
+    mismatch=lambda value: type_mismatch(value, TrainingConfig),
 )
 
 
