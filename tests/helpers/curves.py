@@ -55,6 +55,14 @@ def search(**changes: Any) -> Search:
     return Search(**(declared | changes))
 
 
+POPULATION = Stopping(rule="pbt", grace=6, reduction=4)
+
+
+def population(**changes: Any) -> Search:
+    """A population of eight members over the same factors; ``changes`` are other fields of the search."""
+    return search(**({"trials": 8, "sampler": "random", "stopping": POPULATION} | changes))
+
+
 def plateau(config: RunConfig) -> float:
     """The accuracy after endless training: 0.95 at best, 0.05 less with MMTM."""
     rate, model = config.training.learning_rate, config.model

@@ -14,6 +14,7 @@ TARGETS = {
         "tests/search/test_population.py",
     ),
     "search/population.py": (
+        "tests/search/test_generations.py",
         "tests/search/test_population.py",
         "tests/search/test_scheduler_resumed.py::test_killed_between_any_two_writes_a_population_takes_the_same_course",
     ),
