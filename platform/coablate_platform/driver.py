@@ -19,7 +19,7 @@ from coablate_platform.screen.progress import Progress
 from coablate_platform.session import Command, Session, source_copies
 from coablate_platform.study.errors import InputError
 from coablate_platform.study.load import load_study
-from coablate_platform.study.overrides import parse_change
+from coablate_platform.study.overrides import parse_changes
 from coablate_platform.study.plan import StudyPlan
 from coablate_platform.study.search import Search
 from coablate_platform.study.source import forget
@@ -37,7 +37,7 @@ def prepare(command: Command) -> PreparedStudy | PreparedSearch:
         InputError: the study, an option or the store is invalid.
     """
     forget()
-    changes = dict(parse_change(text) for text in command.overrides)
+    changes = parse_changes(command.overrides)
     if command.protocol is not None:
         changes["data.protocol"] = command.protocol
     if command.seeds is not None and command.seeds < 1:

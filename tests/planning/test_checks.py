@@ -1,6 +1,5 @@
-"""Values that no run can mean are refused; the last ones that a run can mean are not."""
+"""Settings that contradict each other are refused before a run starts."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -12,53 +11,6 @@ from coablate_platform.study.overrides import apply_changes
 from coablate_search_spaces.smoke import STUDY
 
 SHAPE = ClipShape(classes=3, channels=3, frames=8, size=32, skeleton_frames=16, joints=20, persons=2)
-TINY = 5e-324
-
-
-@dataclass(frozen=True, kw_only=True)
-class Range:
-    """What is expected of some fields, in words and in values."""
-
-    expected: str
-    fields: tuple[str, ...]
-    held: tuple[Any, ...]
-    refused: tuple[Any, ...]
-
-
-RANGES = (
-    Range(
-        expected="at least 1",
-        fields=(
-            *("training.epochs", "training.batch_size", "training.accumulate", "training.workers"),
-            *("data.frames", "data.size", "data.skeleton_frames"),
-        ),
-        held=(1,),
-        refused=(0, -1),
-    ),
-    Range(
-        expected="a number above 0",
-        fields=("training.learning_rate", "training.clip_norm", "training.step_factor"),
-        held=(TINY, 2.0),
-        refused=(0.0, -1.0, float("nan")),
-    ),
-    Range(
-        expected="a share above 0 and at most 1",
-        fields=("data.crop_ratio", "data.spatial_crop"),
-        held=(TINY, 1.0),
-        refused=(0.0, 1.001),
-    ),
-    Range(expected="a number from 0 to 1", fields=("data.flip",), held=(0.0, 1.0), refused=(-TINY, 1.001)),
-    Range(
-        expected="at least 0",
-        fields=(
-            *("training.weight_decay", "training.warmup_epochs"),
-            *("data.colour", "data.rotation", "data.tilt", "data.scale", "data.jitter"),
-        ),
-        held=(0,),
-        refused=(-1,),
-    ),
-)
-FIELDS = [(field, held) for held in RANGES for field in held.fields]
 
 
 def checked(**changes: Any) -> None:
@@ -66,25 +18,12 @@ def checked(**changes: Any) -> None:
     check(apply_changes(STUDY.base, {name.replace("__", "."): value for name, value in changes.items()}), SHAPE)
 
 
-@pytest.mark.parametrize(("field", "values"), FIELDS, ids=[field for field, _ in FIELDS])
-def test_a_field_may_be_as_small_and_as_large_as_a_run_can_mean(field, values):
-    for value in values.held:
-        checked(**{field: value})
-    for value in values.refused:
-        with pytest.raises(InputError, match=rf"^{field}={value}.*: expected {values.expected}$"):
-            checked(**{field: value})
-
-
-def test_gradients_need_no_limit():
-    checked(training__clip_norm=None)
-
-
 @pytest.mark.parametrize("epoch", [1, 4])
 def test_any_epoch_of_the_run_can_be_selected(epoch):
     checked(training__epochs=4, training__selection=epoch)
 
 
-@pytest.mark.parametrize("epoch", [-1, 0, 5])
+@pytest.mark.parametrize("epoch", [5, 9])
 def test_an_epoch_that_the_run_does_not_have_cannot_be_selected(epoch):
     with pytest.raises(InputError, match=f"selection={epoch}: expected 'last', 'best' or an epoch from 1 to 4"):
         checked(training__epochs=4, training__selection=epoch)

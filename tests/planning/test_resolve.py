@@ -129,7 +129,10 @@ def test_a_study_s_plan_says_what_its_table_needs(store):
 
 def test_an_arm_that_cannot_be_built_is_named(store):
     bad = Arm(name="bad", changes={"training.batch_size": 0})
-    with pytest.raises(InputError, match=r"^arm 'bad': training.batch_size=0: expected at least 1"):
+    with pytest.raises(InputError, match=r"^arm 'bad': training.batch_size=0: expected a whole number of at least 1"):
+        study(arms=(*study().arms, bad))
+    bad = Arm(name="bad", changes={"training.selection": 99})
+    with pytest.raises(InputError, match=r"^arm 'bad': training.selection=99: expected"):
         planned(study(arms=(*study().arms, bad)), store)
 
 
@@ -200,10 +203,13 @@ def test_another_size_or_pace_is_another_population(store):
 def test_a_base_or_a_point_that_cannot_be_built_is_named(store):
     with pytest.raises(InputError, match=r"^the base: training.metric: no metric 'acc'"):
         searched(search(base=changed(training__metric="acc")), store)
-    sizes = Space({"training.batch_size": Int(low=0, high=64)})
-    points = ({"training.batch_size": 5}, {"training.batch_size": 0})
-    with pytest.raises(InputError, match=r"^point 2: training.batch_size=0: expected at least 1"):
-        searched(search(space=sizes, points=points), store)
+    declared = search(
+        base=changed(training__workers=2),
+        space=Space({"training.batch_size": Int(low=1, high=64)}),
+        points=({"training.batch_size": 8}, {"training.batch_size": 5}),
+    )
+    with pytest.raises(InputError, match=r"^point 2: training.batch_size=5: cannot be shared evenly by 2 workers"):
+        searched(declared, store)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -287,7 +287,7 @@ def test_plateaus_are_where_they_are_said_to_be():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"trials": 0}, "trials is 0"),
+        ({"trials": 0}, "trials=0: expected a whole number of at least 1"),
         ({"space": Space({"model.floor": Float(low=0.6, high=1.0)})}, "the base is outside the space"),
         ({"space": Space({"model.flor": Float(low=0.6, high=1.0)})}, "did you mean 'floor'"),
         ({"space": Space({"model.reduction": Int(low=2, high=9)}), "sampler": "grid", "trials": 5}, "more than the 5"),
@@ -298,10 +298,14 @@ def test_plateaus_are_where_they_are_said_to_be():
         ({"sampler": "nsga2"}, "nsga2 learns only from completed trials, of which stopping rule 'asha' leaves"),
         ({"costs": ("flops",)}, "no single best"),
         ({"points": ({"model.floor": 2.0},)}, "floor"),
-        ({"points": ({"training.batch_size": 8},)}, "which is not a factor"),
+        ({"points": ({"training.batch_size": 8},)}, "point 1 sets 'training.batch_size', which is not a factor"),
+        ({"points": ({},)}, "point 1 is the same configuration as the base"),
         ({"space": Space({"training.epochs": Int(low=1, high=99)})}, "training.epochs cannot vary"),
         ({"space": Space({"model.fusion": Choice(options=("dsfm", "mtmm"))})}, "factor model.fusion.*'mtmm'"),
-        ({"space": Space({"model.reduction": Float(low=1.0, high=8.0)})}, "factor model.reduction.*fractional"),
+        (
+            {"space": Space({"model.reduction": Float(low=1.0, high=8.0)})},
+            "factor model.reduction.*expected a whole number",
+        ),
     ],
 )
 def test_searches_that_make_no_sense_are_refused(changes, message):

@@ -1,12 +1,14 @@
 """Changes by dotted field: the values they set, the mistakes they refuse, and the messages."""
 
+from dataclasses import replace
+
 import pytest
 
 from coablate_model.cc_dfarm import CCDFARM
 from coablate_model.placement import DSFM1, PAPER_PLACEMENT
 from coablate_platform.study.config import MSAF, PAPER, DataConfig, RunConfig, TrainingConfig
 from coablate_platform.study.errors import InputError
-from coablate_platform.study.overrides import apply_changes, difference, parse_change
+from coablate_platform.study.overrides import apply_changes, difference, parse_change, parse_changes
 
 BASE = RunConfig(model=CCDFARM(), data=DataConfig(), training=TrainingConfig())
 
@@ -74,12 +76,10 @@ def test_only_the_result_of_all_changes_must_be_valid():
         apply_changes(BASE, {"model.mffm": False, **changes, "model.reduction": 4})
 
 
-def test_a_later_change_within_a_part_is_made_on_top_of_the_whole_part():
-    changed = apply_changes(BASE, {"training": "paper", "training.epochs": 5})
-    assert changed.training == apply_changes(BASE, {"training": PAPER}).training.__class__(
-        **(vars(PAPER) | {"epochs": 5})
-    )
-    assert apply_changes(BASE, {"training.epochs": 5, "training": "paper"}).training == PAPER
+def test_a_change_within_a_part_is_made_on_top_of_the_whole_part_in_either_order():
+    expected = replace(PAPER, epochs=5)
+    assert apply_changes(BASE, {"training": "paper", "training.epochs": 5}).training == expected
+    assert apply_changes(BASE, {"training.epochs": 5, "training": "paper"}).training == expected
 
 
 def test_a_model_s_field_named_training_takes_no_preset():
@@ -90,6 +90,12 @@ def test_a_model_s_field_named_training_takes_no_preset():
 def test_an_override_without_a_value_is_refused():
     with pytest.raises(InputError, match="expected field=value"):
         parse_change("training.epochs")
+
+
+def test_a_field_is_set_once():
+    assert parse_changes(["training.epochs=3", "data.flip=0.5"]) == {"training.epochs": 3, "data.flip": 0.5}
+    with pytest.raises(InputError, match=r"--set training\.epochs: set twice, to 3 and to 4"):
+        parse_changes(["training.epochs=3", "training.epochs=4"])
 
 
 def test_a_difference_applied_to_the_reference_gives_the_configuration():

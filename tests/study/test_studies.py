@@ -86,7 +86,7 @@ def test_the_paper_s_tables_4_and_5_have_the_same_full_model():
         ({"arms": ()}, "it has no arms"),
         ({"arms": (Arm(name="a", changes={}),) * 2}, "two are 'a'"),
         ({"reference": "aa"}, "reference 'aa' is not an arm"),
-        ({"seeds": 0}, "seeds must be at least 1"),
+        ({"seeds": 0}, "study s: seeds=0: expected a whole number of at least 1"),
         ({"arms": (Arm(name="a", changes={}), Arm(name="b", changes={}))}, "are the same configuration"),
         ({"arms": (Arm(name="a", changes={"model.tima": 1}),)}, "did you mean 'tiam'?"),
         (

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import optuna
 from optuna.samplers import BaseSampler
@@ -21,13 +21,20 @@ TRIALS = 12
 class _NoModel:
     """Placeholder for the model of a search that trains nothing."""
 
+    modalities: tuple[str, ...] = ()
+
+    def build(self, *_: object) -> Any:
+        raise NotImplementedError
+
+    objective = describe = build
+
 
 def _numeric_search() -> Search:
     """Return a search that every sampler supports: numeric factors without conditions."""
     return Search(
         name="numbers",
         title="Numeric factors only",
-        base=RunConfig(model=cast(Any, _NoModel()), data=DataConfig(), training=TrainingConfig()),
+        base=RunConfig(model=_NoModel(), data=DataConfig(), training=TrainingConfig()),
         space=Space(
             {
                 "training.learning_rate": Float(low=1e-4, high=1e-1, log=True),

@@ -11,7 +11,7 @@ from coablate_platform.conformance.suite import Suite, expect
 from coablate_platform.data.protocols import get_protocol
 from coablate_platform.planning.checks import check
 from coablate_platform.search.samplers import quiet
-from coablate_platform.study.config import ClipShape, ModelConfig, RunConfig
+from coablate_platform.study.config import ClipShape, RunConfig
 from coablate_platform.study.errors import InputError
 from coablate_platform.study.identity import canonical
 from coablate_platform.study.search import Search
@@ -52,12 +52,6 @@ def name_and_title_are_given(subject: StudySubject) -> None:
     expect(subject.study.title != subject.study.name, "its title is its name; expected a line that describes the study")
 
 
-def every_model_is_a_model_configuration(subject: StudySubject) -> None:
-    """Check that every configuration's model has the members of ``ModelConfig``."""
-    for name, config in subject.configs():
-        expect(isinstance(config.model, ModelConfig), f"{name}: {type(config.model).__name__} is no model")
-
-
 def every_configuration_can_be_built(subject: StudySubject) -> None:
     """Check that the model of every configuration builds a network with parameters."""
     for name, config in subject.configs():
@@ -70,7 +64,7 @@ def every_configuration_can_be_built(subject: StudySubject) -> None:
 
 
 def every_setting_is_valid(subject: StudySubject) -> None:
-    """Check that training and data settings are in range and do not contradict each other."""
+    """Check that training and data settings do not contradict each other."""
     for name, config in subject.configs():
         try:
             check(config, _shape(config))
@@ -115,7 +109,7 @@ def sampled_parameters_have_one_encoding(subject: StudySubject) -> None:
 
 
 STUDY: Suite[StudySubject] = Suite(
-    prerequisites=(name_and_title_are_given, every_model_is_a_model_configuration, every_configuration_can_be_built),
+    prerequisites=(name_and_title_are_given, every_configuration_can_be_built),
     independent=(
         every_setting_is_valid,
         every_configuration_can_be_written_as_json,

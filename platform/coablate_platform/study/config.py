@@ -6,6 +6,17 @@ The platform knows no particular model: every class that satisfies :class:`Model
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
+from coablate_platform.study.validation import (
+    Count,
+    CountOrZero,
+    NotNegative,
+    Positive,
+    Probability,
+    Share,
+    check_fields,
+    check_tree,
+)
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -134,24 +145,30 @@ class DataConfig:
         tilt: largest rotation of the skeleton about the x axis, in radians.
         scale: largest relative change of the skeleton's size.
         jitter: standard deviation of the Gaussian noise on joint positions, in metres.
+
+    Raises:
+        InputError: a value does not fit its annotation.
     """
 
     protocol: str | None = None
     validation: Literal["subjects", "none"] = "subjects"
-    frames: int = 8
-    size: int = 56
+    frames: Count = 8
+    size: Count = 56
     framing: Literal["frame", "persons"] = "frame"
     motion: bool = False
-    skeleton_frames: int = 32
+    skeleton_frames: Count = 32
     centring: Literal["first", "every"] = "first"
-    crop_ratio: float = 0.5
-    spatial_crop: float = 0.8
-    flip: float = 0.0
-    colour: float = 0.2
-    rotation: float = 0.5
-    tilt: float = 0.15
-    scale: float = 0.15
-    jitter: float = 0.005
+    crop_ratio: Share = 0.5
+    spatial_crop: Share = 0.8
+    flip: Probability = 0.0
+    colour: NotNegative = 0.2
+    rotation: NotNegative = 0.5
+    tilt: NotNegative = 0.15
+    scale: NotNegative = 0.15
+    jitter: NotNegative = 0.005
+
+    def __post_init__(self) -> None:
+        check_fields(self, "data.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,23 +194,29 @@ class TrainingConfig:
             number from 1.
         metric: the objective's metric that selects the best epoch and that tables show; larger is better.
         workers: number of data-parallel workers, which share each batch.
+
+    Raises:
+        InputError: a value does not fit its annotation.
     """
 
-    epochs: int = 30
-    batch_size: int = 32
-    accumulate: int = 1
+    epochs: Count = 30
+    batch_size: Count = 32
+    accumulate: Count = 1
     optimiser: Literal["sgd", "adam", "adamw"] = "adamw"
-    learning_rate: float = 2e-3
-    weight_decay: float = 1e-2
+    learning_rate: Positive = 2e-3
+    weight_decay: NotNegative = 1e-2
     schedule: Literal["cosine", "step", "one_cycle", "constant"] = "one_cycle"
-    warmup_epochs: int = 0
-    step_epochs: tuple[int, ...] = ()
-    step_factor: float = 0.1
-    clip_norm: float | None = None
+    warmup_epochs: CountOrZero = 0
+    step_epochs: tuple[Count, ...] = ()
+    step_factor: Positive = 0.1
+    clip_norm: Positive | None = None
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    selection: Literal["last", "best"] | int = "last"
+    selection: Literal["last", "best"] | Count = "last"
     metric: str = "accuracy"
-    workers: int = 1
+    workers: Count = 1
+
+    def __post_init__(self) -> None:
+        check_fields(self, "training.")
 
 
 PAPER = TrainingConfig(
@@ -222,8 +245,16 @@ TRAINING_PRESETS = {"paper": PAPER, "msaf": MSAF}
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """The whole configuration of a run. Its result depends on this, the data and the seeds."""
+    """The whole configuration of a run. Its result depends on this, the data and the seeds.
+
+    Raises:
+        InputError: a part is of another type, or a field of the model does not fit its annotation.
+    """
 
     model: ModelConfig
     data: DataConfig
     training: TrainingConfig
+
+    def __post_init__(self) -> None:
+        check_fields(self, "")
+        check_tree(self.model, "model")

@@ -8,12 +8,14 @@ valid values can be suggested.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from coablate_platform.study.errors import InputError
 from coablate_platform.study.suggesters import FixedTrial, PlainValue, Suggester, number_in_range
+from coablate_platform.study.validation import Values, check_fields
 
 
+@runtime_checkable
 class Domain(Protocol):
     """The values that one factor can take.
 
@@ -49,9 +51,10 @@ class _Range:
     low: float
     high: float
     log: bool = False
-    when: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    when: Mapping[str, Values] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_fields(self, f"{type(self).__name__}: ")
         if not self.low < self.high:
             raise InputError(f"range {self.low} to {self.high}: the low end must be below the high end")
         if self.log and self.low <= 0:
@@ -117,9 +120,11 @@ class Choice:
     """
 
     options: Sequence[PlainValue] | Mapping[str, Any]
-    when: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    when: Mapping[str, Values] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if isinstance(self.options, str) or not isinstance(self.options, Sequence | Mapping):
+            raise InputError(f"a Choice's options={self.options!r}: expected a list of values")
         for key, option in self._by_key.items():
             if not isinstance(key, PlainValue) or type(option).__module__.startswith("ray.tune"):
                 raise InputError(
@@ -130,6 +135,7 @@ class Choice:
             raise InputError("a Choice has no options")
         if len(self._by_key) < len(self.options):
             raise InputError(f"a Choice has an option twice: {list(self.options)}")
+        check_fields(self, "Choice: ")
 
     @property
     def _by_key(self) -> dict[PlainValue, Any]:
@@ -171,9 +177,10 @@ class Subset:
     of: Sequence[str]
     least: int = 0
     most: int | None = None
-    when: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    when: Mapping[str, Values] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_fields(self, "Subset: ")
         if not self.of or len(set(self.of)) < len(self.of):
             raise InputError(f"a Subset needs different names to choose from, got {list(self.of)}")
         if not 0 <= self.least <= self._most <= len(self.of):
@@ -236,9 +243,10 @@ class Placement:
     fields: Mapping[str, Domain] = field(default_factory=dict)
     most: int
     least: int = 0
-    when: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    when: Mapping[str, Values] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_fields(self, "Placement: ")
         if len(self.streams) != 2:
             raise InputError(f"a Placement joins two streams, got {list(self.streams)}")
         possible = min(len(stages) for stages in self.streams.values())

@@ -17,8 +17,15 @@ def first_line(error: BaseException) -> str:
     return str(error).partition("\n")[0]
 
 
+def nearest(name: str, options: Iterable[str]) -> str | None:
+    """Return the option that is most like an unknown name, whatever its case; None if none is near."""
+    by_lower = {option.lower(): option for option in sorted(options)}
+    near = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
+    return by_lower[near[0]] if near else None
+
+
 def did_you_mean(name: str, options: Iterable[str]) -> str:
     """Return a hint for an unknown name: `` (did you mean 'x'?)`` with the nearest option, else all options, sorted."""
     known = sorted(options)
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f" (did you mean {near[0]!r}?)" if near else f" (known: {', '.join(known) or 'none'})"
+    near = nearest(name, known)
+    return f" (did you mean {near!r}?)" if near else f" (known: {', '.join(known) or 'none'})"

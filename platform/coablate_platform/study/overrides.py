@@ -1,19 +1,18 @@
 """Changes of a configuration by dotted field, checked against the fields' types.
 
 Arms, factors of a search and the ``--set`` option all use them. A configuration is a tree of frozen dataclasses, and
-``model.fusion`` names the field ``fusion`` of its part ``model``. pydantic checks the values.
+``model.fusion`` names the field ``fusion`` of its part ``model``.
 """
 
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar, get_type_hints
-
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from typing import Any, TypeVar
 
 from coablate_platform.study.config import TRAINING_PRESETS, TrainingConfig
 from coablate_platform.study.errors import InputError, did_you_mean
 from coablate_platform.study.extensions import Kind, load_object, missing_attributes, type_mismatch
+from coablate_platform.study.validation import checked_value, field_types
 
 Config = TypeVar("Config")
 
@@ -43,8 +42,8 @@ PRESET_KIND = Kind(
 def apply_changes(config: Config, changes: Mapping[str, Any]) -> Config:
     """Return ``config`` with every dotted field in ``changes`` replaced.
 
-    All changes within a part are made at once, so the part validates only the result. A change of the whole part
-    discards earlier changes within it; later ones are made on top of it.
+    All changes within a part are made at once, so the part validates only the result. A change of a whole part is made
+    before changes within it, in whatever order they are given.
 
     Args:
         config: a tree of frozen dataclasses.
@@ -106,6 +105,20 @@ def parse_change(text: str) -> tuple[str, Any]:
         return path.strip(), {"None": None, "True": True, "False": False}.get(value, value)
 
 
+def parse_changes(texts: Sequence[str]) -> dict[str, Any]:
+    """Parse the values of all ``--set`` options: dotted field -> value.
+
+    Raises:
+        InputError: as :func:`parse_change`, or two options set one field.
+    """
+    changes: dict[str, Any] = {}
+    for path, value in map(parse_change, texts):
+        if path in changes:
+            raise InputError(f"--set {path}: set twice, to {changes[path]!r} and to {value!r}")
+        changes[path] = value
+    return changes
+
+
 def difference(config: object, reference: object) -> dict[str, Any]:
     """Return the dotted fields in which ``config`` differs from ``reference``, with the values of ``config``.
 
@@ -152,14 +165,13 @@ def _replace_fields(config: Any, changes: Sequence[tuple[list[str], str, Any]]) 
     new: dict[str, Any] = {}
     texts: dict[str, str] = {}
     below: dict[str, list[tuple[list[str], str, Any]]] = {}
-    for (name, *rest), path, value in changes:
+    for (name, *rest), path, value in sorted(changes, key=lambda change: len(change[0])):  # whole parts first
         names = [field.name for field in dataclasses.fields(config)]
         if name not in names:
             where = path[: len(path) - len(".".join([name, *rest]))].rstrip(".") or "the configuration"
             raise InputError(f"{path}: {where} has no field {name!r}{did_you_mean(name, names)}")
         if not rest:
             new[name], texts[name] = _typed(config, name, value, path), f"{path}={value!r}"
-            below.pop(name, None)
         elif dataclasses.is_dataclass(current := new.get(name, getattr(config, name))):
             below.setdefault(name, []).append((rest, path, value))
         else:
@@ -192,11 +204,5 @@ def _typed(config: Any, name: str, value: Any, path: str) -> Any:
     if dataclasses.is_dataclass(part := getattr(config, name)):
         first = dataclasses.fields(part)[0].name
         raise InputError(f"{path}={value!r}: {name} is set field by field, for example {path}.{first}=…")
-    hint = get_type_hints(type(config))[name]
-    try:
-        strict = ConfigDict(arbitrary_types_allowed=True)
-        return TypeAdapter(hint, config=strict).validate_python(value)
-    except ValidationError as error:
-        expected = getattr(hint, "__name__", str(hint)) if isinstance(hint, type) else str(hint)
-        expected = expected.replace("typing.", "")
-        raise InputError(f"{path}={value!r}: {error.errors()[0]['msg']} (expected {expected})") from None
+    kind: type = type(config)
+    return checked_value(field_types(kind)[name], value, path)

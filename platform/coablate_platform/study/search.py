@@ -5,7 +5,9 @@ import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge
 
 from coablate_platform.study.config import RunConfig
 from coablate_platform.study.domains import Choice, Subset
@@ -13,8 +15,9 @@ from coablate_platform.study.errors import InputError
 from coablate_platform.study.extensions import Kind, load_object
 from coablate_platform.study.overrides import apply_changes, check_type, difference, field_value, fields_overlap
 from coablate_platform.study.space import Space
-from coablate_platform.study.study import SAME_FOR_ARMS, Arm, Resources, Study
+from coablate_platform.study.study import SAME_FOR_ARMS, Arm, Resources, Study, check_study_name
 from coablate_platform.study.suggesters import FixedTrial, PlainValue
+from coablate_platform.study.validation import Count, CountOrZero, Expected, check_fields
 
 SAMPLERS = ("random", "qmc", "tpe", "gp", "cmaes", "nsga2", "grid")
 SAMPLER_KIND = Kind(
@@ -58,14 +61,11 @@ class Stopping:
     """
 
     rule: Literal["none", "asha", "hyperband", "median", "pbt"] = "asha"
-    grace: int = 1
-    reduction: int = 3
+    grace: Count = 1
+    reduction: Annotated[int, Ge(2), Expected("a whole number of at least 2")] = 3
 
     def __post_init__(self) -> None:
-        if self.grace < 1 or self.reduction < 2:
-            raise InputError(
-                f"stopping: expected grace at least 1 and reduction at least 2, got {self.grace} and {self.reduction}"
-            )
+        check_fields(self, "stopping: ")
 
     def may_stop_before(self, epochs: int) -> bool:
         """Return whether the rule can stop a trial before it has trained for this number of epochs."""
@@ -108,20 +108,19 @@ class Search:
     title: str
     base: RunConfig
     space: Space
-    trials: int = 50
+    trials: Count = 50
     sampler: str = "tpe"
     stopping: Stopping = Stopping()
     costs: Sequence[Cost] = ()
     points: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
-    confirm: int = 3
-    seeds: int = 3
-    seed: int = 0
+    confirm: Count = 3
+    seeds: Count = 3
+    seed: CountOrZero = 0
     resources: Resources = field(default_factory=Resources)
 
     def __post_init__(self) -> None:
-        for name, least in (("trials", 1), ("confirm", 1), ("seeds", 1)):
-            if getattr(self, name) < least:
-                raise InputError(f"search {self.name}: {name} is {getattr(self, name)}, expected at least {least}")
+        check_fields(self, f"search {self.name}: ")
+        check_study_name(self.name)
         if self.base.data.validation == "none":
             raise InputError(
                 f"search {self.name}: trials are compared on the validation split, which needs "
@@ -138,17 +137,32 @@ class Search:
 
     @functools.cached_property
     def initial_points(self) -> list[dict[str, PlainValue]]:
-        """Parameters of the base and of ``points``, without repetitions."""
+        """Parameters of the base and of ``points``."""
         try:
-            base = [self.space.encode(self.factor_values(self.base))]
+            base = self.space.encode(self.factor_values(self.base))
         except InputError as error:
             raise InputError(f"search {self.name}: the base is outside the space: {error}") from None
-        for point in self.points:
+        points = [base]
+        for number, point in enumerate(self.points, 1):
+            where = f"search {self.name}: point {number}"
             if unknown := [name for name in point if name not in self.space.factors]:
-                raise InputError(f"search {self.name}: a point sets {unknown[0]!r}, which is not a factor")
-        return _without_repetitions(
-            [*base, *(self.space.encode(self.factor_values(apply_changes(self.base, point))) for point in self.points)]
-        )
+                raise InputError(f"{where} sets {unknown[0]!r}, which is not a factor")
+            try:
+                parameters = self.space.encode(self.factor_values(apply_changes(self.base, point)))
+            except InputError as error:
+                raise InputError(f"{where}: {error}") from None
+            if unused := [name for name in point if name not in self.space.decode(parameters)]:
+                raise InputError(f"{where} sets {unused[0]}, which does not exist there: its condition does not hold")
+            if parameters in points:
+                twin = points.index(parameters)
+                raise InputError(f"{where} is the same configuration as {f'point {twin}' if twin else 'the base'}")
+            points.append(parameters)
+        if len(points) > self.trials:
+            raise InputError(
+                f"search {self.name}: the base and {len(self.points)} points are {len(points)} trials, expected trials "
+                f"of at least that, got {self.trials}"
+            )
+        return points
 
     @functools.cached_property
     def enqueued(self) -> list[dict[str, PlainValue]]:

@@ -26,6 +26,8 @@ class Space:
     factors: Mapping[str, Domain]
 
     def __post_init__(self) -> None:
+        if not isinstance(self.factors, Mapping):
+            raise InputError(f"Space: factors={self.factors!r}: expected a mapping, dotted field -> domain")
         if not self.factors:
             raise InputError("the search space is empty: it has no factors")
         before: list[str] = []

@@ -1,6 +1,7 @@
 """Declares a study: a base configuration, arms that change it, run seeds, and the reference arm."""
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -9,9 +10,12 @@ from coablate_platform.study.config import RunConfig
 from coablate_platform.study.errors import InputError, did_you_mean
 from coablate_platform.study.identity import digest
 from coablate_platform.study.overrides import apply_changes, difference, field_value, fields_overlap
+from coablate_platform.study.validation import Count, CountOrZero, Positive, check_fields
 
 SAME_FOR_ARMS = ("data.protocol", "training.epochs", "training.metric", "training.workers")
 """Fields that are the same in all arms of a study, so that arms are compared on one budget and by one metric."""
+
+_STUDY_NAME = re.compile(r"(?=.{1,100}$)[^\W_][\w \-.+=,'()&~]*(?<![ .])", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,11 +26,19 @@ class Arm:
         name: the arm's name in tables and figures.
         changes: dotted field -> value; what the arm changes in the study's base.
         published: protocol -> value of the metric in percent that a paper reports for this arm.
+
+    Raises:
+        InputError: a value does not fit its annotation, or the name is empty or not one line.
     """
 
     name: str
     changes: Mapping[str, Any]
     published: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_fields(self, f"arm {self.name!r}: ")
+        if unprintable := _unprintable(self.name):
+            raise InputError(f"arm {self.name!r}: expected a name of one line that is not empty, got {unprintable}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,12 +54,11 @@ class Resources:
         InputError: ``cpus`` is not above 0, or ``gpus`` is neither from 0 to 1 nor a whole number.
     """
 
-    cpus: float = 1.0
+    cpus: Positive = 1.0
     gpus: float | Literal["fit"] | None = None
 
     def __post_init__(self) -> None:
-        if self.cpus <= 0:
-            raise InputError(f"resources: cpus is {self.cpus}, expected more than 0")
+        check_fields(self, "resources: ")
         if isinstance(self.gpus, int | float) and not (0 <= self.gpus <= 1 or self.gpus % 1 == 0 < self.gpus):
             raise InputError(f"resources: gpus is {self.gpus}, expected a number from 0 to 1, or a whole number")
 
@@ -96,12 +107,14 @@ class Study:
     base: RunConfig
     arms: tuple[Arm, ...]
     reference: str
-    seeds: int = 3
-    first_seed: int = 0
-    seed: int = 0
+    seeds: Count = 3
+    first_seed: CountOrZero = 0
+    seed: CountOrZero = 0
     resources: Resources = Resources()
 
     def __post_init__(self) -> None:
+        check_fields(self, f"study {self.name}: ")
+        check_study_name(self.name)
         names = [arm.name for arm in self.arms]
         if not names:
             raise InputError(f"study {self.name}: it has no arms")
@@ -111,8 +124,6 @@ class Study:
             raise InputError(
                 f"study {self.name}: reference {self.reference!r} is not an arm{did_you_mean(self.reference, names)}"
             )
-        if self.seeds < 1:
-            raise InputError(f"study {self.name}: seeds must be at least 1, got {self.seeds}")
         seen: dict[str, str] = {}
         for arm in self.arms:
             config = self.config(arm)
@@ -124,8 +135,15 @@ class Study:
             seen[key] = arm.name
 
     def config(self, arm: Arm) -> RunConfig:
-        """Return the configuration of an arm."""
-        return apply_changes(self.base, arm.changes)
+        """Return the configuration of an arm.
+
+        Raises:
+            InputError: the arm's changes do not fit the base.
+        """
+        try:
+            return apply_changes(self.base, arm.changes)
+        except InputError as error:
+            raise InputError(f"arm {arm.name!r}: {error}") from None
 
     def arm(self, name: str) -> Arm:
         """Return the arm with this name."""
@@ -153,3 +171,24 @@ class Study:
                         "only fields that all arms share can be set"
                     )
         return dataclasses.replace(self, base=apply_changes(self.base, changes), seeds=seeds or self.seeds)
+
+
+def check_study_name(name: str) -> None:
+    """Check the name of a study or search, which is part of a folder's name.
+
+    Raises:
+        InputError: the name has a character that a folder's name cannot have everywhere, or is too long.
+    """
+    if not _STUDY_NAME.fullmatch(name):
+        raise InputError(
+            f"study {name!r}: expected a name of 1 to 100 letters, digits, spaces and _-.+=,'()&~ that begins with a "
+            "letter or digit and does not end in a space or period: results are kept in a folder of that name"
+        )
+
+
+def _unprintable(name: str) -> str:
+    """Return what makes a name unfit for one line of a table; empty if it is fit."""
+    if not name.strip():
+        return "nothing but spaces" if name else "an empty one"
+    odd = [character for character in name if not character.isprintable()]
+    return f"the character {odd[0]!r}" if odd else ""
