@@ -66,6 +66,9 @@ GraceOption = Annotated[int | None, typer.Option("--grace", help="Epochs before 
 StorageOption = Annotated[str | None, typer.Option("--storage", help="URL of Optuna's storage; default: embedded.")]
 WarmOption = Annotated[list[str] | None, typer.Option("--warm", help="Learn from an earlier search in the folder.")]
 MixedOption = Annotated[bool, typer.Option("--mixed", help="Allow runs of different code or package versions.")]
+RecordedOption = Annotated[
+    bool, typer.Option("--as-recorded", help="Take completed runs and trials though the code has changed since.")
+]
 
 
 @app.command()
@@ -79,6 +82,7 @@ def run(
     address: AddressOption = None,
     tracking: TrackingOption = None,
     mixed: MixedOption = False,
+    as_recorded: RecordedOption = False,
     gpus: GpusOption = None,
     trials: TrialsOption = None,
     sampler: SamplerOption = None,
@@ -88,6 +92,7 @@ def run(
 ) -> None:
     """Run a study or a search; completed runs are not repeated."""
     from coablate_platform import driver
+    from coablate_platform.session import Accepts
 
     command = _command(
         study,
@@ -104,15 +109,21 @@ def run(
         storage=storage,
         warm=tuple(warm or ()),
     )
-    _finish(driver.run(command, out, console, allow_mixed=mixed), out)
+    _finish(driver.run(command, out, console, Accepts(mixed=mixed, as_recorded=as_recorded)), out)
 
 
 @app.command()
-def resume(out: OutArgument = DEFAULT_OUT, study: KeyOption = None, mixed: MixedOption = False) -> None:
+def resume(
+    out: OutArgument = DEFAULT_OUT,
+    study: KeyOption = None,
+    mixed: MixedOption = False,
+    as_recorded: RecordedOption = False,
+) -> None:
     """Continue an interrupted study with the options it was started with."""
     from coablate_platform import driver
+    from coablate_platform.session import Accepts
 
-    _finish(driver.resume(out, study, console, allow_mixed=mixed), out)
+    _finish(driver.resume(out, study, console, Accepts(mixed=mixed, as_recorded=as_recorded)), out)
 
 
 @app.command()

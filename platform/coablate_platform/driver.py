@@ -14,9 +14,10 @@ from coablate_platform.journal.journal import Journal, RunRecord
 from coablate_platform.lanes.cluster import check_reachable
 from coablate_platform.planning.resolve import PreparedSearch, PreparedStudy, prepare_search, prepare_study, resolve
 from coablate_platform.results.render import save
-from coablate_platform.results.table import Table, mixture_of, tabulate
+from coablate_platform.results.table import Table, tabulate
+from coablate_platform.results.versions import mixture_of, outdated
 from coablate_platform.screen.progress import Progress
-from coablate_platform.session import Command, Session, source_copies
+from coablate_platform.session import Accepts, Command, Session, source_copies
 from coablate_platform.study.errors import InputError
 from coablate_platform.study.load import load_study
 from coablate_platform.study.overrides import parse_changes
@@ -27,7 +28,9 @@ from coablate_platform.study.study import Resources
 from coablate_platform.tracking.follower import tracking_uri
 from coablate_platform.train.events import RunState
 from coablate_platform.train.failures import should_run
-from coablate_platform.train.provenance import versions
+from coablate_platform.train.provenance import origin_of, versions
+
+_ONLY_THIS_CODE = Accepts()
 
 
 def prepare(command: Command) -> PreparedStudy | PreparedSearch:
@@ -66,7 +69,7 @@ def _with_options(search: Search, command: Command) -> Search:
     return search
 
 
-def run(command: Command, out: Path, console: Console, allow_mixed: bool = False) -> Table:
+def run(command: Command, out: Path, console: Console, accepts: Accepts = _ONLY_THIS_CODE) -> Table:
     """Run a study or search and return its table; a search has the table of its confirmation.
 
     Runs that are in the journal already are not repeated.
@@ -77,10 +80,10 @@ def run(command: Command, out: Path, console: Console, allow_mixed: bool = False
         KeyboardInterrupt, LaneLostError: the user interrupted it, or workers were lost too often; :func:`resume`
             continues it.
     """
-    return _execute(prepare(command), Session(command, out, console, allow_mixed))
+    return _execute(prepare(command), Session(command, out, console, accepts))
 
 
-def resume(out: Path, key: str | None, console: Console, allow_mixed: bool = False) -> Table:
+def resume(out: Path, key: str | None, console: Console, accepts: Accepts = _ONLY_THIS_CODE) -> Table:
     """Continue an interrupted study or search with the options it was started with, and return its table.
 
     If one of the user's own files no longer exists, all of them are imported from the copies in the results folder.
@@ -109,7 +112,7 @@ def resume(out: Path, key: str | None, console: Console, allow_mixed: bool = Fal
             f"are in {copies}",
             soft_wrap=True,
         )
-    return _execute(prepared, Session(command, out, console, allow_mixed))
+    return _execute(prepared, Session(command, out, console, accepts))
 
 
 def _execute(prepared: PreparedStudy | PreparedSearch, session: Session) -> Table:
@@ -125,10 +128,11 @@ def _execute(prepared: PreparedStudy | PreparedSearch, session: Session) -> Tabl
             store, key = prepared.store, prepared.plan.key
             prepared = prepare_study(confirmation, store, session.command.to_resume(), confirms=key)
         records = session.journal.records(prepared.plan)
-        _check_versions(prepared, session, records)
+        accepted = _check_versions(prepared, session, records)
+        prepared = replace(prepared, plan=replace(prepared.plan, as_recorded=accepted))
         with session.following(prepared.plan):
             _train_open_runs(prepared, session, records)
-            return conclude(prepared.plan, session.journal, session.mixed)
+            return conclude(prepared.plan, session.journal, session.accepts.mixed)
 
 
 def conclude(plan: StudyPlan, journal: Journal, allow_mixed: bool) -> Table:
@@ -159,24 +163,30 @@ def _train_open_runs(prepared: PreparedStudy, session: Session, records: Mapping
         run_all(prepared.study, FixedOrder(open_tasks), locations, progress.update)
 
 
-def _check_versions(prepared: PreparedStudy, session: Session, records: dict[str, RunRecord]) -> None:
-    """Check that open runs would have the same versions as the study's other runs, before anything is trained.
+def _check_versions(prepared: PreparedStudy, session: Session, records: dict[str, RunRecord]) -> str:
+    """Check that completed runs have the code at hand, and open runs would have the versions of the study's others.
 
     Package versions are not compared if the command names a cluster. Its nodes report them only when they train, and
     this process may have another build of torch.
 
+    Returns:
+        Which completed runs have other code than the code at hand, in words; empty unless the user accepts that.
+
     Raises:
-        InputError: the table would hold runs of different versions.
+        InputError: completed runs have other code, or the table would hold runs of different versions.
     """
-    if session.mixed:
-        return
-    plan, planned = prepared.plan, {}
-    for task in prepared.tasks:
-        if should_run(records[task.run_id].state):
-            assert task.origin is not None  # preparing a task sets it
-            planned[task.run_id] = versions(task.origin) | ({"packages": {}} if session.command.address else {})
-    if planned and (mixture := mixture_of(plan, records, planned)):
+    plan = prepared.plan
+    at_hand = {task.run_id: versions(origin_of(task.config)) for task in prepared.tasks}
+    changed = outdated(plan, records, at_hand)
+    session.accept_recorded(f"study {plan.key}", changed)
+    if session.accepts.mixed:
+        return changed
+    open_runs = {run_id: found for run_id, found in at_hand.items() if should_run(records[run_id].state)}
+    if session.command.address:
+        open_runs = {run_id: found | {"packages": {}} for run_id, found in open_runs.items()}
+    if open_runs and (mixture := mixture_of(plan, records, open_runs)):
         raise InputError(
             f"study {plan.key} would mix versions: {mixture}; --mixed allows it and notes it in the table's caption, "
             "another --out starts from the beginning"
         )
+    return changed

@@ -1,6 +1,8 @@
 """Runs a search: trains its trials, writes its report, and declares the confirmation of its best trials."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from coablate_platform.data.clips import clips_of
 from coablate_platform.data.store import Store
@@ -11,6 +13,7 @@ from coablate_platform.planning.costs import cost_of, latency_of
 from coablate_platform.planning.resolve import PreparedSearch, trial_task
 from coablate_platform.results.ranking import best
 from coablate_platform.results.report import read_findings, write_report
+from coablate_platform.results.versions import code_changes
 from coablate_platform.screen.search_progress import SearchProgress
 from coablate_platform.search.population import PopulationScheduler
 from coablate_platform.search.scheduler import EarlyStoppingScheduler, SearchScheduler, SearchSetup
@@ -20,6 +23,7 @@ from coablate_platform.study.errors import InputError
 from coablate_platform.study.plan import SearchPlan
 from coablate_platform.study.search import Search
 from coablate_platform.study.study import Study
+from coablate_platform.train.provenance import origin_of, versions
 
 STORAGE = "optuna.db"
 
@@ -39,6 +43,9 @@ def search(prepared: PreparedSearch, session: Session) -> Study:
     locations = Locations.below(session.out, prepared.store, session.journal, session.source_folder(plan))
     log = JournalTrialLog(session.journal, plan.key, locations.checkpoints)
     earlier = [trial for key in session.command.warm for trial in _trials_of(key, plan, session.journal)]
+    changed = _outdated(declared, [*log.trials(), *earlier], session.journal)
+    session.accept_recorded(f"search {plan.key}", changed)
+    plan = replace(plan, as_recorded=changed)
     with session.following(plan):
         scheduler = _scheduler(prepared, session, log, earlier)
         if earlier:
@@ -52,6 +59,20 @@ def search(prepared: PreparedSearch, session: Session) -> Study:
                 run_all(declared, scheduler, locations, progress.update)
         write_report(read_findings(plan, log), log)
     return _confirmation(declared, scheduler)
+
+
+def _outdated(declared: Search, trials: list[TrialRecord], journal: Journal) -> str:
+    """Name the trials that other code trained than the code at hand, in words; empty if there are none."""
+
+    def at_hand(trial: TrialRecord) -> dict[str, Any]:
+        try:
+            config = declared.config(declared.space.decode(trial.params))
+        except InputError:  # of another search or an earlier space: what it has in common with the base is compared
+            config = declared.base
+        return versions(origin_of(config))
+
+    trained = [trial for trial in trials if trial.run_id]
+    return code_changes((trial_name(trial.number), journal.record(trial.run_id), at_hand(trial)) for trial in trained)
 
 
 def embedded_storage(out: Path) -> str:

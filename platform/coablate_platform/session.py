@@ -80,6 +80,24 @@ class Command:
         return asdict(replace(self, source=Sources.imported().digest))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Accepts:
+    """What the user accepts of results that are in the journal already.
+
+    Args:
+        mixed: a table with runs of different code or package versions.
+        as_recorded: completed runs and trials that other code trained than the code at hand.
+    """
+
+    mixed: bool = False
+    as_recorded: bool = False
+
+    @property
+    def options(self) -> str:
+        """The options of the command line that accept it, each after a space."""
+        return " --mixed" * self.mixed + " --as-recorded" * self.as_recorded
+
+
 def source_copies(out: Path, key: str, digest: str) -> Path:
     """Return the folder of a study's results that holds the copies of the user's files with this digest."""
     return out.resolve() / "studies" / key / "source" / digest
@@ -95,11 +113,11 @@ class Session:
         command: the user's command.
         out: the results folder.
         console: where messages are printed.
-        mixed: whether a table may hold runs of different versions.
+        accepts: what the user accepts of recorded results.
     """
 
-    def __init__(self, command: Command, out: Path, console: Console, mixed: bool = False) -> None:
-        self.command, self.out, self.console, self.mixed = command, out, console, mixed
+    def __init__(self, command: Command, out: Path, console: Console, accepts: Accepts) -> None:
+        self.command, self.out, self.console, self.accepts = command, out, console, accepts
         self.journal = Journal(str(out.resolve()))
         self.sources = Sources.imported()
         self._cleanup = contextlib.ExitStack()
@@ -132,6 +150,22 @@ class Session:
             self._cleanup.enter_context(joined(self.command.address, package_folders()))
             self._joined = True
 
+    def accept_recorded(self, what: str, changed: str) -> None:
+        """Check that the user accepts results of other code than the code at hand.
+
+        Args:
+            what: the study or search.
+            changed: which parts of the code differ, in words; empty if none does.
+
+        Raises:
+            InputError: some differ, and the user has not accepted it.
+        """
+        if changed and not (self.accepts.as_recorded or self.accepts.mixed):
+            raise InputError(
+                f"{what} has results of other code than the code at hand: {changed}; another --out computes them anew, "
+                "--as-recorded takes them as they are and says so in the caption"
+            )
+
     def source_folder(self, plan: AnyPlan) -> str:
         """Return the folder from which a plan's workers import the user's files; empty if there are no such files."""
         return str(source_copies(self.out, plan.key, self.sources.digest)) if self.sources.files else ""
@@ -150,7 +184,7 @@ class Session:
             yield
         except (KeyboardInterrupt, LaneLostError):
             key = (isinstance(plan, StudyPlan) and plan.confirms) or plan.key
-            command = f"coablate resume {self.out} --study {key}{' --mixed' * self.mixed}"
+            command = f"coablate resume {self.out} --study {key}{self.accepts.options}"
             self.console.print(f"To continue: {command}", soft_wrap=True, highlight=False)
             raise
         finally:

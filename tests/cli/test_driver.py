@@ -9,10 +9,14 @@ from rich.console import Console
 
 from coablate_platform import driver
 from coablate_platform.journal.journal import Journal
-from coablate_platform.session import Command, Session, source_copies
+from coablate_platform.journal.trials import JournalTrialLog, TrialRecord
+from coablate_platform.results.render import render
+from coablate_platform.results.table import build_table
+from coablate_platform.searching import search
+from coablate_platform.session import Accepts, Command, Session, source_copies
 from coablate_platform.study.errors import InputError
 from coablate_platform.train.events import Conclusion, EpochReport, Predictions
-from coablate_platform.train.provenance import versions
+from coablate_platform.train.provenance import origin_of, versions
 
 FAULTY = str(Path(__file__).parents[1] / "helpers" / "faulty_study.py")
 
@@ -47,12 +51,29 @@ def test_a_mixture_is_refused_before_anything_is_written(command, begun, tmp_pat
 def test_what_a_cluster_has_installed_is_not_what_the_driver_has(command, begun, tmp_path):
     begun({"packages": {"coablate": "0", "torch": "2.13.0+cu130"}})
     prepared = driver.prepare(command)
-    session = Session(command, tmp_path / "out", Console(quiet=True))
+    session = Session(command, tmp_path / "out", Console(quiet=True), Accepts())
     with pytest.raises(InputError, match=r"torch 2\.13\.0\+cu130"):
         driver._check_versions(prepared, session, session.journal.records(prepared.plan))
     elsewhere = dataclasses.replace(command, address="10.0.0.1:6379")
-    session = Session(elsewhere, tmp_path / "out", Console(quiet=True))
+    session = Session(elsewhere, tmp_path / "out", Console(quiet=True), Accepts())
     driver._check_versions(prepared, session, session.journal.records(prepared.plan))
+
+
+def test_a_search_does_not_learn_from_trials_of_other_code(store, tmp_path):
+    """Neither from its own nor from those of another search, before anything is written."""
+    command = Command(study="learning_rates", data=store.uri, warm=("earlier",))
+    prepared = driver.prepare(command)
+    with Session(command, tmp_path / "out", Console(quiet=True), Accepts()) as session:
+        journal = session.journal
+        journal.write_plan(dataclasses.replace(prepared.plan, key="earlier-0a1b2c", name="earlier"))
+        context = versions(origin_of(prepared.search.base))
+        for key, number, code in (("earlier-0a1b2c", 3, {"coablate_model": "0ld"}), (prepared.plan.key, 4, {})):
+            record = TrialRecord(number=number, params={}, ranges={}, sampler="tpe", run_id=str(number) * 64)
+            JournalTrialLog(journal, key).write_trial(record)
+            journal.begin(record.run_id, 0, context | {"code": context["code"] | code})
+        with pytest.raises(InputError, match=r"code of coablate_model was 0ld and is \w{8} \(trial 3\); another --out"):
+            search(prepared, session)
+        assert [plan.name for plan in journal.plans()] == ["earlier"]
 
 
 def test_the_way_on_from_a_mixed_table_is_named_as_such(command, tmp_path, monkeypatch):
@@ -60,11 +81,11 @@ def test_the_way_on_from_a_mixed_table_is_named_as_such(command, tmp_path, monke
     monkeypatch.setattr("coablate_platform.session.finish_follower", lambda _: 0)
     plan = driver.prepare(command).plan
     console = Console(width=200)
-    for mixed in (False, True):
-        session = Session(command, tmp_path, console, mixed)
+    for accepts in (Accepts(), Accepts(mixed=True), Accepts(mixed=True, as_recorded=True)):
+        session = Session(command, tmp_path, console, accepts)
         with console.capture() as captured, pytest.raises(KeyboardInterrupt), session.following(plan):
             raise KeyboardInterrupt
-        assert captured.get().strip().endswith(f"--study {plan.key}" + " --mixed" * mixed)
+        assert captured.get().strip().endswith(f"--study {plan.key}" + accepts.options)
 
 
 OWN = """
@@ -120,6 +141,22 @@ def resumed(out: Path) -> str:
     assert [row.summary.n for row in table.rows] == [1]
     assert "All 1 runs are in the journal already." in captured.get()
     return captured.get()
+
+
+def test_a_finished_study_whose_code_has_changed_is_not_passed_off_as_its_result(completed, own):
+    changed = OWN.replace("    pass", "    def objective(self):\n        return super().objective()")
+    own.write_text(changed)
+    with pytest.raises(
+        InputError, match=r"code of coablate_study_own was \w{8} and is \w{8} \(own/seed 0\); another --out"
+    ):
+        driver.resume(completed, None, Console(quiet=True))
+    table = driver.resume(completed, None, Console(quiet=True), Accepts(as_recorded=True))
+    said = "As recorded, by other code than was at hand: code of coablate_study_own was "
+    assert said in render(table, "md")
+    journal = Journal(str(completed))
+    assert said in render(build_table(journal.concluding_plan(), journal), "md")  # coablate table
+    own.write_text(OWN)
+    assert said not in render(driver.resume(completed, None, Console(quiet=True)), "md")
 
 
 def test_a_study_s_files_are_kept_with_its_results(completed, own):

@@ -12,7 +12,8 @@ import pytest
 
 from coablate_platform.journal.journal import Journal
 from coablate_platform.results.render import FORMATS, render, save
-from coablate_platform.results.table import build_table, mixture_of
+from coablate_platform.results.table import build_table
+from coablate_platform.results.versions import code_changes, mixture_of, outdated
 from coablate_platform.study.errors import InputError
 from coablate_platform.study.plan import StudyPlan
 from coablate_platform.train.events import Failure, RunState
@@ -123,6 +124,31 @@ def test_an_attempt_whose_epochs_were_repeated_does_not_count(plan: StudyPlan, j
     train(plan.runs[0], None, epochs=(1,), attempt=0, code=OTHER)
     train(plan.runs[0], 0.9, epochs=(1, 2, 3), attempt=1)
     assert build_table(plan, journal).mixture == ""
+
+
+def test_completed_runs_of_other_code_than_the_code_at_hand_are_named(
+    plan: StudyPlan, journal: Journal, train: Train
+) -> None:
+    done, half, begun = plan.runs[:3]
+    train(done, 0.9, code={"platform": "c0de", "model": "1"})
+    train(half, None, epochs=(1,), attempt=0, code={"platform": "0ld", "model": "1"})
+    train(half, 0.9, epochs=(2, 3), attempt=1, code={"platform": "c0de", "model": "1"})
+    train(begun, None, epochs=(1,), code={"platform": "0ld"})
+    records = journal.records(plan)
+
+    def changed(**code: str) -> str:
+        return outdated(plan, records, {run.run_id: {"code": code} for run in plan.runs})
+
+    assert changed(platform="c0de", model="1") == f"code of platform was 0ld and is c0de ({half.arm}/seed 0)"
+    assert changed(platform="0ld", model="1").startswith("code of platform was c0de and is 0ld (")
+    assert changed(platform="c0de", model="1", imported="2") == changed(platform="c0de", model="1")
+    assert f"code of model was 1 and is 2 ({done.arm}/seed 0, {half.arm}/seed 0)" in changed(platform="c0de", model="2")
+
+
+def test_code_that_was_not_recorded_is_not_the_code_at_hand(plan: StudyPlan, journal: Journal, train: Train) -> None:
+    train(plan.runs[0], 0.9, code=None)
+    named = code_changes([("trial 3", journal.record(plan.runs[0].run_id), {"code": {"platform": "c0de"}})])
+    assert named == "code of platform was not recorded and is c0de (trial 3)"
 
 
 def test_versions_that_would_mix_are_named_before_training(plan: StudyPlan, journal: Journal, train: Train) -> None:

@@ -150,7 +150,8 @@ REFUSED = {
         r"data=.*expected DataConfig",
     ),
     "a run's model": Refused(
-        lambda: RunConfig(model="cc_dfarm", data=DataConfig(), training=TrainingConfig()), r"model='cc_dfarm': expected"
+        lambda: RunConfig(model="cc_dfarm", data=DataConfig(), training=TrainingConfig()),
+        r"model=str: expected a model configuration; it has no modalities",
     ),
 }
 

@@ -145,7 +145,9 @@ def _events(
     store = _open(config.store)
     if distributed.rank() == 0:
         assert task.origin is not None  # planning a task sets it
-        config.recorder.begin(lease.run_id, attempt, context(task.origin, store.fingerprint, task.seed, device))
+        config.recorder.begin(
+            lease.run_id, attempt, context(task.origin, task.config.model, store.fingerprint, task.seed, device)
+        )
     data = clips_of(task.config, store, task.seed)
     checkpoints = Checkpoints(f"{config.checkpoints}/{task.run_id}")
     yield from train(

@@ -89,6 +89,8 @@ def caption(table: Table) -> list[str]:
         lines.append(
             f"Published values are of other data than {plan.protocol} and cannot be compared with the measured ones."
         )
+    if table.plan.as_recorded:
+        lines.append(f"As recorded, by other code than was at hand: {table.plan.as_recorded}.")
     if table.mixture:
         lines.append(f"Mixed versions: {table.mixture}.")
     return lines
@@ -191,6 +193,7 @@ def _json(table: Table) -> str:
         "data": plan.data,
         "published_comparable": table.comparable,
         "mixture": table.mixture,
+        "as_recorded": table.plan.as_recorded,
         "caption": caption(table),
         "rows": [_numbers(table, row) for row in table.rows],
     }

@@ -1,16 +1,15 @@
 """A study's table, computed from the journal: one row per arm."""
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from coablate_platform.journal.journal import Journal, RunRecord
 from coablate_platform.results.statistics import PairedDifference, Summary, holm, paired_difference, summarise
+from coablate_platform.results.versions import mixture_of
 from coablate_platform.study.errors import InputError
 from coablate_platform.study.plan import PlannedArm, StudyPlan
 from coablate_platform.train.events import RunState
-from coablate_platform.train.provenance import PLATFORM
 
 OTHER_PROTOCOLS = ("ntu60/cs", "ntu60/cv")
 """Protocols whose published values are shown if none were published for the study's own protocol."""
@@ -141,40 +140,3 @@ def _minus_published(arm: PlannedArm, protocol: str, summary: Summary) -> float 
     """Return measured minus published value in percentage points, or None if one of them is missing."""
     published = arm.published.get(protocol)
     return None if published is None or summary.mean is None else 100 * summary.mean - published
-
-
-def mixture_of(plan: StudyPlan, records: dict[str, RunRecord], planned: Mapping[str, Mapping[str, Any]]) -> str:
-    """Name the code and package versions that differ between completed runs or within one, and the runs that have them.
-
-    Code is compared part by part: runs of different models have only the platform's code in common.
-
-    Args:
-        plan: the study's plan.
-        records: run id -> record, of all its runs.
-        planned: run id -> context, with ``code`` and ``packages``, of the attempt that will complete a run.
-
-    Returns:
-        The differing versions in words; empty if there are none.
-    """
-    runs_by_version: dict[str, dict[str, list[str]]] = {}  # part of the code or package -> version -> its runs
-    for run in plan.runs:
-        record = records[run.run_id]
-        last = record.context if record.state is RunState.COMPLETED else planned.get(run.run_id)
-        contexts = [] if last is None else [*record.trained, last]
-        for context in contexts:
-            for part, version in _versions(context).items():
-                runs = runs_by_version.setdefault(part, {}).setdefault(version, [])
-                if (name := f"{run.arm}/seed {run.seed}") not in runs:
-                    runs.append(name)
-    return "; ".join(
-        f"{part} " + " and ".join(f"{version} ({', '.join(runs)})" for version, runs in versions.items())
-        for part, versions in runs_by_version.items()
-        if len(versions) > 1
-    )
-
-
-def _versions(context: Mapping[str, Any]) -> dict[str, str]:
-    """Return the versions in the context of an attempt: part of the code, or package -> version."""
-    code = context.get("code") or {}
-    parts = code if isinstance(code, Mapping) else {PLATFORM: code}  # written by earlier versions
-    return {f"code of {part}": digest for part, digest in parts.items()} | dict(context.get("packages") or {})

@@ -3,9 +3,11 @@
 The platform knows no particular model: every class that satisfies :class:`ModelConfig` can be used in a study.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
+from coablate_platform.study.errors import InputError
+from coablate_platform.study.extensions import missing_attributes
 from coablate_platform.study.validation import (
     Count,
     CountOrZero,
@@ -256,5 +258,13 @@ class RunConfig:
     training: TrainingConfig
 
     def __post_init__(self) -> None:
+        if mismatch := model_mismatch(self.model):
+            raise InputError(f"model={type(self.model).__name__}: expected a model configuration; {mismatch}")
         check_fields(self, "")
         check_tree(self.model, "model")
+
+
+def model_mismatch(value: object) -> str:
+    """Return why a value is no model configuration, as text for a message; empty if it is one."""
+    members = ("modalities", "build", "objective", "describe")
+    return missing_attributes(value, members) or ("" if is_dataclass(value) else "it is not a dataclass")

@@ -9,17 +9,12 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-from coablate_platform.study.config import TRAINING_PRESETS, TrainingConfig
+from coablate_platform.study.config import TRAINING_PRESETS, TrainingConfig, model_mismatch
 from coablate_platform.study.errors import InputError, did_you_mean
-from coablate_platform.study.extensions import Kind, load_object, missing_attributes, type_mismatch
+from coablate_platform.study.extensions import Kind, load_object, type_mismatch
 from coablate_platform.study.validation import checked_value, field_types
 
 Config = TypeVar("Config")
-
-
-def _model_mismatch(value: object) -> str:
-    members = ("modalities", "build", "objective", "describe")
-    return missing_attributes(value, members) or ("" if dataclasses.is_dataclass(value) else "it is not a dataclass")
 
 
 MODEL_KIND = Kind(
@@ -27,7 +22,7 @@ MODEL_KIND = Kind(
     unknown_prefix="model: no model",
     group="coablate.models",
     expected="model configuration",
-    mismatch=_model_mismatch,
+    mismatch=model_mismatch,
     instantiate=True,
 )
 PRESET_KIND = Kind(

@@ -51,6 +51,8 @@ class Plan:
         data: ``uri``, ``fingerprint``, ``source``, ``train``, ``validation`` and ``test`` clip counts; and for a
             protocol that is not Coablate's ``clips``, a digest of the clips that it selects.
         command: the options that ``resume`` repeats.
+        as_recorded: which results were accepted though other code computed them than the code at hand, in words;
+            empty if there are none.
     """
 
     key: str
@@ -61,6 +63,7 @@ class Plan:
     protocol: str
     data: dict[str, Any]
     command: dict[str, Any]
+    as_recorded: str = ""
 
     def to_json(self) -> str:
         """Return the plan as ``study.json`` holds it."""

@@ -8,9 +8,7 @@ The state belongs to the interpreter, as ``sys.path`` and ``sys.modules`` do: it
 :func:`forget` clears it, so that studies in files of the same name do not share modules.
 """
 
-import ast
 import contextlib
-import hashlib
 import importlib
 import importlib.machinery
 import importlib.util
@@ -21,12 +19,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 
+from coablate_platform.study.code_digest import hash_of, imported_names
 from coablate_platform.study.errors import InputError
 
 STUDY_PREFIX = "coablate_study_"
 """Prefix of the module name of a study's file. The prefix avoids name conflicts and is part of run identities."""
 _SHIPPED = ("coablate_platform", "coablate_model", "coablate_search_spaces")
-_DIGITS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,13 +34,11 @@ class _UserModule:
     Args:
         path: the file, or the package's folder.
         files: relative path -> content at the time of import.
-        imports: top-level names that its files import, in functions too.
         loaded_before: whether it had been imported by other means before; then :func:`forget` does not unload it.
     """
 
     path: Path
     files: Mapping[str, bytes]
-    imports: frozenset[str]
     loaded_before: bool
 
 
@@ -56,6 +52,7 @@ class _ImportState:
         path_entries: folders that were appended to ``sys.path``.
         names: file passed to :func:`import_file` -> name of its module.
         attached: folder of :func:`attach`; None where the user's own files are imported.
+        computed: names of user modules that no file imports by a written name.
     """
 
     modules: dict[str, _UserModule] = field(default_factory=dict)
@@ -63,6 +60,7 @@ class _ImportState:
     path_entries: list[str] = field(default_factory=list)
     names: dict[Path, str] = field(default_factory=dict)
     attached: Path | None = None
+    computed: set[str] = field(default_factory=set)
 
 
 _state = _ImportState()
@@ -82,7 +80,7 @@ class Sources:
     @property
     def digest(self) -> str:
         """Digest of the names and contents (16 hex digits); empty if there are no files."""
-        return _digest(self.files, 2 * _DIGITS) if self.files else ""
+        return hash_of(self.files, 16) if self.files else ""
 
 
 def study_module_name(path: Path) -> str:
@@ -135,7 +133,7 @@ def forget() -> None:
     for entry in _state.path_entries:
         with contextlib.suppress(ValueError):
             sys.path.remove(entry)
-    for part in (_state.modules, _state.folders, _state.path_entries, _state.names):
+    for part in (_state.modules, _state.folders, _state.path_entries, _state.names, _state.computed):
         part.clear()
 
 
@@ -159,20 +157,14 @@ def attach(folder: str) -> None:
     _state.attached = copies
 
 
-def module_digests(name: str) -> dict[str, str]:
-    """Return digests of a user's module and of the user's modules that it imports, directly or not.
+def files_of(name: str) -> Mapping[str, bytes]:
+    """Return the files of a user's top-level module as they were imported; empty if it is not a user's module."""
+    return _state.modules[name].files if name in _state.modules else {}
 
-    Returns:
-        Top-level name -> 8 hex digits; empty if ``name`` is not a user's module.
-    """
-    digests: dict[str, str] = {}
-    names = [name]
-    while names:
-        name = names.pop()
-        if name in _state.modules and name not in digests:
-            digests[name] = _digest(_state.modules[name].files, _DIGITS)
-            names += sorted(_state.modules[name].imports)
-    return digests
+
+def computed_imports(name: str) -> frozenset[str]:
+    """Return the user's modules that were imported under computed names; none if ``name`` is not a user's module."""
+    return frozenset(_state.computed) if name in _state.modules else frozenset()
 
 
 def _resolve(path: Path) -> Path:
@@ -219,23 +211,9 @@ def _record_from_folder(name: str, folder: Path, *, loaded_before: bool | None =
 
 def _record(name: str, path: Path, files: Mapping[str, bytes], folder: Path, *, loaded_before: bool) -> None:
     """Record a module with its source, and the modules that it imports from the folder."""
-    imports = frozenset(imported for content in files.values() for imported in _imported_names(content))
-    _state.modules[name] = _UserModule(path=path, files=files, imports=imports, loaded_before=loaded_before)
-    for imported in sorted(imports):
+    _state.modules[name] = _UserModule(path=path, files=files, loaded_before=loaded_before)
+    for imported in sorted({imported for content in files.values() for imported in imported_names(content)}):
         _record_from_folder(imported, folder)
-
-
-def _imported_names(content: bytes) -> Iterator[str]:
-    """Yield the top-level names that a file imports, in functions too."""
-    try:
-        tree = ast.parse(content)
-    except (SyntaxError, ValueError):
-        return  # the import itself reports the error
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name.partition(".")[0] for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            yield node.module.partition(".")[0]
 
 
 def _conflict(name: str, folder: Path) -> str | None:
@@ -292,6 +270,8 @@ def _recording_imports() -> Iterator[None]:
         for name in sorted({module.partition(".")[0] for module in sys.modules.keys() - before}):
             for folder in _state.folders:
                 if name in sys.modules and _is_from_folder(sys.modules[name], name, folder):
+                    if name not in _state.modules:
+                        _state.computed.add(name)
                     _record_from_folder(name, folder, loaded_before=name in before)
 
 
@@ -305,10 +285,3 @@ def _modules_below(folder: Path) -> list[str]:
     """Return the names of loaded modules whose files are below a folder."""
     files = {name: getattr(module, "__file__", None) for name, module in sys.modules.items()}
     return [name for name, file in files.items() if file is not None and folder in Path(file).parents]
-
-
-def _digest(files: Mapping[str, bytes], digits: int) -> str:
-    hasher = hashlib.sha256()
-    for name in sorted(files):
-        hasher.update(f"{name} {len(files[name])}\n".encode() + files[name])
-    return hasher.hexdigest()[:digits]
