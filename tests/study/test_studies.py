@@ -125,6 +125,22 @@ def test_designs_have_the_arms_that_they_describe():
         with_components(COMPONENTS, ["TIMA"])
 
 
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [
+        (Component(name="TIAM", on={"model.mffm": True}, off={"model.mffm": False}), "two components are named 'TIAM'"),
+        (
+            Component(name="site", on={"model.tiam": "channel"}, off={}),
+            "components 'TIAM' and 'site' both set model.tiam",
+        ),
+        (Component(name="m", on={"model": "x"}, off={}), "components 'TIAM' and 'm' both set model.tiam"),
+    ],
+)
+def test_components_that_undo_each_other_are_refused(second, message):
+    with pytest.raises(InputError, match=message):
+        full_factorial((COMPONENTS[0], second))
+
+
 @pytest.mark.parametrize("design", [full_factorial, leave_one_out, add_one_in])
 def test_every_design_makes_a_valid_study(design):
     arms = design(COMPONENTS)

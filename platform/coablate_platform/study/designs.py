@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import combinations, product
 from typing import Any
 
 from coablate_platform.study.errors import InputError, did_you_mean
+from coablate_platform.study.overrides import fields_overlap
 from coablate_platform.study.study import Arm
+from coablate_platform.study.validation import check_fields
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,11 +19,17 @@ class Component:
         name: name of the component; arm names are made from it.
         on: dotted field -> value with the component.
         off: dotted field -> value without it.
+
+    Raises:
+        InputError: a value does not fit its annotation.
     """
 
     name: str
     on: Mapping[str, Any]
     off: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        check_fields(self, f"component {self.name!r}: ")
 
 
 def with_components(
@@ -39,9 +47,15 @@ def with_components(
         published: see :class:`~coablate_platform.study.study.Arm`.
 
     Raises:
-        InputError: a chosen name is not a component's.
+        InputError: a chosen name is not a component's, two components have one name, or both set a field.
     """
     known = [component.name for component in components]
+    for one, other in combinations(components, 2):
+        if one.name == other.name:
+            raise InputError(f"two components are named {one.name!r}")
+        for path, others in product({**one.on, **one.off}, {**other.on, **other.off}):
+            if fields_overlap(path, others):
+                raise InputError(f"components {one.name!r} and {other.name!r} both set {path}")
     if unknown := [choice for choice in chosen if choice not in known]:
         raise InputError(f"no component {unknown[0]!r}{did_you_mean(unknown[0], known)}")
     changes: dict[str, Any] = {}
