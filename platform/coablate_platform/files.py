@@ -88,6 +88,12 @@ def write_atomically(filesystem: fs.FileSystem, path: str, content: bytes) -> No
         raise
 
 
+def flush_folder(filesystem: fs.FileSystem, path: str) -> None:
+    """Flush a local folder to the disk, so that renamed files keep their names after a power cut."""
+    if isinstance(filesystem, fs.LocalFileSystem):
+        _flush(Path(path))
+
+
 def exists(filesystem: fs.FileSystem, path: str) -> bool:
     """Return whether there is a file or a folder at a path."""
     return filesystem.get_file_info(path).type is not fs.FileType.NotFound

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from coablate_platform import files
 from coablate_platform.train.checkpoint import Checkpoints
 
 
@@ -29,7 +30,6 @@ def folder(tmp_path):
 def test_a_new_run_has_no_checkpoint(tmp_path):
     checkpoints = Checkpoints(str(tmp_path / "new"))
     assert checkpoints.load() is None
-    assert checkpoints.load_selected() is None
 
 
 def test_the_newest_is_loaded_and_the_one_before_it_is_kept(kept, folder):
@@ -72,21 +72,27 @@ def test_an_unfinished_write_leaves_the_newest_checkpoint(kept, folder):
     assert kept.load()["epoch"] == 3
 
 
-@pytest.mark.parametrize("name", ["last", "selected"])
-def test_a_full_disk_raises_an_error_and_loses_nothing(kept, folder, name):
-    kept.save_selected({"weight": torch.ones(2)})
+def test_a_full_disk_raises_an_error_and_loses_nothing(kept, folder):
     before = {path.name for path in folder.iterdir()}
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
     try:
         with pytest.raises(OSError, match="File too large") as error:
-            kept.save({"epoch": 3}) if name == "last" else kept.save_selected({"weight": torch.zeros(2)})
+            kept.save({"epoch": 3})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert error.value.errno == errno.EFBIG
     assert kept.load()["epoch"] == 2
-    assert torch.equal(kept.load_selected()["weight"], torch.ones(2))
     assert {path.name for path in folder.iterdir()} == before
+
+
+def test_a_checkpoint_is_on_the_disk_before_it_counts(kept, folder, monkeypatch):
+    """Every file is flushed before it gets its name, and the folder after the last renaming."""
+    flushed = []
+    monkeypatch.setattr(files, "_flush", lambda path: flushed.append(path.name))
+    kept.save({"epoch": 3})
+    assert flushed[0].startswith(".next.pt.")
+    assert flushed[-1] == folder.name
 
 
 def test_only_the_tested_weights_are_left_after_a_clear(kept, folder):

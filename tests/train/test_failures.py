@@ -1,5 +1,7 @@
 """The failure policy: how errors are classified, when a lane restarts, and what is run again."""
 
+import errno
+
 import pytest
 import torch
 
@@ -26,6 +28,19 @@ def raised(error: Exception) -> Exception:
             RunState.OUT_OF_MEMORY,
             "not enough memory",
         ),
+        *(
+            (RuntimeError(text), RunState.OUT_OF_MEMORY, text)
+            for text in (
+                "[enforce fail at alloc_cpu.cpp:121] . DefaultCPUAllocator: can't allocate memory",
+                "CUDA error: out of memory",
+                "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+                "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+                "NCCL Error 1: unhandled cuda error: Failed to CUDA calloc, out of memory",
+                "std::bad_alloc",
+            )
+        ),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), RunState.OUT_OF_MEMORY, "Cannot allocate memory"),
+        (ValueError("the optimiser ran out of memory slots"), RunState.CRASHED, "slots"),
         (RuntimeError("shapes differ"), RunState.CRASHED, "RuntimeError: shapes differ"),
         (KeyError("video"), RunState.CRASHED, "KeyError: 'video'"),
         (OSError(28, "No space left on device"), RunState.CRASHED, "No space left on device"),

@@ -13,11 +13,13 @@ from clips import SHAPE, MemoryClips
 
 from coablate_model.cc_dfarm import CCDFARM
 from coablate_platform.study.config import DataConfig, RunConfig, TrainingConfig
+from coablate_platform.train import distributed
 from coablate_platform.train.checkpoint import Checkpoints
 from coablate_platform.train.events import Conclusion
 from coablate_platform.train.failures import DivergedError
 from coablate_platform.train.loop import Task, train
 from coablate_platform.train.seeding import initialise
+from coablate_platform.train.state import initial_state
 
 CPU = torch.device("cpu")
 SMALL = CCDFARM(width=0.125, hcn_features=8, mffm_channels=16)
@@ -108,6 +110,79 @@ def test_selected_weights_survive_an_interruption(tmp_path):
     assert (whole[-1].predictions.scores == parts[-1][-1].predictions.scores).all()
 
 
+@pytest.mark.parametrize("damaged", ["last.pt", "previous.pt", "both"])
+@pytest.mark.parametrize("selection", [1, "best"])
+def test_a_run_continues_from_the_last_good_checkpoint_with_its_selection(tmp_path, damaged, selection):
+    task = task_of(selection=selection, epochs=3)
+    whole = run(task, tmp_path / "a")
+    run(task, tmp_path / "b", stop_after=3)
+    for name in ("last.pt", "previous.pt"):
+        if damaged in (name, "both"):
+            (tmp_path / "b" / name).write_bytes(b"damaged")
+    rest = run(task, tmp_path / "b")
+    assert numbers(rest) == numbers(whole[-len(rest) :])
+    assert len(rest) == {"last.pt": 2, "previous.pt": 1, "both": 4}[damaged]
+    assert (whole[-1].predictions.scores == rest[-1].predictions.scores).all()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NotFinite(CCDFARM):
+    """Its scores, or one of its metrics, are not finite in one split; the loss is."""
+
+    value: str = "nan"
+    metric: bool = False
+    clips: int = 6
+
+    def objective(self):
+        return NotFiniteObjective(of=super().objective(), value=float(self.value), metric=self.metric, clips=self.clips)
+
+
+@dataclasses.dataclass(frozen=True)
+class NotFiniteObjective:
+    of: object
+    value: float
+    metric: bool
+    clips: int
+
+    def loss(self, *arguments):
+        return self.of.loss(*arguments)
+
+    def predict(self, outputs):
+        scores = self.of.predict(outputs).clone()
+        if not self.metric and len(scores) == self.clips:
+            scores[1, 0] = self.value
+        return scores
+
+    def metrics(self, scores, labels):
+        return {"accuracy": 0.5, "loss": self.value if self.metric and len(scores) == self.clips else 0.5}
+
+
+@pytest.mark.parametrize("value", ["nan", "inf"])
+@pytest.mark.parametrize(
+    ("sizes", "clips", "where"),
+    [
+        ({"train": 5}, 5, "training of epoch 1"),
+        ({"validation": 4}, 4, "validation of epoch 1"),
+        ({"test": 3}, 3, "test of epoch 1"),
+    ],
+)
+@pytest.mark.parametrize("metric", [False, True], ids=["scores", "metric"])
+def test_scores_and_metrics_that_are_not_finite_are_a_divergence(tmp_path, sizes, clips, where, value, metric):
+    model = NotFinite(streams=("skeleton",), tiam="none", hcn_features=8, value=value, metric=metric, clips=clips)
+    expected = (
+        f"loss is {value} in the {where}" if metric else f"the scores of 1 of {clips} clips are not finite in the"
+    )
+    with pytest.raises(DivergedError, match=expected) as error:
+        run(task_of(model, epochs=1, batch_size=5), tmp_path, MemoryClips(**({"train": 5} | sizes)))
+    assert where in str(error.value)
+
+
+def test_workers_that_find_different_checkpoints_do_not_wait_for_each_other(tmp_path, monkeypatch):
+    monkeypatch.setattr(distributed, "all_gather", lambda value: [value, value + 1])
+    with pytest.raises(RuntimeError, match=r"checkpoints of different epochs \(0, 1\)"):
+        run(task_of(), tmp_path)
+
+
 def test_a_loss_that_is_not_finite_raises_an_error(tmp_path):
     clips = MemoryClips(poison=1)
     with pytest.raises(DivergedError, match="loss became nan in epoch 2"):
@@ -167,12 +242,47 @@ def test_a_module_that_cannot_initialise_its_parameters_is_named():
         initialise(torch.nn.Sequential(Bare()), (0, 0))
 
 
-def _worker(rank: int, world: int, port: int, folder: str, queue) -> None:
+def _plain_worker(folder: str) -> tuple:
+    events = run(task_of(dataclasses.replace(SKELETON, hcn_dropout=0.0), epochs=2, workers=2), folder)
+    return numbers(events), events[-1].predictions.scores
+
+
+def _worker_with_batch_norm(folder: str) -> tuple:
+    """Train once without and once with an interruption after the last epoch; one worker has no clip to validate."""
+    task = task_of(dataclasses.replace(SKELETON, tiam="st"), epochs=2, workers=2)
+    clips = MemoryClips(validation=1, test=3)
+    whole = run(task, f"{folder}/whole", clips)
+    run(task, f"{folder}/parts", clips, stop_after=2)
+    dist.barrier()  # rank 0 has written its checkpoint
+    saved = list(Checkpoints(f"{folder}/parts").load()["model"])
+    [conclusion] = run(task, f"{folder}/parts", clips)
+    return numbers(whole), whole[-1].predictions.scores, conclusion.predictions.scores, saved
+
+
+def _evaluating_worker(folder: str) -> list:
+    """Return the running statistics with which each worker evaluates."""
+    used = []
+    task, clips = task_of(dataclasses.replace(SKELETON, tiam="st"), epochs=1, workers=2), MemoryClips()
+    evaluate = clips.evaluate
+
+    def spied(split, *arguments):
+        used.append({name: buffer.numpy().copy() for name, buffer in state.model.named_buffers()})
+        return evaluate(split, *arguments)
+
+    clips.evaluate = spied
+    state = initial_state(task.config, clips.shape, task.seed, CPU)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("coablate_platform.train.loop.initial_state", lambda *_: state)
+        run(task, folder, clips)
+    return distributed.all_gather(used)
+
+
+def _worker(rank: int, work, port: int, folder: str, queue) -> None:
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world)
-    events = run(task_of(dataclasses.replace(SKELETON, hcn_dropout=0.0), epochs=2, workers=world), folder)
+    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    result = work(folder)
     if rank == 0:
-        queue.put((numbers(events), events[-1].predictions.scores))
+        queue.put(result)
     dist.barrier()
     dist.destroy_process_group()
     queue.close()
@@ -180,24 +290,49 @@ def _worker(rank: int, world: int, port: int, folder: str, queue) -> None:
     os._exit(0)  # gloo's threads sometimes abort an interpreter that is shutting down
 
 
+def on_two_workers(work, port: int, folder):
+    """Return what ``work(folder)`` returns on rank 0 of two gloo workers."""
+    context = mp.get_context("spawn")
+    queue = context.Queue()
+    workers = [
+        context.Process(target=_worker, args=(rank, work, port, str(folder), queue), daemon=True) for rank in (0, 1)
+    ]
+    for worker in workers:
+        worker.start()
+    result = queue.get(timeout=90)
+    for worker in workers:
+        worker.join(30)
+        assert worker.exitcode == 0
+    return result
+
+
 @pytest.mark.timeout(120)
 def test_two_workers_train_like_one_worker_on_the_whole_batch(tmp_path, free_port):
     """The mean of the gradients of equal shares is the gradient of the batch (HCN has no batch normalisation)."""
     alone = run(task_of(dataclasses.replace(SKELETON, hcn_dropout=0.0), epochs=2), tmp_path / "alone")
-    context = mp.get_context("spawn")
-    queue = context.Queue()
-    workers = [
-        context.Process(target=_worker, args=(rank, 2, free_port, str(tmp_path / "pair"), queue)) for rank in (0, 1)
-    ]
-    for worker in workers:
-        worker.start()
-    pair, scores = queue.get(timeout=90)
-    for worker in workers:
-        worker.join(30)
-        assert worker.exitcode == 0
+    pair, scores = on_two_workers(_plain_worker, free_port, tmp_path / "pair")
     for (_, one), (_, two) in zip(numbers(alone), pair, strict=True):
         assert two == pytest.approx(one, rel=1e-4)
     assert scores == pytest.approx(alone[-1].predictions.scores, rel=1e-3, abs=1e-4)
+
+
+@pytest.mark.timeout(120)
+def test_two_workers_with_batch_norm_resume_after_the_last_epoch(tmp_path, free_port):
+    """And a worker without a clip of a split does not fail."""
+    events, whole, resumed, saved = on_two_workers(_worker_with_batch_norm, free_port, tmp_path)
+    assert [epoch for epoch, _ in events] == [1, 2, 2]
+    assert any(name.endswith("running_var") for name in saved)
+    assert whole.shape == (3, SHAPE.classes)
+    assert (whole == resumed).all()
+
+
+@pytest.mark.timeout(120)
+def test_all_workers_evaluate_with_the_running_statistics_of_rank_0(tmp_path, free_port):
+    first, second = on_two_workers(_evaluating_worker, free_port, tmp_path)
+    assert len(first) == 2  # validation and test
+    assert any(name.endswith("running_var") for name in first[0])
+    for ours, theirs in zip(first, second, strict=True):
+        assert all((ours[name] == theirs[name]).all() for name in ours)
 
 
 def test_the_loop_imports_no_ray():

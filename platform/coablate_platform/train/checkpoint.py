@@ -1,8 +1,8 @@
 """Reads and writes checkpoints in a local folder or below an object-storage prefix. No Ray here.
 
-``last.pt`` is the newest checkpoint, ``previous.pt`` the one before it, and ``selected.pt`` holds the weights that will
-be tested. Each file holds a SHA-256 (64 hex digits), a newline, and the bytes of ``torch.save``. It is written under
-another name and then renamed, so a reader never sees half a file.
+``last.pt`` is the newest checkpoint and ``previous.pt`` the one before it. Each file holds a SHA-256 (64 hex digits), a
+newline, and the bytes of ``torch.save``. It is written under another name, flushed to the disk and then renamed, so a
+reader never sees half a file, also after a power cut.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
-from coablate_platform.files import exists, filesystem_of, write_atomically
+from coablate_platform.files import exists, filesystem_of, flush_folder, write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +40,7 @@ class Checkpoints:
         if self._has("last.pt"):
             self._fs.move(self._path("last.pt"), self._path("previous.pt"))
         self._fs.move(self._path("next.pt"), self._path("last.pt"))
+        flush_folder(self._fs, self._folder)
 
     def copy_from(self, other: "Checkpoints") -> None:
         """Copy another run's newest undamaged checkpoint, from which this run then continues.
@@ -65,15 +66,6 @@ class Checkpoints:
                 return state
         return None
 
-    def save_selected(self, weights: dict[str, Tensor]) -> None:
-        """Write the weights that will be tested, unless a later epoch is selected."""
-        self._write("selected.pt", _with_digest(weights))
-
-    def load_selected(self) -> dict[str, Tensor] | None:
-        """Return the weights that :meth:`save_selected` wrote, or None where there are none."""
-        weights: dict[str, Tensor] | None = self._read("selected.pt")
-        return weights
-
     def save_weights(self, weights: dict[str, Tensor]) -> None:
         """Write the tested weights to ``weights.safetensors``, for use outside Coablate."""
         contiguous = {name: tensor.contiguous() for name, tensor in weights.items()}
@@ -81,7 +73,7 @@ class Checkpoints:
 
     def clear(self) -> None:
         """Delete the checkpoints, which only a resumed run needs; ``weights.safetensors`` stays."""
-        for name in ("last.pt", "previous.pt", "selected.pt"):
+        for name in ("last.pt", "previous.pt"):
             if self._has(name):
                 self._fs.delete_file(self._path(name))
 

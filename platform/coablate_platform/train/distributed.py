@@ -36,6 +36,17 @@ def broadcast(value: Value) -> Value:
     return values[0]
 
 
-def all_gather_tensor(tensor: torch.Tensor) -> torch.Tensor:
-    """Return the tensors of all workers concatenated along the first axis by rank, on every worker's CPU."""
-    return torch.cat(all_gather(tensor.cpu()))
+def all_gather_tensor(tensor: torch.Tensor | None) -> torch.Tensor:
+    """Return the tensors of all workers concatenated along the first axis by rank, on every worker's CPU.
+
+    Args:
+        tensor: this worker's tensor, or None if it has none. At least one worker has one.
+    """
+    return torch.cat([part for part in all_gather(None if tensor is None else tensor.cpu()) if part is not None])
+
+
+def broadcast_buffers(module: torch.nn.Module) -> None:
+    """Copy a module's buffers from rank 0 to every worker."""
+    if world_size() > 1:
+        for buffer in module.buffers():
+            dist.broadcast(buffer, 0)

@@ -1,5 +1,6 @@
 """The failure policy, as pure functions: classifies errors and decides what is retried."""
 
+import errno
 import re
 import traceback
 
@@ -13,10 +14,15 @@ RETRIED = (RunState.CRASHED, RunState.LOST, RunState.OUT_OF_MEMORY)
 """Failures that a resumed study retries: their cause may be gone."""
 
 _PEER_GONE = re.compile(r"(closed|reset) by peer|remote process exited", re.IGNORECASE)
+_NO_MEMORY = re.compile(
+    "not enough memory|(can't|cannot|could not|unable to) allocate memory|out of memory|std::bad_alloc|_ALLOC_FAILED",
+    re.IGNORECASE,
+)
+"""Messages of torch's CPU allocator, the system, CUDA, NCCL, cuBLAS and cuDNN."""
 
 
 class DivergedError(Exception):
-    """The training loss is NaN or infinite, or no epoch could be selected for the test."""
+    """A loss, a score or a metric is not finite."""
 
 
 def failure_of(error: BaseException) -> Failure:
@@ -24,9 +30,18 @@ def failure_of(error: BaseException) -> Failure:
     text = "".join(traceback.format_exception(error))
     if isinstance(error, DivergedError):
         return Failure(state=RunState.DIVERGED, reason=str(error))
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "not enough memory" in str(error):
+    if _is_out_of_memory(error):
         return Failure(state=RunState.OUT_OF_MEMORY, reason=str(error), traceback=text)
     return Failure(state=RunState.CRASHED, reason=f"{type(error).__name__}: {error}", traceback=text)
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an allocation failed, on a GPU or a CPU. Few of torch's errors have a type of their own."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return getattr(error, "errno", None) == errno.ENOMEM or (
+        isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error)) is not None
+    )
 
 
 def is_peer_loss(error: BaseException) -> bool:

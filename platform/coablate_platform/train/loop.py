@@ -7,6 +7,7 @@ reported epoch is recorded and checkpointed. The same call later resumes from th
 """
 
 import contextlib
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -102,7 +103,7 @@ def train(
         caller has then recorded, it deletes the checkpoints.
 
     Raises:
-        DivergedError: the training loss of an epoch is not finite, or no epoch could be selected.
+        DivergedError: a loss, score or metric is not finite.
         ValueError: the device does not support the precision, or a module cannot initialise its parameters.
     """
     config, leader = task.config.training, distributed.rank() == 0
@@ -114,16 +115,18 @@ def train(
     while state.epoch < config.epochs:
         started = time.perf_counter()
         metrics = _train_epoch(network, objective, data, config, state, device)
+        distributed.broadcast_buffers(state.model)  # batch norm's running statistics, which each worker has of its own
         if data.sizes["validation"]:
             scores, labels, _ = _evaluate(state.model, objective, data, "validation", config, device)
-            metrics |= {f"validation/{name}": value for name, value in objective.metrics(scores, labels).items()}
+            found = _finite_metrics(objective, scores, labels, f"validation of epoch {state.epoch + 1}")
+            metrics |= {f"validation/{name}": value for name, value in found.items()}
         state.epoch += 1
         report = EpochReport(epoch=state.epoch, metrics=metrics, seconds=time.perf_counter() - started)
         if leader:
             record_epoch(report)
         _save_checkpoint(state, config, metrics, checkpoints)
         yield report
-    conclusion = _test(state, objective, data, config, checkpoints, device)
+    conclusion = _test(state, objective, data, config, device)
     if leader:
         checkpoints.save_weights(state.model.state_dict())
     yield conclusion
@@ -141,6 +144,10 @@ def _load_or_start(task: Task, data: DataSplits, checkpoints: Checkpoints, devic
         state.load_state_dict(saved)
         for group in state.optimiser.param_groups:
             group["weight_decay"] = config.weight_decay  # the checkpoint may be a copy of another run's
+    epochs = sorted(set(distributed.all_gather(state.epoch)))
+    if len(epochs) > 1:
+        found = ", ".join(map(str, epochs))
+        raise RuntimeError(f"the workers found checkpoints of different epochs ({found}); all must see one folder")
     return state
 
 
@@ -155,7 +162,7 @@ def _train_epoch(
     """Train one epoch and return the losses and metrics over all workers, with the prefix ``train/``.
 
     Raises:
-        DivergedError: the mean loss is not finite.
+        DivergedError: a mean loss, a score or a metric is not finite.
     """
     network.train()
     steps = max(data.sizes["train"] // config.batch_size, 1)
@@ -172,10 +179,14 @@ def _train_epoch(
         labels.append(batch["label"])
         _optimiser_step(network, config, state)
     means = {name: _mean_over_workers(total / len(labels)) for name, total in sums.items()}
-    if not torch.isfinite(torch.tensor(means["loss"])):
-        raise DivergedError(f"the training loss became {means['loss']} in epoch {state.epoch + 1}")
-    metrics = objective.metrics(
-        distributed.all_gather_tensor(torch.cat(scores)), distributed.all_gather_tensor(torch.cat(labels))
+    for name, mean in means.items():
+        if not math.isfinite(mean):
+            raise DivergedError(f"the training {name} became {mean} in epoch {state.epoch + 1}")
+    metrics = _finite_metrics(
+        objective,
+        distributed.all_gather_tensor(torch.cat(scores)),
+        distributed.all_gather_tensor(torch.cat(labels)),
+        f"training of epoch {state.epoch + 1}",
     )
     return {f"train/{name}": value for name, value in (metrics | means).items()}
 
@@ -224,52 +235,61 @@ def _evaluate(
         with autocast(config, device):
             scores = objective.predict(model(_to_device(batch, device)))
         parts.append((scores.float().cpu(), batch["label"], batch["index"]))
-    scores, labels, rows = (distributed.all_gather_tensor(torch.cat(column)) for column in zip(*parts, strict=True))
+    columns = (
+        [torch.cat(column) for column in zip(*parts, strict=True)] if parts else None
+    )  # a worker may have no clips
+    scores, labels, rows = (distributed.all_gather_tensor(columns[place] if columns else None) for place in range(3))
     order = rows.argsort()
     return scores[order], labels[order], rows[order]
+
+
+def _finite_metrics(objective: Objective, scores: Tensor, labels: Tensor, where: str) -> dict[str, float]:
+    """Return the objective's metrics.
+
+    Raises:
+        DivergedError: a score is NaN or +∞, which has no rank among the others, or a metric is not finite.
+    """
+    if torch.isnan(scores).any() or torch.isposinf(scores).any():
+        count = int((torch.isnan(scores) | torch.isposinf(scores)).any(1).sum())
+        raise DivergedError(f"the scores of {count} of {len(scores)} clips are not finite in the {where}")
+    metrics = objective.metrics(scores, labels)
+    for name, value in metrics.items():
+        if not math.isfinite(value):
+            raise DivergedError(f"{name} is {value} in the {where}")
+    return metrics
 
 
 def _save_checkpoint(
     state: TrainingState, config: TrainingConfig, metrics: dict[str, float], checkpoints: Checkpoints
 ) -> None:
-    """Write the checkpoint of an epoch, and its weights where the selection rule selects them so far."""
-    leader = distributed.rank() == 0
+    """Write the checkpoint of an epoch, with its weights where the selection rule selects them so far."""
     value = metrics.get(f"validation/{config.metric}", float("-inf"))
-    selected = value > state.best if config.selection == "best" else state.epoch == config.selection
-    if selected:
-        state.best, state.selected = value, state.epoch
-        if leader:
-            checkpoints.save_selected(state.model.state_dict())
+    if value > state.best if config.selection == "best" else state.epoch == config.selection:
+        state.best = value
+        state.select()
     packed = state.state_dict()
-    if leader:
+    if distributed.rank() == 0:
         checkpoints.save(packed)
 
 
 def _test(
-    state: TrainingState,
-    objective: Objective,
-    data: DataSplits,
-    config: TrainingConfig,
-    checkpoints: Checkpoints,
-    device: torch.device,
+    state: TrainingState, objective: Objective, data: DataSplits, config: TrainingConfig, device: torch.device
 ) -> Conclusion:
     """Load the selected epoch's weights and test them.
 
     Raises:
-        DivergedError: no epoch was selected.
+        DivergedError: a score or a metric is not finite.
     """
     epoch = state.epoch
     if config.selection != "last":
-        weights = checkpoints.load_selected()
-        if weights is None:
-            raise DivergedError(f"no epoch could be selected by {config.selection!r}")
-        state.model.load_state_dict(weights)
+        state.model.load_state_dict(state.selected_weights)
         epoch = state.selected
     scores, labels, rows = _evaluate(state.model, objective, data, "test", config, device)
     predictions = Predictions(
         names=[data.names[row] for row in rows.tolist()], labels=labels.numpy(), scores=scores.numpy()
     )
-    return Conclusion(epoch=epoch, metrics=objective.metrics(scores, labels), predictions=predictions)
+    metrics = _finite_metrics(objective, scores, labels, f"test of epoch {epoch}")
+    return Conclusion(epoch=epoch, metrics=metrics, predictions=predictions)
 
 
 def _mean_over_workers(value: Tensor) -> float:

@@ -1,10 +1,10 @@
 """The state of training: network, optimiser, loss scaling and generators, before the first step and in a checkpoint."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from coablate_platform.study.config import ClipShape, RunConfig, TrainingConfig
 from coablate_platform.train import distributed
@@ -22,6 +22,8 @@ class TrainingState:
         epoch: number of epochs trained.
         best: best value of the metric on the validation split among selected epochs.
         selected: the epoch whose weights are selected, from 1; 0 where there is none.
+        selected_weights: its weights, on the CPU; empty where there is none, and where the last epoch is tested. They
+            are part of every checkpoint: the one before a damaged checkpoint holds the selection of its own epoch.
     """
 
     model: nn.Module
@@ -30,6 +32,12 @@ class TrainingState:
     epoch: int = 0
     best: float = float("-inf")
     selected: int = 0
+    selected_weights: dict[str, Tensor] = field(default_factory=dict)
+
+    def select(self) -> None:
+        """Keep the weights of this epoch for the test."""
+        self.selected = self.epoch
+        self.selected_weights = {name: tensor.cpu().clone() for name, tensor in self.model.state_dict().items()}
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint holds. A collective operation: every worker must call it."""
@@ -41,6 +49,7 @@ class TrainingState:
             "epoch": self.epoch,
             "best": self.best,
             "selected": self.selected,
+            "selected_weights": self.selected_weights,
         }
 
     def load_state_dict(self, packed: dict[str, Any]) -> None:
@@ -50,6 +59,7 @@ class TrainingState:
         self.scaler.load_state_dict(packed["scaler"])
         restore_generators(packed["generators"][distributed.rank()])
         self.epoch, self.best, self.selected = packed["epoch"], packed["best"], packed["selected"]
+        self.selected_weights = packed["selected_weights"]
 
 
 def initial_state(config: RunConfig, shape: ClipShape, seed: tuple[int, int], device: torch.device) -> TrainingState:
