@@ -18,19 +18,20 @@ SOURCES = sorted(file for folder in PACKAGES.values() for file in folder.rglob("
 MAY_IMPORT = {
     "study": set(),
     "files": {"study"},
+    "process": set(),
     "data": {"study", "files"},
     "train": {"study", "files"},
     "planning": {"study", "data", "train"},
     "journal": {"study", "files", "train"},
     "search": {"study", "train", "journal"},
-    "lanes": {"study", "data", "train", "planning"},
+    "lanes": {"study", "process", "data", "train", "planning"},
     "results": {"study", "train", "journal", "search"},
     "tracking": {"study", "files", "train", "journal", "results"},
     "screen": {"study", "data", "train", "planning", "journal", "search", "results"},
     "conformance": {"study", "data", "train", "planning", "search"},
 }
 """Room -> the rooms below it that it may import."""
-MAY_IMPORT["session"] = {"study", "files", "journal", "lanes", "tracking"}
+MAY_IMPORT["session"] = {"study", "files", "process", "journal", "lanes", "tracking"}
 MAY_IMPORT["searching"] = set(MAY_IMPORT)
 MAY_IMPORT["driver"] = set(MAY_IMPORT)
 MAY_IMPORT["cli"] = set(MAY_IMPORT)

@@ -1,9 +1,12 @@
 """The command line.
 
-Exit codes: 0 done, 1 something that ran failed, 2 the input was wrong, 130 interrupted. Heavy modules are imported
+Exit codes: 0 done, 1 something that ran failed, 2 the input was wrong, 130 interrupted, 143 ended by SIGTERM, 129 by
+SIGHUP. Heavy modules are imported
 only by the commands that need them, so ``coablate --help`` answers at once.
 """
 
+import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -11,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.console import Console
 
+from coablate_platform import process
 from coablate_platform.study.errors import InputError, LaneLostError
 
 if TYPE_CHECKING:
@@ -319,8 +323,15 @@ def check(
 
 def main() -> None:
     """Run the command line; a user's mistake is one line on stderr and exit code 2."""
+    process.prepare()
+    process.end_on_signals()
     try:
-        sys.exit(app(standalone_mode=False) or 0)  # an Exit comes back as its code
+        code = app(standalone_mode=False) or 0  # an Exit comes back as its code
+        sys.stdout.flush()
+        sys.exit(process.exit_code() if code == process.INTERRUPTED else code)
+    except BrokenPipeError:  # the reader, such as head, has closed the pipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes it once more at exit
+        sys.exit(128 + signal.SIGPIPE)
     except InputError as error:
         _stop(str(error), 2)
     except LaneLostError as error:

@@ -7,7 +7,6 @@ this project decide.
 
 import contextlib
 import os
-import signal
 import tempfile
 import uuid
 from collections import Counter
@@ -153,7 +152,7 @@ def run_all(
         searcher = _SchedulerSearcher(scheduler, on_update, dispatcher, name, pool)
         _tune(searcher, pool, scratch)
         if not searcher.done:
-            raise KeyboardInterrupt  # Tune handles the signal itself and returns early
+            raise KeyboardInterrupt  # Tune returns early after SIGUSR1
         lanes.wait(LANE_SHUTDOWN_S)
 
 
@@ -236,6 +235,7 @@ def _tune(searcher: _SchedulerSearcher, pool: WorkerPool, scratch: str) -> None:
     os.environ |= {
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
         "RAY_AIR_NEW_OUTPUT": "0",
+        "TUNE_DISABLE_SIGINT_HANDLER": "1",  # it would wait for the end of a step
     }  # the journal and screen do
     pool.reconcile()
     tuner = tune.Tuner(
@@ -251,8 +251,4 @@ def _tune(searcher: _SchedulerSearcher, pool: WorkerPool, scratch: str) -> None:
             failure_config=tune.FailureConfig(max_failures=-1),
         ),
     )
-    handler = signal.getsignal(signal.SIGINT)
-    try:
-        tuner.fit()
-    finally:
-        signal.signal(signal.SIGINT, handler)  # Tune does not restore it
+    tuner.fit()

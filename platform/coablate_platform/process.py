@@ -1,0 +1,72 @@
+"""Makes this process and those it starts work on an ordinary machine: proxies, working directories, text, signals."""
+
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterable
+from types import FrameType
+from typing import IO
+
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_PROXY_EXCEPTIONS = ("no_proxy", "NO_PROXY", "no_grpc_proxy")
+_ENDING = ("SIGINT", "SIGTERM", "SIGHUP")
+INTERRUPTED = 130
+"""Exit code after Ctrl-C: 128 and the number of the signal, as a shell has it."""
+
+
+class Ended(KeyboardInterrupt):
+    """A signal that ends the process, other than Ctrl-C: what has been done is kept, as after Ctrl-C."""
+
+
+_received: list[int] = []
+
+
+def prepare() -> None:
+    """Prepare this process; processes that it starts inherit the environment.
+
+    A proxy of the environment is not used for this machine. Python does not import modules from the working directory,
+    where a ``queue.py`` would replace the standard library's. Characters that the output's encoding lacks are replaced.
+    """
+    exempt_from_proxies((*LOOPBACK, socket.gethostname()))
+    os.environ["PYTHONSAFEPATH"] = "1"
+    for stream in (sys.stdout, sys.stderr):
+        _replace_characters(stream)
+
+
+def exempt_from_proxies(hosts: Iterable[str]) -> None:
+    """Let no process that starts from now on reach these hosts through a proxy of the environment."""
+    for name in _PROXY_EXCEPTIONS:
+        known = [host for host in os.environ.get(name, "").split(",") if host]
+        os.environ[name] = ",".join(dict.fromkeys((*known, *hosts)))
+
+
+def end_on_signals() -> None:
+    """Let SIGINT, SIGTERM and SIGHUP raise :class:`KeyboardInterrupt` in the main thread.
+
+    A signal that is ignored stays ignored, as ``nohup`` asks. Ray replaces the handlers when it starts, so this is
+    called again after that.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for name in _ENDING:
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _end)
+
+
+def exit_code() -> int:
+    """Return the exit code of an interrupted process: 128 and the number of the signal."""
+    return 128 + _received[0] if _received else INTERRUPTED
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    _received.append(number)
+    raise KeyboardInterrupt if number == signal.SIGINT else Ended
+
+
+def _replace_characters(stream: IO[str]) -> None:
+    reconfigure = getattr(stream, "reconfigure", None)  # a stream that a test or notebook put in place may have none
+    if reconfigure is not None:
+        reconfigure(errors="replace")
