@@ -260,6 +260,9 @@ def prepare(
         Literal["crop", "squash", "pad"],
         typer.Option(help="crop keeps the whole frame, squash scales it to a square, pad adds black to one."),
     ] = "crop",
+    skeleton_only: Annotated[
+        bool, typer.Option("--skeleton-only", help="Store no video, and keep the clips that have none.")
+    ] = False,
 ) -> None:
     """Read a data set into a store; continues where it stopped, and does nothing when the store is complete."""
     from coablate_platform.data.prepare import prepare as run_prepare
@@ -268,11 +271,10 @@ def prepare(
     from coablate_platform.screen.views import prepare_view
 
     with clip_progress(console) as progress:
-        report = run_prepare(
-            source, raw, store, PrepareOptions(short_side=short_side, resize=resize), progress=progress
-        )
+        options = PrepareOptions(short_side=short_side, resize=resize, skeleton_only=skeleton_only)
+        report = run_prepare(source, raw, store, options, progress=progress)
     console.print(prepare_view(report, store), soft_wrap=True)
-    if report.bad:
+    if not report.complete:
         raise typer.Exit(1)
 
 
