@@ -156,4 +156,6 @@ def _start_ray(cpus: int | None) -> None:
             )
     except Exception as error:  # of many kinds: long paths, no shared memory, a busy machine
         ray.shutdown()
-        raise InputError(f"Ray does not start on this machine ({type(error).__name__}: {first_line(error)})") from None
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        hint = "; set TMPDIR to a folder with a shorter path" if "path length" in reason else ""
+        raise InputError(f"Ray does not start on this machine ({reason}){hint}") from None
