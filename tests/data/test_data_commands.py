@@ -14,6 +14,7 @@ from coablate_platform.data.progress import PLAIN_LINES, clip_progress
 from coablate_platform.data.shard import BadClipRecord, PrepareOptions
 from coablate_platform.data.synthetic import SyntheticConfig
 from coablate_platform.screen.views import prepare_view
+from coablate_platform.study.errors import InputError
 
 
 def shown(terminal, counts):
@@ -123,3 +124,15 @@ def test_a_store_that_lost_clips_is_no_success(monkeypatch, tmp_path, report, co
     assert answer.exit_code == code
     assert received == [True]
     assert ("the store has no video" in answer.output) == report.lacks_video
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("prepare", "ntu", "s3://bucket/raw", "s"), ("prepare", "ntu", ".", "s3://bucket/s"), ("generate", "gs://b")],
+)
+def test_a_uri_is_no_folder(monkeypatch, tmp_path, words):
+    monkeypatch.chdir(tmp_path)
+    answer = CliRunner().invoke(app, ["data", *words])
+    assert isinstance(answer.exception, InputError)
+    assert "expected a path; data sets are read from" in str(answer.exception)
+    assert list(tmp_path.iterdir()) == []

@@ -189,7 +189,7 @@ def _without_removed(shards: list[Shard], refs: list[ClipRef], path: str) -> lis
 
 @contextmanager
 def _locked_store(store: Path) -> Iterator[None]:
-    """Make the store's folder, and lock it against other preparations."""
+    """Make the store's folder, and lock it against other preparations; a failure to write in the block is one line."""
     taken = f"{store}: another `coablate data prepare` is writing this store"
     lock = ExitStack()
     try:
@@ -198,7 +198,11 @@ def _locked_store(store: Path) -> Iterator[None]:
     except OSError as error:
         raise InputError(f"{store}: the store cannot be written here ({error.strerror})") from None
     with lock:
-        yield
+        try:
+            yield
+        except OSError as error:
+            reason = error.strerror or first_line(error)
+            raise InputError(f"{error.filename or store}: the store cannot be written ({reason})") from None
 
 
 def metadata_of(reader: Reader, options: PrepareOptions, store: Path) -> StoreMetadata:
@@ -325,12 +329,12 @@ def _reported_missing(report: Path) -> dict[str, str]:
     """Return the missing clips of an earlier report; none where it does not exist or cannot be parsed."""
     try:
         return {str(name): str(reason) for name, reason in json.loads(report.read_text())["missing"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}
 
 
 def _write_changed(path: Path, text: str) -> None:
-    if not path.exists() or path.read_text() != text:
+    if not path.exists() or path.read_bytes() != text.encode():
         _write(path, text)
 
 

@@ -27,6 +27,7 @@ from coablate_platform.study.errors import InputError
 
 PERFORMERS = range(1, 9)
 KEYFRAME_EVERY = 12
+LARGEST, LONGEST = 1024, 1000  # pixels and frames of a clip that fits the memory of an ordinary machine
 STREAMS = (
     "build",
     "style",
@@ -63,11 +64,17 @@ class SyntheticConfig:
 
     def __post_init__(self) -> None:
         low, high = self.frames
+        whole = {name for name in ("seed", "replications", "size") if type(getattr(self, name)) is int}
+        lengths = type(low) is int and type(high) is int and 16 <= low <= high <= LONGEST
         for field, valid, expected in (
-            ("seed", self.seed >= 0, "0 or more"),
-            ("replications", 1 <= self.replications <= 999, "1 to 999"),
-            ("size", self.size >= 48 and self.size % 2 == 0, "an even number from 48"),
-            ("frames", 16 <= low <= high, "two numbers from 16, the larger one last"),
+            ("seed", "seed" in whole and self.seed >= 0, "a whole number, 0 or more"),
+            ("replications", "replications" in whole and 1 <= self.replications <= 999, "1 to 999"),
+            (
+                "size",
+                "size" in whole and 48 <= self.size <= LARGEST and self.size % 2 == 0,
+                f"an even number from 48 to {LARGEST}",
+            ),
+            ("frames", lengths, f"two numbers from 16 to {LONGEST}, the larger one last"),
             ("difficulty", 0 <= self.difficulty < math.inf, "0 or more, and finite"),
         ):
             if not valid:
