@@ -139,7 +139,7 @@ def test_a_full_disk_leaves_no_file_and_is_said(folder):
 
 def _others_folder(path: Path) -> None:
     path.mkdir()
-    if os.getuid() != 0:
+    if os.geteuid() != 0:
         pytest.skip("only root can make a folder for somebody else")
     os.chown(path, 65534, 65534)
     path.chmod(0o700)
@@ -161,7 +161,7 @@ def _link_to_own_folder(path: Path) -> None:
 @pytest.mark.parametrize("level", ["folder", "content"])
 def test_a_planted_folder_is_not_believed(folder, temporary, plant, level):
     """Neither the user's folder among temporary files, nor the one for the store's content within it."""
-    base = temporary / f"coablate-{os.getuid()}-format1"
+    base = temporary / f"coablate-{os.geteuid()}-format1"
     planted = base if level == "folder" else base / Store.open(str(folder)).fingerprint
     if level == "content":
         shutil.rmtree(planted)
@@ -173,7 +173,7 @@ def test_a_planted_folder_is_not_believed(folder, temporary, plant, level):
     assert sorted(planted.rglob("*")) == before if before is not None else not planted.is_dir()
     for place in (used[0].parent, used[0].parents[1]):
         assert stat.S_IMODE(place.stat().st_mode) == 0o700
-        assert place.stat().st_uid == os.getuid()
+        assert place.stat().st_uid == os.geteuid()
     Store.open(str(folder))
     assert len(list(temporary.glob("coablate-*/*/*.arrow"))) == 2  # the same folder again
 
@@ -181,8 +181,10 @@ def test_a_planted_folder_is_not_believed(folder, temporary, plant, level):
 def test_a_store_is_not_unpacked_where_every_folder_is_somebody_else_s(folder, temporary, monkeypatch):
     monkeypatch.setattr(cache, "_TRIED", 3)
     for name in ("", "-1", "-2"):
-        (temporary / f"coablate-{os.getuid()}-format1{name}").touch()
-    with pytest.raises(InputError, match=r"belong to somebody else\); set TMPDIR to a folder of your own"):
+        (temporary / f"coablate-{os.geteuid()}-format1{name}").touch()
+    with pytest.raises(
+        InputError, match=r"belong to somebody else, or are open to others\); set TMPDIR to a folder of your own"
+    ):
         Store.open(str(folder))
 
 

@@ -57,7 +57,7 @@ def cache_folder(local: Path | None, name: str) -> Path:
         except OSError as error:
             reason = f"{local}: {error.strerror}"
     try:
-        base = Path(tempfile.gettempdir()) / f"coablate-{os.getuid()}-format{FORMAT}"
+        base = Path(tempfile.gettempdir()) / f"coablate-{os.geteuid()}-format{FORMAT}"
     except OSError as error:
         raise InputError(f"the store cannot be unpacked: there is no folder for temporary files ({error})") from None
     for number in range(_TRIED):
@@ -69,7 +69,7 @@ def cache_folder(local: Path | None, name: str) -> Path:
             reason = f"{shared}: {error.strerror}"
             break
     else:
-        reason = f"{base} and all names like it belong to somebody else"
+        reason = f"{base} and all names like it belong to somebody else, or are open to others"
     raise InputError(f"the store cannot be unpacked ({reason}); set TMPDIR to a folder of your own")
 
 
@@ -77,8 +77,9 @@ def _is_own(folder: Path) -> bool:
     """Make a folder unless it exists; return whether it is a folder that this user alone may enter, not a link."""
     with contextlib.suppress(FileExistsError):
         folder.mkdir(mode=0o700)
+        folder.chmod(0o700)  # an access list of the folder above may have added others
     status = folder.lstat()
-    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not stat.S_IMODE(status.st_mode) & 0o077
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not stat.S_IMODE(status.st_mode) & 0o077
 
 
 def record(folder: Path, names: list[str]) -> None:

@@ -26,6 +26,8 @@ _FILES = FileNames(
     expected="NTU RGB+D files named like S001C001P001R001A001.skeleton and, for sets with video, "
     "S001C001P001R001A001_rgb.avi (or .mp4, .mkv …), in folders or zip archives",
 )
+MOST_PERSONS = 100
+"""Most bodies of a generated set's clips: a sample holds an array for each."""
 _LISTED = "on the official list of samples with missing or incomplete skeletons"
 _CLASSES_60 = 60
 
@@ -171,7 +173,7 @@ def _read_set(path: Path) -> _GeneratedSet:
         classes, protocol, persons = content["classes"], str(content["default_protocol"]), content["persons"]
         if not isinstance(classes, list) or not classes or not all(isinstance(name, str) for name in classes):
             raise ValueError(f"classes is {str(classes)[:60]}, not a list of names")
-        if type(persons) is not int or persons < 1:
+        if type(persons) is not int or not 1 <= persons <= MOST_PERSONS:
             raise ValueError(f"persons is {persons!r}")
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(
