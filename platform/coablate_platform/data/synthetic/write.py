@@ -6,6 +6,8 @@ import multiprocessing
 import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from itertools import product
@@ -241,14 +243,35 @@ def generate(
         progress: called after each clip with the number of clips done and of all clips.
 
     Raises:
-        InputError: the folder holds a set with other settings, or its description is damaged.
+        InputError: the folder holds a set with other settings, or its description is damaged; or a process died.
     """
     write_description(folder, config)
     todo = list(clip_keys(config))
     count = workers or len(os.sched_getaffinity(0))
     context = multiprocessing.get_context("spawn")  # a fork would break the threads of the caller, such as Ray's
-    with ProcessPoolExecutor(count, mp_context=context) as pool:
+    with _safe_imports(), ProcessPoolExecutor(count, mp_context=context) as pool:
         written = pool.map(write_clip, *zip(*((folder, config, key) for key in todo), strict=True), chunksize=4)
-        for done, _ in enumerate(written, start=1):
-            if progress is not None:
-                progress(done, len(todo))
+        try:
+            for done, _ in enumerate(written, start=1):
+                if progress is not None:
+                    progress(done, len(todo))
+        except BrokenProcessPool:
+            raise InputError(
+                f"{folder}: a process that writes clips died, perhaps for want of memory; run the same command again, "
+                "complete files are kept"
+            ) from None
+
+
+@contextmanager
+def _safe_imports() -> Iterator[None]:
+    """Let new processes import nothing from the working directory, where a file may have the name of a module."""
+    name = "PYTHONSAFEPATH"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
