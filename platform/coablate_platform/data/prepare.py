@@ -20,7 +20,6 @@ bad, its files were removed                forgets it
 
 import importlib.metadata
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -30,7 +29,15 @@ from pathlib import Path
 from pyarrow import fs
 
 from coablate_platform.data.formats import get_reader
-from coablate_platform.data.formats.clip import NO_VIDEO, ClipRef, Reader
+from coablate_platform.data.formats.clip import NO_VIDEO, Reader
+from coablate_platform.data.inputs import (
+    check_files,
+    clips_to_read,
+    existing_path,
+    list_input,
+    stored_names,
+    without_removed,
+)
 from coablate_platform.data.joints import LAYOUTS
 from coablate_platform.data.mapping import list_shards, remove_unpacked
 from coablate_platform.data.progress import ProgressCallback
@@ -41,8 +48,6 @@ from coablate_platform.data.shard import (
     BadClipRecord,
     PrepareOptions,
     Shard,
-    clip_stamp,
-    describe_change,
     read_shard,
 )
 from coablate_platform.data.store import read_metadata
@@ -104,87 +109,27 @@ def prepare(
     """
     forget()
     general = get_reader(source)
-    path = str(_existing(input, source))
+    path = str(existing_path(input, source))
     reader = general.at(path)
-    refs, missing = _list_clips(reader, path, options)
+    refs, missing = list_input(reader, path, options)
     lacks_video = general.has_video and not reader.has_video and not options.skeleton_only
     with _locked_store(store):
         metadata = metadata_of(reader, options, store)
         shards = read_shards(store)
-        _check_files(store, refs, shards)
-        before, todo = _stored_names(shards), _clips_to_read(refs, shards)
+        check_files(store, refs, shards)
+        before, todo = stored_names(shards), clips_to_read(refs, shards)
         requested = _requested_metadata(reader, options)
         if todo:
             metadata = _mark_unfinished(store, metadata, requested)
             write_shards(reader, todo, store, options, progress, cpus)
             shards = read_shards(store)
-        after = _stored_names(shards)
+        after = stored_names(shards)
         if any(ref.name in after for ref in refs):
             metadata = metadata.with_longer_classes(requested)
-        bad, missing = finish(store, metadata, _without_removed(shards, refs, path), missing)
+        bad, missing = finish(store, metadata, without_removed(shards, refs, path), missing)
     skipped = sum(ref.name in before for ref in refs)
     done = len(after) - len(before)
     return PrepareReport(done=done, skipped=skipped, bad=bad, missing=missing, lacks_video=lacks_video)
-
-
-def _existing(input: Path, source: str) -> Path:  # noqa: A002 - as above
-    """Return the absolute path of the input."""
-    try:
-        input.stat()
-        return input.absolute()
-    except OSError as error:
-        raise InputError(f"{input}: no such folder to prepare {source} from ({error.strerror})") from None
-
-
-def _list_clips(reader: Reader, path: str, options: PrepareOptions) -> tuple[list[ClipRef], dict[str, str]]:
-    """Return the clips to store, and those that are left out without being read, with the reason."""
-    missing, found = reader.missing(path), reader.list_clips(path)
-    if options.skeleton_only:
-        missing = {name: reason for name, reason in missing.items() if reason != NO_VIDEO}
-        found = [replace(ref, video=None) for ref in found]
-    refs = [ref for ref in found if ref.name not in missing]
-    _check_names(refs)
-    return refs, missing
-
-
-def _stored_names(shards: list[Shard]) -> set[str]:
-    return {name for shard in shards for name in shard.digests}
-
-
-def _clips_to_read(refs: list[ClipRef], shards: list[Shard]) -> list[ClipRef]:
-    """Return the clips that are neither stored nor known to be bad with the same files."""
-    stored = _stored_names(shards)
-    bad = {(clip.name, clip.stamp) for shard in shards for clip in shard.bad}
-    return [ref for ref in refs if ref.name not in stored and (ref.name, clip_stamp(ref)) not in bad]
-
-
-def _check_names(refs: list[ClipRef]) -> None:
-    seen: dict[str, ClipRef] = {}
-    for ref in refs:
-        if ref.name in seen:
-            raise InputError(f"clip {ref.name} appears twice: {seen[ref.name].skeleton} and {ref.skeleton}")
-        seen[ref.name] = ref
-
-
-def _check_files(store: Path, refs: list[ClipRef], shards: list[Shard]) -> None:
-    """Refuse an input in which the files of stored clips have changed."""
-    before = {name: found for shard in shards for name, found in shard.fingerprints.items()}
-    changes = [found for ref in refs if ref.name in before and (found := describe_change(ref, before[ref.name]))]
-    if changes:
-        raise InputError(
-            f"{store}: the files of {len(changes)} clips have changed since they were stored, the first: {changes[0]}; "
-            "prepare them into a new store"
-        )
-
-
-def _without_removed(shards: list[Shard], refs: list[ClipRef], path: str) -> list[Shard]:
-    """Return the shards without the bad clips whose files lay under the input and were removed."""
-    names = {ref.name for ref in refs}
-    folder = f"{path}{os.sep}"
-    return [
-        replace(shard, bad=[clip for clip in shard.bad if clip.name in names or not clip.file.startswith(folder)])
-        for shard in shards
-    ]
 
 
 @contextmanager
