@@ -123,3 +123,24 @@ def test_a_set_in_which_no_clip_has_a_video_says_so(tmp_path, genuine, cluster):
     report = prepare("utd_mhad", genuine, tmp_path / "s", OPTIONS)
     assert (report.done, report.missing, report.lacks_video, report.complete) == (6, {}, True, True)
     assert prepare("utd_mhad", genuine, tmp_path / "s", OPTIONS).lacks_video
+
+
+@pytest.mark.parametrize(
+    ("environment", "given"),
+    [
+        ({"HOME": "/nowhere"}, True),
+        ({"HOME": "{folder}"}, False),
+        ({"HOME": "/nowhere", "RAY_AUTH_TOKEN_PATH": "/a/token"}, False),
+        ({"HOME": "/nowhere", "RAY_AUTH_TOKEN": "mine"}, False),
+    ],
+)
+def test_without_a_home_folder_ray_gets_a_token_of_this_process(tmp_path, environment, given):
+    """Ray keeps its token in the home folder, and does not start without one."""
+    names = ("HOME", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+    variables = {name: value for name, value in os.environ.items() if name not in names}
+    variables |= {name: value.format(folder=tmp_path) for name, value in environment.items()}
+    code = "import os, coablate_platform; print(os.environ.get('RAY_AUTH_TOKEN', ''))"
+    found = subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, text=True, check=True)
+    token = found.stdout.strip()
+    assert (len(token) == 64) == given
+    assert given or token == environment.get("RAY_AUTH_TOKEN", "")
