@@ -6,8 +6,22 @@ The rooms: ``study`` declares, ``data`` feeds, ``train`` computes, ``planning`` 
 """
 
 import os
+import secrets
 import sys
+from pathlib import Path
+
+
+def _has_home() -> bool:
+    """Return whether this user has a home folder in which Ray finds its token, or can keep one."""
+    try:
+        home = Path.home()
+        return (home / ".ray" / "auth_token").is_file() or os.access(home, os.W_OK)
+    except (RuntimeError, OSError):  # a user without an entry among the system's, as in many containers
+        return False
+
 
 if "ray" not in sys.modules:  # Ray reads these once, when it is imported; its servers inherit them
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
+    if "RAY_AUTH_TOKEN_PATH" not in os.environ and not _has_home():
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # for a Ray of this process alone

@@ -40,6 +40,13 @@ def _local(folder: str | Path) -> Path:
     return Path(folder)
 
 
+def _on_disk(path: str | Path) -> Path:
+    """Read the path of raw data or of a store to write."""
+    if "://" in str(path):
+        raise InputError(f"{path}: expected a path; data sets are read from, and stores written to, a local folder")
+    return Path(path)
+
+
 DEFAULT_OUT = Path("coablate-out")
 StudyArgument = Annotated[str, typer.Argument(help="A shipped name, package.module, or a path to a .py file.")]
 ReferenceArgument = Annotated[
@@ -242,7 +249,7 @@ def ui(
 
 @data_app.command("generate")
 def generate(
-    folder: Annotated[Path, typer.Argument(help="Where to write the synthetic set.")],
+    folder: Annotated[Path, typer.Argument(help="Where to write the synthetic set.", parser=_on_disk)],
     seed: Annotated[int, typer.Option(help="Seed of everything in the set.", min=0)] = 0,
     replications: Annotated[int, typer.Option(help="Times that a performer does an action for a camera.")] = 2,
     size: Annotated[int, typer.Option(help="Side of the square video in pixels.")] = 96,
@@ -268,13 +275,16 @@ def prepare(
     source: Annotated[
         str, typer.Argument(help="ntu (the synthetic set too), utd_mhad, nw_ucla, or a reader FILE.py:NAME.")
     ],
-    raw: Annotated[Path, typer.Argument(help="Folder (or, for ntu, zip file) of the set as published.")],
-    store: Annotated[Path, typer.Argument(help="Where to write the store.")],
+    raw: Annotated[Path, typer.Argument(help="Folder or zip file of the set as published.", parser=_on_disk)],
+    store: Annotated[Path, typer.Argument(help="Where to write the store.", parser=_on_disk)],
     short_side: Annotated[int, typer.Option(help="Shorter side of the stored video, in pixels.", min=16)] = 256,
     resize: Annotated[
         Literal["crop", "squash", "pad"],
         typer.Option(help="crop keeps the whole frame, squash scales it to a square, pad adds black to one."),
     ] = "crop",
+    skeleton_only: Annotated[
+        bool, typer.Option("--skeleton-only", help="Store no video, and keep the clips that have none.")
+    ] = False,
 ) -> None:
     """Read a data set into a store; continues where it stopped, and does nothing when the store is complete."""
     from coablate_platform.data.prepare import prepare as run_prepare
@@ -283,11 +293,10 @@ def prepare(
     from coablate_platform.screen.views import prepare_view
 
     with clip_progress(console) as progress:
-        report = run_prepare(
-            source, raw, store, PrepareOptions(short_side=short_side, resize=resize), progress=progress
-        )
+        options = PrepareOptions(short_side=short_side, resize=resize, skeleton_only=skeleton_only)
+        report = run_prepare(source, raw, store, options, progress=progress)
     console.print(prepare_view(report, store), soft_wrap=True)
-    if report.bad:
+    if not report.complete:
         raise typer.Exit(1)
 
 

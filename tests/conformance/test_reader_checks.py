@@ -52,13 +52,15 @@ class Lines:
             if self.fault == "damaged":
                 raise
             raise BadClip(str(ref.skeleton), str(error)) from None
+        if self.fault == "zeros":
+            xyz[0] = 0
         label, subject = (int(part) for part in ref.name.split("_"))
         xyz = {"metres": 1000 * xyz, "type": xyz.astype(np.float64), "nan": xyz * np.nan}.get(self.fault, xyz)
         bodies = 2 if self.fault == "persons" else 1
         valid = np.full((len(xyz), bodies), self.fault != "absent")
         return RawClip(
             name="other" if self.fault == "name" else ref.name,
-            label=label + (self.fault == "label"),
+            label=bool(label) if self.fault == "bool label" else label + (self.fault == "label"),
             subject=subject - (self.fault == "subject"),
             camera=1,
             setup=1,
@@ -108,6 +110,8 @@ def folder(tmp_path: Path) -> Path:
         (Lines(fault="type"), "clips follow the convention"),
         (Lines(fault="nan"), "clips follow the convention"),
         (Lines(fault="absent"), "clips follow the convention"),
+        (Lines(fault="zeros"), "clips follow the convention"),
+        (Lines(fault="bool label"), "clips follow the convention"),
         (Lines(fault="persons"), "clips follow the convention"),
         (Lines(fault="metres"), "joints are in metres"),
         (Lines(default_protocol=NOBODY_TESTS), "the default protocol divides the clips"),

@@ -8,11 +8,13 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from coablate_platform.cli import app
+from coablate_platform.data.formats.clip import NO_VIDEO
 from coablate_platform.data.prepare import PrepareReport
 from coablate_platform.data.progress import PLAIN_LINES, clip_progress
 from coablate_platform.data.shard import BadClipRecord, PrepareOptions
 from coablate_platform.data.synthetic import SyntheticConfig
 from coablate_platform.screen.views import prepare_view
+from coablate_platform.study.errors import InputError
 
 
 def shown(terminal, counts):
@@ -65,6 +67,7 @@ def test_prepare_passes_its_options_and_shows_progress(monkeypatch, tmp_path):
     monkeypatch.setattr("coablate_platform.data.prepare.prepare", prepare)
     output = call("prepare", "ntu", tmp_path, tmp_path / "s", "--short-side", 64, "--resize", "pad")
     assert received["options"] == PrepareOptions(short_side=64, resize="pad")
+    assert "the store has no video" not in output
     assert "1 of 2 clips" in output
     call("prepare", "ntu", tmp_path, tmp_path / "s")
     assert received["options"] == PrepareOptions()
@@ -87,12 +90,49 @@ def test_generate_passes_its_options_and_shows_progress(monkeypatch, tmp_path):
 
 def test_missing_clips_are_counted_by_reason():
     bad = [BadClipRecord("c3", "/raw/c3.mat", "is cut", "")]
-    missing = {"c1": "no skeleton", "c2": "on the list", "c4": "no skeleton"}
+    missing = {"c1": "no skeleton", "c2": "on the list", "c4": "no skeleton"} | {f"v{n}": NO_VIDEO for n in range(5)}
     report = PrepareReport(done=5, skipped=1, bad=bad, missing=missing)
     assert str(prepare_view(report, Path("/s"))).splitlines() == [
-        "/s: 5 clips written, 1 there already, 1 bad, 3 left out",
-        "  2 left out: no skeleton",
-        "  1 left out: on the list",
+        "/s: 5 clips written, 1 there already, 1 bad, 8 left out",
+        "  2 left out: no skeleton (c1, c4)",
+        "  1 left out: on the list (c2)",
+        "  5 left out: no video, though other clips have one (v0, v1, v2, …)",
+        "  to keep clips without video, prepare a store of skeletons alone: --skeleton-only",
         "  c3: /raw/c3.mat: is cut",
         "  all of them: /s/report.json",
     ]
+
+
+@pytest.mark.parametrize(
+    ("report", "code"),
+    [
+        (PrepareReport(done=1, skipped=0, bad=[], missing={"a": "no skeleton"}), 0),
+        (PrepareReport(done=1, skipped=0, bad=[], missing={"a": NO_VIDEO}), 1),
+        (PrepareReport(done=1, skipped=0, bad=[BadClipRecord("a", "f", "is cut", "")], missing={}), 1),
+        (PrepareReport(done=1, skipped=0, bad=[], missing={}, lacks_video=True), 0),
+    ],
+)
+def test_a_store_that_lost_clips_is_no_success(monkeypatch, tmp_path, report, code):
+    received = []
+
+    def prepare(source, raw, store, options, progress):
+        received.append(options.skeleton_only)
+        return report
+
+    monkeypatch.setattr("coablate_platform.data.prepare.prepare", prepare)
+    answer = CliRunner().invoke(app, ["data", "prepare", "ntu", str(tmp_path), str(tmp_path / "s"), "--skeleton-only"])
+    assert answer.exit_code == code
+    assert received == [True]
+    assert ("the store has no video" in answer.output) == report.lacks_video
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("prepare", "ntu", "s3://bucket/raw", "s"), ("prepare", "ntu", ".", "s3://bucket/s"), ("generate", "gs://b")],
+)
+def test_a_uri_is_no_folder(monkeypatch, tmp_path, words):
+    monkeypatch.chdir(tmp_path)
+    answer = CliRunner().invoke(app, ["data", *words])
+    assert isinstance(answer.exception, InputError)
+    assert "expected a path; data sets are read from" in str(answer.exception)
+    assert list(tmp_path.iterdir()) == []

@@ -253,6 +253,13 @@ def test_a_generated_set_in_a_subfolder_is_not_read_as_the_published_set(tmp_pat
         ),
         ('{"classes": ["a"], "default_protocol": "synthetic/cs", "persons": 0}', "persons is 0"),
         ('{"classes": ["a"], "default_protocol": [], "persons": 2}', "no protocol"),
+        ('{"classes": ["a"], "default_protocol": "synthetic/cs", "persons": true}', "persons is True"),
+        ('{"classes": ["a"], "default_protocol": "synthetic/cs", "persons": 1000000000}', "persons is 1000000000"),
+        ('{"classes": "abc", "default_protocol": "synthetic/cs", "persons": 2}', "classes is abc, not a list of names"),
+        (
+            '{"classes": [1], "default_protocol": "synthetic/cs", "persons": 2}',
+            r"classes is \[1\], not a list of names",
+        ),
     ],
 )
 def test_a_malformed_description_is_refused(tmp_path, content, message):

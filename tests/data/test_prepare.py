@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from pyarrow import fs
 
+from coablate_platform.data import prepare as prepare_module
 from coablate_platform.data.prepare import REPORT, prepare
 from coablate_platform.data.schema import METADATA, SHARDS
 from coablate_platform.data.shard import PrepareOptions
@@ -199,6 +201,43 @@ def test_mistakes_are_refused_before_ray_starts(tmp_path, genuine):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"):
         prepare("utd_mhad", genuine, tmp_path / "file" / "s", OPTIONS)
+
+
+@pytest.mark.parametrize("written", [REPORT, METADATA])
+def test_a_disk_that_is_full_is_said_in_one_line(tmp_path, genuine, monkeypatch, written):
+    """Where the store's small files are written; workers say it of shards."""
+    real = prepare_module.write_atomically
+
+    def write(filesystem, path, content):
+        if Path(path).name == written:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+        real(filesystem, path, content)
+
+    monkeypatch.setattr(prepare_module, "write_atomically", write)
+    monkeypatch.setattr(prepare_module, "write_shards", lambda *_: None)
+    with pytest.raises(InputError, match=rf"{written}: the store cannot be written \(No space left on device\)"):
+        prepare("utd_mhad", genuine, tmp_path / "s", OPTIONS)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"[" * 100_000, b"{"])
+def test_a_report_of_another_program_is_replaced(tmp_path, make_store, make_reader, content):
+    make_store(tmp_path / "s", make_reader(clips=3))
+    (tmp_path / "s" / REPORT).write_bytes(content)
+    metadata = prepare_module.read_metadata(fs.LocalFileSystem(), str(tmp_path / "s"), "s")
+    prepare_module.finish(tmp_path / "s", metadata, prepare_module.read_shards(tmp_path / "s"), {})
+    assert json.loads((tmp_path / "s" / REPORT).read_text())["clips"] == 3
+
+
+def test_unpacked_folders_that_are_not_ours_are_kept(tmp_path, make_store, make_reader):
+    """``.mapped`` may be a link to a folder that holds other things."""
+    (tmp_path / "cache" / "photos").mkdir(parents=True)
+    (tmp_path / "cache" / ("0" * 64)).mkdir()
+    store = make_store(tmp_path / "s", make_reader(clips=3))
+    (tmp_path / "s" / ".mapped" / store.fingerprint).rename(tmp_path / "cache" / store.fingerprint)
+    (tmp_path / "s" / ".mapped").rmdir()
+    (tmp_path / "s" / ".mapped").symlink_to(tmp_path / "cache")
+    prepare_module.finish(tmp_path / "s", store.metadata, prepare_module.read_shards(tmp_path / "s"), {})
+    assert {path.name for path in (tmp_path / "cache").iterdir()} == {"photos", store.fingerprint}
 
 
 def test_a_second_preparation_of_the_same_store_is_refused(tmp_path, genuine):

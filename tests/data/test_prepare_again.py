@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from coablate_platform.data.formats import READERS
+from coablate_platform.data.formats.clip import NO_VIDEO
 from coablate_platform.data.formats.ntu import missing_names
 from coablate_platform.data.prepare import REPORT, prepare
 from coablate_platform.data.schema import METADATA, SHARDS
@@ -90,7 +91,7 @@ def _edit_recipe(store, **values):
 def test_another_threshold_of_the_reader_is_refused_by_its_name(tmp_path, genuine, cluster):
     prepare("utd_mhad", genuine, tmp_path / "s", OPTIONS)
     recipe = Store.open(str(tmp_path / "s")).metadata.recipe
-    assert recipe.items() >= {"resize": "crop", "reader": 1, "smooth": 5, "half_range": 800.0}.items()
+    assert recipe.items() >= {"resize": "crop", "reader": 2, "smooth": 5, "half_range": 800.0}.items()
     _edit_recipe(tmp_path / "s", smooth=3)
     with pytest.raises(InputError, match=r"prepared with other settings \(smooth 3 in the store, 5 requested\)"):
         prepare("utd_mhad", genuine, tmp_path / "s", OPTIONS)
@@ -134,8 +135,7 @@ def test_a_file_that_the_system_could_not_read_is_tried_again(tmp_path, genuine,
 def test_a_clip_without_depth_is_listed_and_the_others_are_kept(tmp_path, genuine, cluster):
     (genuine / "Depth" / "a2_s2_t1_depth.mat").unlink()
     report = prepare("utd_mhad", genuine, tmp_path / "s", OPTIONS)
-    assert report.done == 5
-    assert [(bad.name, bad.reason) for bad in report.bad] == [("a2_s2_t1", "has no video, though other clips have one")]
+    assert (report.done, report.bad, report.missing) == (5, [], {"a2_s2_t1": NO_VIDEO})
 
 
 @pytest.mark.parametrize("order", [(FIRST, SECOND), (SECOND, FIRST)])

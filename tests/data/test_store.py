@@ -2,21 +2,25 @@
 
 import json
 import multiprocessing
+import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pyarrow import fs
 
 from coablate_platform.data.formats.clip import ClipRef, FileRef, RawClip
 from coablate_platform.data.info import describe_store
 from coablate_platform.data.joints import JointLayout
-from coablate_platform.data.prepare import metadata_of
+from coablate_platform.data.prepare import finish, metadata_of, read_shards
 from coablate_platform.data.protocols import Protocol, Rule, get_protocol
 from coablate_platform.data.schema import METADATA, SHARDS
 from coablate_platform.data.shard import PrepareOptions, read_shard
-from coablate_platform.data.store import Store
+from coablate_platform.data.store import Store, read_metadata
 from coablate_platform.data.video import VideoError
 from coablate_platform.study.errors import InputError
 
@@ -103,6 +107,7 @@ def test_a_store_in_a_read_only_folder_is_unpacked_among_temporary_files(
 ):
     uri = make_store(tmp_path / "s", make_reader(clips=3)).uri
     monkeypatch.setattr("os.access", lambda path, mode: False)
+    (tmp_path / "temporary").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
     assert Store.open(uri).clip(2).name == "c002"
     assert list((tmp_path / "temporary").glob("coablate-*/*/*.arrow"))
@@ -137,11 +142,122 @@ def test_an_unfinished_store_is_refused(tmp_path, make_store, make_reader):
         Store.open(str(folder))
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"format": 1}', '{"format": 1, "colour": "blue"}'])
+@pytest.mark.parametrize("content", ["{", "[]", '{"format": 1}', '{"format": 1, "colour": "blue"}', "[" * 100_000])
 def test_damaged_metadata_is_refused(tmp_path, content):
     (tmp_path / METADATA).write_text(content)
     with pytest.raises(InputError, match="damaged"):
         Store.open(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"persons": "2"},
+        {"persons": True},
+        {"classes": "abc"},
+        {"classes": [1, 2]},
+        {"has_video": "yes"},
+        {"recipe": []},
+        {"versions": None},
+        {"source": 3},
+        {"layout": "kinect_v3"},
+        {"fingerprint": "../../somewhere"},
+        {"fingerprint": 7},
+    ],
+)
+def test_metadata_with_a_value_of_another_kind_is_refused(tmp_path, make_store, make_reader, values):
+    folder = _fresh(tmp_path, make_store, make_reader)
+    _edit(folder, **values)
+    (name,) = values
+    with pytest.raises(InputError, match=rf"store\.json is damaged: .*{name}") as error:
+        Store.open(str(folder))
+    assert "\n" not in str(error.value)
+
+
+def test_metadata_that_cannot_be_read_is_refused(tmp_path, make_store, make_reader):
+    folder = _fresh(tmp_path, make_store, make_reader)
+    (folder / METADATA).unlink()
+    (folder / METADATA).mkdir()
+    with pytest.raises(InputError, match="the store cannot be read") as error:
+        Store.open(str(folder))
+    assert "\n" not in str(error.value)
+
+
+def _rewrite(folder: Path, change: Callable[[pa.Table], pa.Table]) -> None:
+    """Write the shards anew, as another program would; nothing stays unpacked."""
+    for shard in (folder / SHARDS).iterdir():
+        pq.write_table(change(pq.read_table(shard)), shard)
+    shutil.rmtree(folder / ".mapped")
+
+
+def _set(name: str, values: Callable[[pa.Table], list[object]]) -> Callable[[pa.Table], pa.Table]:
+    def change(table: pa.Table) -> pa.Table:
+        field = table.schema.field(name)
+        return table.set_column(table.schema.get_field_index(name), field, pa.array(values(table), field.type))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda table: table.drop_columns(["xyz"]), "cannot be unpacked"),
+        (lambda table: table.rename_columns([f"{name}2" for name in table.column_names]), "cannot be unpacked"),
+        (_set("label", lambda table: [3] * len(table)), "has a wrong label, expected 0 to 2"),
+        (_set("label", lambda table: [-1] * len(table)), "has a wrong label, expected 0 to 2"),
+        (_set("frames", lambda table: [0] * len(table)), "has a wrong frames, expected at least 1"),
+        (_set("bodies", lambda table: [3] * len(table)), "has a wrong bodies, expected 1 to 2"),
+        (_set("bodies", lambda table: [1] * len(table)), "has a wrong length of xyz"),
+        (_set("pixels", lambda table: [[0.0]] * len(table)), "has a wrong length of pixels"),
+        (_set("valid", lambda table: [[True]] * len(table)), "has a wrong length of valid"),
+        (_set("packets", lambda table: [[1]] * len(table)), "has a wrong length of packets"),
+        (_set("packets", lambda table: [None] * len(table)), "has a wrong length of packets"),
+        (_set("video_frames", lambda table: [0] * len(table)), "has a wrong video"),
+    ],
+)
+def test_shards_of_another_program_are_refused(tmp_path, make_store, make_reader, change, reason):
+    folder = _fresh(tmp_path, make_store, make_reader)
+    _rewrite(folder, change)
+    with pytest.raises(InputError, match=reason) as error:
+        Store.open(str(folder))
+    assert str(folder / SHARDS) in str(error.value)
+    assert "\n" not in str(error.value)
+    assert {file.name for file in (folder / ".mapped").glob("*/*")} <= {"lock"}
+
+
+@pytest.mark.parametrize("keep", [0, 100, -10])
+def test_a_shard_that_was_cut_off_is_named(tmp_path, make_store, make_reader, keep):
+    folder = _fresh(tmp_path, make_store, make_reader)
+    shard = sorted((folder / SHARDS).iterdir())[0]
+    shard.write_bytes(shard.read_bytes()[:keep])
+    shutil.rmtree(folder / ".mapped")
+    with pytest.raises(InputError, match=shard.name):
+        Store.open(str(folder))
+    with pytest.raises(InputError, match=rf"{shard.name}: the shard is damaged"):
+        read_shards(folder)
+
+
+def test_a_clip_that_is_stored_twice_is_refused(tmp_path, make_store, make_reader):
+    folder = _fresh(tmp_path, make_store, make_reader)
+    shard = sorted((folder / SHARDS).iterdir())[0]
+    metadata = read_metadata(fs.LocalFileSystem(), str(folder), str(folder))
+    shutil.copy(shard, folder / SHARDS / "copy.parquet")
+    with pytest.raises(InputError, match=r"clips are in two shards of clips/, the first: c00\d"):
+        finish(folder, metadata, read_shards(folder), {})
+    (folder / SHARDS / "copy.parquet").unlink()
+    table = pq.read_table(shard)
+    pq.write_table(pa.concat_tables([table, table]), shard)
+    with pytest.raises(InputError, match=r"the shard is damaged \(\d+ rows hold \d different clips\)"):
+        read_shards(folder)
+
+
+@pytest.mark.parametrize("entry", ["{", "[1]", "[[1]]", "3"])
+def test_a_shard_with_a_broken_list_of_bad_clips_is_damaged(tmp_path, make_store, make_reader, entry):
+    folder = _fresh(tmp_path, make_store, make_reader)
+    shard = sorted((folder / SHARDS).iterdir())[0]
+    pq.write_table(pq.read_table(shard).replace_schema_metadata({b"coablate.bad": entry.encode()}), shard)
+    with pytest.raises(InputError, match=rf"{shard.name}: the shard is damaged"):
+        read_shards(folder)
 
 
 def test_a_folder_without_a_store_is_refused(tmp_path):

@@ -3,8 +3,10 @@
 import hashlib
 import json
 import math
+import os
 import re
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -159,6 +161,27 @@ def test_generate_keeps_what_is_there_and_fills_what_is_missing(
     assert kept.stat().st_mtime_ns == modified
 
 
+def test_processes_import_nothing_from_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    for name in ("socket", "random", "queue", "av"):
+        (tmp_path / "here" / f"{name}.py").write_text("raise SystemExit('a file of the user')\n")
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setattr("coablate_platform.data.synthetic.write.clip_keys", lambda _: iter(SOME[:1]))
+    generate(tmp_path / "set", SMALL, workers=1)
+    assert len(list((tmp_path / "set").iterdir())) == 3
+    assert "PYTHONSAFEPATH" not in os.environ
+
+
+def test_a_process_that_dies_is_said_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(self: object, function: object, *columns: object, chunksize: int) -> Iterator[None]:
+        return submit(self, os._exit, [9], chunksize=chunksize)
+
+    submit = ProcessPoolExecutor.map
+    monkeypatch.setattr(ProcessPoolExecutor, "map", killed)
+    with pytest.raises(InputError, match="a process that writes clips died"):
+        generate(tmp_path, SMALL, workers=1)
+
+
 def test_another_set_in_the_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "coablate_set.json").write_text(json.dumps({"classes": ["walk"]}))
     with pytest.raises(InputError, match="holds another set"):
@@ -178,6 +201,12 @@ def test_a_damaged_description_is_refused(tmp_path: Path, content: str) -> None:
     [
         ("size", 49),
         ("size", 32),
+        ("size", 96.0),
+        ("size", 100_000),
+        ("seed", True),
+        ("frames", (16.0, 20)),
+        ("frames", (16, 10**9)),
+        ("difficulty", math.nan),
         ("replications", 0),
         ("frames", (40, 20)),
         ("difficulty", -1.0),

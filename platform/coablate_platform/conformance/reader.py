@@ -248,15 +248,19 @@ def _check_tree(what: str, bones: tuple[tuple[int, int], ...], count: int) -> No
 
 def _check_numbers(reader: Reader, clip: RawClip) -> None:
     expect(
-        isinstance(clip.label, int) and 0 <= clip.label < len(reader.classes),
+        _is_whole(clip.label) and 0 <= clip.label < len(reader.classes),
         f"{clip.name}: label is {clip.label!r}, expected an integer from 0 to {len(reader.classes) - 1}",
     )
     for name, least in (("subject", 1), ("camera", 1), ("setup", 1), ("replication", 0)):
         value = getattr(clip, name)
         expect(
-            isinstance(value, int) and value >= least,
+            _is_whole(value) and value >= least,
             f"{clip.name}: {name} is {value!r}, expected an integer of at least {least}",
         )
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _check_joints(reader: Reader, clip: RawClip) -> None:
@@ -281,3 +285,5 @@ def _check_joints(reader: Reader, clip: RawClip) -> None:
     expect(bool(np.isfinite(clip.xyz).all()), f"{clip.name}: a joint of xyz is not finite")
     expect(bool(clip.valid.any()), f"{clip.name}: valid is False everywhere, expected a body in some frame")
     expect(not clip.xyz[~clip.valid].any(), f"{clip.name}: xyz is not zero where valid is False")
+    zeros = clip.valid & ~clip.xyz.any((2, 3))
+    expect(not zeros.any(), f"{clip.name}: valid is True where all joints are zero, expected an untracked body")

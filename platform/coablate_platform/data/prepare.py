@@ -20,24 +20,36 @@ bad, its files were removed                forgets it
 
 import importlib.metadata
 import json
-import os
-import shutil
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import pyarrow as pa
 from pyarrow import fs
 
 from coablate_platform.data.formats import get_reader
-from coablate_platform.data.formats.clip import ClipRef, Reader
+from coablate_platform.data.formats.clip import NO_VIDEO, Reader
+from coablate_platform.data.inputs import (
+    check_files,
+    clips_to_read,
+    existing_path,
+    list_input,
+    stored_names,
+    without_removed,
+)
 from coablate_platform.data.joints import LAYOUTS
-from coablate_platform.data.mapping import MAPPED, list_shards
+from coablate_platform.data.mapping import list_shards, remove_unpacked
 from coablate_platform.data.progress import ProgressCallback
 from coablate_platform.data.protocols import PROTOCOLS, Protocol
 from coablate_platform.data.schema import METADATA, SHARDS, StoreMetadata, fingerprint
-from coablate_platform.data.shard import BadClipRecord, PrepareOptions, Shard, clip_stamp, describe_change, read_shard
+from coablate_platform.data.shard import (
+    DAMAGE,
+    BadClipRecord,
+    PrepareOptions,
+    Shard,
+    read_shard,
+)
 from coablate_platform.data.store import read_metadata
 from coablate_platform.data.write_shards import write_shards
 from coablate_platform.files import locked, write_atomically
@@ -56,13 +68,20 @@ class PrepareReport:
         skipped: number of clips of the input that were already in the store.
         bad: clips that could not be prepared; without those whose files were removed from the input.
         missing: clips that were left out without being read, with the reason: they are on the data set's own lists of
-            unusable samples, or have no skeleton.
+            unusable samples, have no skeleton, or have no video though others have one.
+        lacks_video: whether the store has no video only because no clip of the input has one.
     """
 
     done: int
     skipped: int
     bad: list[BadClipRecord]
     missing: dict[str, str]
+    lacks_video: bool = False
+
+    @property
+    def complete(self) -> bool:
+        """Whether every clip was stored that the data set's own lists do not exclude."""
+        return not self.bad and NO_VIDEO not in self.missing.values()
 
 
 def prepare(
@@ -89,74 +108,33 @@ def prepare(
             another data set or with other settings; or the files of stored clips have changed.
     """
     forget()
-    reader = get_reader(source)
-    if not input.exists():
-        raise InputError(f"{input}: no such folder to prepare {source} from")
-    reader = reader.at(str(input.absolute()))
-    missing = reader.missing(str(input.absolute()))
-    refs = [ref for ref in reader.list_clips(str(input.absolute())) if ref.name not in missing]
-    _check_names(refs)
+    general = get_reader(source)
+    path = str(existing_path(input, source))
+    reader = general.at(path)
+    refs, missing = list_input(reader, path, options)
+    lacks_video = general.has_video and not reader.has_video and not options.skeleton_only
     with _locked_store(store):
         metadata = metadata_of(reader, options, store)
         shards = read_shards(store)
-        _check_files(store, refs, shards)
-        before, todo = _stored_names(shards), _clips_to_read(refs, shards)
+        check_files(store, refs, shards)
+        before, todo = stored_names(shards), clips_to_read(refs, shards)
         requested = _requested_metadata(reader, options)
         if todo:
             metadata = _mark_unfinished(store, metadata, requested)
             write_shards(reader, todo, store, options, progress, cpus)
             shards = read_shards(store)
-        after = _stored_names(shards)
+        after = stored_names(shards)
         if any(ref.name in after for ref in refs):
             metadata = metadata.with_longer_classes(requested)
-        bad, missing = finish(store, metadata, _without_removed(shards, refs, input.absolute()), missing)
+        bad, missing = finish(store, metadata, without_removed(shards, refs, path), missing)
     skipped = sum(ref.name in before for ref in refs)
-    return PrepareReport(done=len(after) - len(before), skipped=skipped, bad=bad, missing=missing)
-
-
-def _stored_names(shards: list[Shard]) -> set[str]:
-    return {name for shard in shards for name in shard.digests}
-
-
-def _clips_to_read(refs: list[ClipRef], shards: list[Shard]) -> list[ClipRef]:
-    """Return the clips that are neither stored nor known to be bad with the same files."""
-    stored = _stored_names(shards)
-    bad = {(clip.name, clip.stamp) for shard in shards for clip in shard.bad}
-    return [ref for ref in refs if ref.name not in stored and (ref.name, clip_stamp(ref)) not in bad]
-
-
-def _check_names(refs: list[ClipRef]) -> None:
-    seen: dict[str, ClipRef] = {}
-    for ref in refs:
-        if ref.name in seen:
-            raise InputError(f"clip {ref.name} appears twice: {seen[ref.name].skeleton} and {ref.skeleton}")
-        seen[ref.name] = ref
-
-
-def _check_files(store: Path, refs: list[ClipRef], shards: list[Shard]) -> None:
-    """Refuse an input in which the files of stored clips have changed."""
-    before = {name: found for shard in shards for name, found in shard.fingerprints.items()}
-    changes = [found for ref in refs if ref.name in before and (found := describe_change(ref, before[ref.name]))]
-    if changes:
-        raise InputError(
-            f"{store}: the files of {len(changes)} clips have changed since they were stored, the first: {changes[0]}; "
-            "prepare them into a new store"
-        )
-
-
-def _without_removed(shards: list[Shard], refs: list[ClipRef], input: Path) -> list[Shard]:  # noqa: A002 - as above
-    """Return the shards without the bad clips whose files lay under the input and were removed."""
-    names = {ref.name for ref in refs}
-    folder = f"{input}{os.sep}"
-    return [
-        replace(shard, bad=[clip for clip in shard.bad if clip.name in names or not clip.file.startswith(folder)])
-        for shard in shards
-    ]
+    done = len(after) - len(before)
+    return PrepareReport(done=done, skipped=skipped, bad=bad, missing=missing, lacks_video=lacks_video)
 
 
 @contextmanager
 def _locked_store(store: Path) -> Iterator[None]:
-    """Make the store's folder, and lock it against other preparations."""
+    """Make the store's folder, and lock it against other preparations; a failure to write in the block is one line."""
     taken = f"{store}: another `coablate data prepare` is writing this store"
     lock = ExitStack()
     try:
@@ -165,7 +143,11 @@ def _locked_store(store: Path) -> Iterator[None]:
     except OSError as error:
         raise InputError(f"{store}: the store cannot be written here ({error.strerror})") from None
     with lock:
-        yield
+        try:
+            yield
+        except OSError as error:
+            reason = error.strerror or first_line(error)
+            raise InputError(f"{error.filename or store}: the store cannot be written ({reason})") from None
 
 
 def metadata_of(reader: Reader, options: PrepareOptions, store: Path) -> StoreMetadata:
@@ -204,7 +186,7 @@ def _requested_metadata(reader: Reader, options: PrepareOptions) -> StoreMetadat
         persons=reader.persons,
         classes=reader.classes,
         default_protocol=protocol if isinstance(protocol, str) else protocol.name,
-        has_video=reader.has_video,
+        has_video=reader.has_video and not options.skeleton_only,
         recipe=options.recipe() | reader.reading,
         versions={name: importlib.metadata.version(name) for name in ("av", "numpy", "pyarrow")},
         joints=None if LAYOUTS.get(layout.name) == layout else layout.to_plain(),
@@ -239,7 +221,7 @@ def read_shards(store: Path) -> list[Shard]:
     for path in sorted(paths, key=lambda path: path.stat().st_mtime_ns):
         try:
             shards.append(read_shard(path))
-        except (pa.ArrowException, OSError, ValueError) as error:
+        except DAMAGE as error:
             reason = first_line(error)
             raise InputError(f"{path}: the shard is damaged ({reason}); delete it and prepare again") from None
     return shards
@@ -258,8 +240,9 @@ def finish(
             of earlier inputs.
 
     Raises:
-        InputError: no shard holds a clip; the report is written nevertheless.
+        InputError: no shard holds a clip; the report is written nevertheless. Or two shards hold the same clip.
     """
+    _check_rows(store, shards)
     digests = {name: digest for shard in shards for name, digest in shard.digests.items()}
     latest = {clip.name: clip for shard in shards for clip in shard.bad if clip.name not in digests}
     bad = [latest[name] for name in sorted(latest)]
@@ -272,23 +255,31 @@ def finish(
         reason = f"the first: {example.file}: {example.reason}" if example else "all are missing or listed as unusable"
         raise InputError(f"{store}: none of the clips could be prepared ({reason}); {REPORT} there lists all of them")
     key = fingerprint(list(digests), list(digests.values()))
-    for folder in (store / MAPPED).glob("*"):
-        if folder.name != key:  # unpacked from former content
-            shutil.rmtree(folder, ignore_errors=True)
+    remove_unpacked(store, keep=key)
     _write_changed(store / METADATA, replace(metadata, fingerprint=key).to_json())
     return bad, missing
+
+
+def _check_rows(store: Path, shards: list[Shard]) -> None:
+    """Check that no clip is stored twice, as after a shard was copied: the rows must add up to the fingerprint's."""
+    rows = Counter(name for shard in shards for name in shard.digests)
+    if twice := [name for name, count in rows.items() if count > 1]:
+        raise InputError(
+            f"{store}: {len(twice)} clips are in two shards of {SHARDS}/, the first: {twice[0]}; prepare into another "
+            "folder"
+        )
 
 
 def _reported_missing(report: Path) -> dict[str, str]:
     """Return the missing clips of an earlier report; none where it does not exist or cannot be parsed."""
     try:
         return {str(name): str(reason) for name, reason in json.loads(report.read_text())["missing"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}
 
 
 def _write_changed(path: Path, text: str) -> None:
-    if not path.exists() or path.read_text() != text:
+    if not path.exists() or path.read_bytes() != text.encode():
         _write(path, text)
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -15,7 +16,7 @@ from coablate_platform.data.formats.clip import RawClip, Recipe
 from coablate_platform.data.joints import LAYOUTS, JointLayout
 from coablate_platform.data.protocols import Protocol
 from coablate_platform.data.video import EncodedVideo
-from coablate_platform.study.errors import InputError
+from coablate_platform.study.errors import InputError, did_you_mean
 
 # T skeleton frames · M bodies · V joints · F video frames
 
@@ -108,6 +109,9 @@ def fingerprint(names: Sequence[str], digests: Sequence[str]) -> str:
     return hashlib.sha256("".join(f"{name} {digest}\n" for name, digest in pairs).encode()).hexdigest()
 
 
+FINGERPRINT = re.compile(r"[0-9a-f]{64}")
+"""The form of what :func:`fingerprint` returns."""
+
 _REMEMBERED = ("joints", "protocol")
 """Fields of what a reader brings; None where it uses what has a known name."""
 
@@ -158,21 +162,26 @@ class StoreMetadata:
         try:
             content = json.loads(text)
             found = content.pop("format")
-        except (ValueError, KeyError, AttributeError, TypeError):
+        except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
             raise InputError(f"{where}: {METADATA} is damaged; delete the store and prepare it again") from None
         if found != FORMAT:
             raise InputError(f"{where}: the store has format {found}, this version reads {FORMAT}; prepare it again")
         try:
+            _check_types(content)
             metadata = cls(**content)
             _, _ = metadata.joint_layout, metadata.own_protocol
             return replace(metadata, classes=tuple(metadata.classes))
-        except (TypeError, KeyError, AttributeError) as error:
+        except (TypeError, KeyError, AttributeError, ValueError) as error:
             raise InputError(f"{where}: {METADATA} is damaged: {error}") from None
 
     @cached_property
     def joint_layout(self) -> JointLayout:
         """The joints of the store's skeletons."""
-        return LAYOUTS[self.layout] if self.joints is None else JointLayout.from_plain(self.joints)
+        if self.joints is not None:
+            return JointLayout.from_plain(self.joints)
+        if self.layout not in LAYOUTS:
+            raise ValueError(f"there is no joint layout {self.layout!r}{did_you_mean(self.layout, LAYOUTS)}")
+        return LAYOUTS[self.layout]
 
     @cached_property
     def own_protocol(self) -> Protocol | None:
@@ -212,3 +221,25 @@ class StoreMetadata:
         """Return the settings that must be equal for clips to go into one store."""
         names = ("source", "layout", "persons", "default_protocol", "has_video", *_REMEMBERED)
         return {name: getattr(self, name) for name in names} | self.recipe
+
+
+def _check_types(content: dict[str, Any]) -> None:
+    """Check the types of the fields of ``store.json``.
+
+    Raises:
+        ValueError: a field has another type than the one that is written.
+    """
+    key = content.get("fingerprint")
+    classes, persons = content.get("classes"), content.get("persons")
+    checks = {name: isinstance(content.get(name), str) for name in ("source", "layout", "default_protocol")} | {
+        "persons": type(persons) is int and persons > 0,
+        "classes": isinstance(classes, list) and bool(classes) and all(isinstance(name, str) for name in classes),
+        "has_video": isinstance(content.get("has_video"), bool),
+        "recipe": isinstance(content.get("recipe"), dict),
+        "versions": isinstance(content.get("versions"), dict),
+        # It names a folder of unpacked files: anything else could lead out of the place for them.
+        "fingerprint": key is None or (isinstance(key, str) and FINGERPRINT.fullmatch(key) is not None),
+    }
+    for name, good in checks.items():
+        if not good:
+            raise ValueError(f"{name} is {str(content.get(name))[:60]!r}")

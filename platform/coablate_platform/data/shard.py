@@ -5,24 +5,39 @@ import itertools
 import json
 import zipfile
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from coablate_platform.data.formats.clip import BadClip, ClipRef, FileRef, Reader, Recipe
+from coablate_platform.data.formats.clip import (
+    NO_VIDEO,
+    BadClip,
+    ClipRef,
+    FileRef,
+    RawClip,
+    Reader,
+    Recipe,
+    no_body,
+    to_float32,
+    tracked_frames,
+)
 from coablate_platform.data.formats.files import FileFingerprint, fingerprint_file
 from coablate_platform.data.schema import PARQUET, SCHEMA, Row, make_row
 from coablate_platform.data.video import Resize, VideoError, encode, fit
 from coablate_platform.files import replacing
+from coablate_platform.study.errors import InputError, did_you_mean
 
 LENGTH_TOLERANCE, LENGTH_TOLERANCE_SHARE = 3, 0.05
 """A video may be longer or shorter than its skeleton by this many frames plus this share of the skeleton's frames: two
 recordings of one clip need not end together. Where they differ by more, one of them is incomplete. The numbers are our
 choice."""
 
+DAMAGE = (pa.ArrowException, OSError, ValueError, TypeError, LookupError)
+"""Errors of :func:`read_shard` for a file that is damaged, or no shard."""
 _GROUP_ROWS = 16  # clips per row group: bounds the memory of a task
 _BAD = b"coablate.bad"
 _FILES = b"coablate.files"
@@ -35,12 +50,17 @@ ClipFingerprints = Sequence[FileFingerprint]
 class PrepareOptions:
     """The settings of a preparation. All of them but ``shard_clips`` decide the store's content.
 
+    Raises:
+        InputError: a setting is not valid.
+
     Args:
         short_side: short side of a stored frame in pixels; smaller videos are not enlarged.
         resize: see :func:`~coablate_platform.data.video.fit`.
         gop: frames from one keyframe to the next; a smaller number makes seeking faster and files larger.
         quality: quantiser of the video, from 1 (best) to 31.
         shard_clips: clips per shard. An interruption loses the shards that are being written.
+        skeleton_only: store no video, and keep the clips that have none. The store's metadata says whether it has
+            video, so the recipe does not.
     """
 
     short_side: int = 256
@@ -48,10 +68,29 @@ class PrepareOptions:
     gop: int = 12
     quality: int = 2
     shard_clips: int = 128
+    skeleton_only: bool = False
+
+    def __post_init__(self) -> None:
+        for name, least, most in (
+            ("short_side", 16, 8192),
+            ("gop", 1, 600),
+            ("quality", 1, 31),
+            ("shard_clips", 1, None),
+        ):
+            value = getattr(self, name)
+            if type(value) is not int or value < least or (most is not None and value > most):
+                expected = f"from {least}" if most is None else f"from {least} to {most}"
+                raise InputError(f"preparation: {name} is {value!r}, expected a whole number {expected}")
+        if not isinstance(self.skeleton_only, bool):
+            raise InputError(f"preparation: skeleton_only is {self.skeleton_only!r}, expected True or False")
+        if self.resize not in get_args(Resize):
+            raise InputError(
+                f"preparation: there is no resize {self.resize!r}{did_you_mean(str(self.resize), get_args(Resize))}"
+            )
 
     def recipe(self) -> Recipe:
-        """Return the settings that decide the store's content."""
-        return {name: value for name, value in asdict(self).items() if name != "shard_clips"}
+        """Return the settings that decide what is stored of a clip."""
+        return {name: value for name, value in asdict(self).items() if name not in ("shard_clips", "skeleton_only")}
 
 
 class BadClipRecord(NamedTuple):
@@ -115,12 +154,14 @@ def read_shard(path: Path) -> Shard:
     """Read what a shard holds, without the clips' data.
 
     Raises:
-        OSError, pyarrow.ArrowException: it is damaged.
+        DAMAGE: it is damaged, or no shard.
     """
     with pq.ParquetFile(path) as file:
         table = file.read(["name", "digest"])
         metadata = file.metadata.metadata or {}
     digests = dict(zip(table["name"].to_pylist(), table["digest"].to_pylist(), strict=True))
+    if len(digests) != table.num_rows:
+        raise ValueError(f"{table.num_rows} rows hold {len(digests)} different clips")
     fingerprints = json.loads(metadata.get(_FILES, b"{}"))
     return Shard(
         digests=digests,
@@ -188,15 +229,38 @@ def _rows(reader: Reader, refs: Sequence[ClipRef], options: PrepareOptions, bad:
 
 def _row(reader: Reader, ref: ClipRef, options: PrepareOptions) -> Row:
     """Read one clip and encode its video."""
-    clip = reader.read(ref)
-    if not reader.has_video:
+    clip = _checked(reader.read(ref), reader, ref)
+    if options.skeleton_only or not reader.has_video:
         return make_row(clip, None, None)
     if clip.video is None:
-        raise BadClip(str(ref.skeleton), "has no video, though other clips have one")
+        raise BadClip(str(ref.skeleton), NO_VIDEO)
     fitted = fit(clip.video.size, options.short_side, options.resize)
     video = encode(clip.video.frames(fitted.inner), fitted, gop=options.gop, quality=options.quality)
     _check_lengths(ref, len(video.packets), len(clip.xyz))
     return make_row(clip, video, None if clip.pixels is None else fitted.stored_pixels(clip.pixels))
+
+
+def _checked(clip: RawClip, reader: Reader, ref: ClipRef) -> RawClip:
+    """Return a clip with bodies that are zero marked as untracked; refuse what no store can hold, whoever read it."""
+    file, joints = str(ref.skeleton), len(reader.layout.joints)
+    if isinstance(clip.label, bool) or not isinstance(clip.label, int | np.integer):
+        raise BadClip(file, f"label {str(clip.label)[:60]!r} is not a whole number")
+    if not 0 <= clip.label < len(reader.classes):
+        raise BadClip(file, f"label {clip.label}, counted from 0, is none of the set's {len(reader.classes)} classes")
+    shape = clip.xyz.shape
+    if len(shape) != 4 or shape[2:] != (joints, 3) or not shape[0] or not 1 <= shape[1] <= reader.persons:  # T, M, V, 3
+        raise BadClip(file, f"expected joints of shape (T, 1 to {reader.persons}, {joints}, 3), found {shape}")
+    if clip.valid.shape != shape[:2] or (clip.pixels is not None and clip.pixels.shape != (*shape[:3], 2)):
+        raise BadClip(file, f"joints of shape {shape} do not fit the shapes of valid and pixels")
+    xyz = to_float32(clip.xyz)
+    if not np.isfinite(xyz).all():
+        raise BadClip(file, "a joint is not a finite number")
+    valid = clip.valid & tracked_frames(xyz, file)
+    if not valid.any():
+        raise no_body(file, shape[0])
+    if clip.name != ref.name:
+        raise BadClip(file, f"the clip is listed as {ref.name!r}, but its reader calls it {clip.name!r}")
+    return replace(clip, valid=valid)
 
 
 def _check_lengths(ref: ClipRef, video: int, skeleton: int) -> None:

@@ -14,7 +14,7 @@ from coablate_platform.data.protocols import Protocol
 from coablate_platform.data.schema import METADATA, StoreMetadata
 from coablate_platform.data.video import Buffer, VideoError, decode
 from coablate_platform.files import filesystem_of
-from coablate_platform.study.errors import InputError
+from coablate_platform.study.errors import InputError, first_line
 
 # T skeleton frames · M bodies · V joints · F video frames
 
@@ -103,7 +103,7 @@ class Store:
             raise InputError(f"{uri}: not a prepared store (no {METADATA}); make one with `coablate data prepare`")
         if metadata.fingerprint is None:
             raise InputError(f"{uri}: its preparation did not finish; run the same `coablate data prepare` again")
-        batches = map_shards(filesystem, root, uri, metadata.fingerprint)
+        batches = map_shards(filesystem, root, uri, metadata)
         return cls(uri=uri, metadata=metadata, index=index_of(batches), batches=batches)
 
     def __len__(self) -> int:
@@ -183,15 +183,19 @@ def read_metadata(filesystem: fs.FileSystem, root: str, uri: str) -> StoreMetada
     """Read ``store.json``; return None where the folder has neither this file nor shards.
 
     Raises:
-        InputError: the folder is missing; or the file is damaged, in another version of the format, or missing though
-            there are shards.
+        InputError: the folder is missing or cannot be read; or the file is damaged, in another version of the format,
+            or missing though there are shards.
     """
-    if filesystem.get_file_info(root).type is not fs.FileType.Directory:
-        raise InputError(f"{uri}: there is no store here (no such folder)")
     path = f"{root}/{METADATA}"
-    if filesystem.get_file_info(path).type is fs.FileType.NotFound:
-        if list_shards(filesystem, root):
-            raise InputError(f"{uri}: {METADATA} is missing though there are shards; prepare into another folder")
-        return None
-    with filesystem.open_input_stream(path) as file:
-        return StoreMetadata.from_json(file.read().decode(errors="replace"), uri)
+    try:
+        if filesystem.get_file_info(root).type is not fs.FileType.Directory:
+            raise InputError(f"{uri}: there is no store here (no such folder)")
+        if filesystem.get_file_info(path).type is fs.FileType.NotFound:
+            if list_shards(filesystem, root):
+                raise InputError(f"{uri}: {METADATA} is missing though there are shards; prepare into another folder")
+            return None
+        with filesystem.open_input_stream(path) as file:
+            content = file.read()
+    except OSError as error:
+        raise InputError(f"{uri}: the store cannot be read ({first_line(error)})") from None
+    return StoreMetadata.from_json(content.decode(errors="replace"), uri)

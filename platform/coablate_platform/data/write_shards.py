@@ -1,20 +1,23 @@
 """Writes shards on Ray Data: one task per shard."""
 
+import contextlib
 import logging
+import os
 import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from pyarrow import fs
 
 from coablate_platform.data.formats.clip import ClipRef, Reader
 from coablate_platform.data.progress import ProgressCallback
 from coablate_platform.data.schema import SHARDS
-from coablate_platform.data.shard import PrepareOptions, write_shard
+from coablate_platform.data.shard import DAMAGE, PrepareOptions, read_shard, write_shard
 from coablate_platform.files import write_atomically
-from coablate_platform.study.errors import InputError
+from coablate_platform.study.errors import InputError, first_line
 from coablate_platform.study.source import Sources, attach
 
 
@@ -35,31 +38,65 @@ def write_shards(
         options, progress, cpus: see :func:`~coablate_platform.data.prepare.prepare`.
 
     Raises:
-        InputError: the folder cannot be written.
+        InputError: Ray does not start, the folder cannot be written, a worker died, or a shard did not come back.
     """
     size = options.shard_clips
-    tasks = [{"clips": pickle.dumps((reader, refs[start : start + size]))} for start in range(0, len(refs), size)]
-    target, source = (store / SHARDS).absolute(), _keep_source(store.absolute())
+    parts = [refs[start : start + size] for start in range(0, len(refs), size)]
+    tasks = [{"number": number, "clips": pickle.dumps((reader, part))} for number, part in enumerate(parts)]
+    target, source, folder = (store / SHARDS).absolute(), _keep_source(store.absolute()), _working_directory()
 
-    def write(task: dict[str, bytes]) -> dict[str, int | str]:
+    def write(task: dict[str, Any]) -> dict[str, Any]:
+        with contextlib.suppress(OSError):  # a reader may open files by relative paths
+            os.chdir(folder)
         attach(source)
         reader, clips = pickle.loads(task["clips"])
         try:
-            write_shard(reader, clips, target, options)
+            shard = write_shard(reader, clips, target, options)
         except OSError as error:  # returned, so that the user gets one line instead of a task's traceback
-            return {"clips": 0, "error": f"{target}: the shard cannot be written ({error.strerror or error})"}
-        return {"clips": len(clips), "error": ""}
+            return {"number": -1, "shard": "", "error": f"cannot be written ({error.strerror or error})"}
+        return {"number": task["number"], "shard": shard.name, "error": ""}
 
     for partial in target.glob("*.tmp"):  # left by a preparation that was killed
         partial.unlink(missing_ok=True)
-    done = 0
-    progress(done, len(refs))
-    with _ray_data(cpus) as data:
+    returned: dict[int, str] = {}
+    progress(0, len(refs))
+    with _ray_data(cpus, store) as data:
         for result in data.from_items(tasks, override_num_blocks=len(tasks)).map(write).iter_rows():
             if result["error"]:
-                raise InputError(result["error"])
-            done += result["clips"]
-            progress(done, len(refs))
+                raise InputError(f"{target}: the shard {result['error']}")
+            returned[result["number"]] = result["shard"]
+            progress(sum(len(parts[number]) for number in returned), len(refs))
+    _check_returned(target, parts, returned)
+
+
+def _check_returned(target: Path, parts: list[list[ClipRef]], returned: dict[int, str]) -> None:
+    """Check that every clip that was asked for is in the shard that its task has named, stored or bad.
+
+    Raises:
+        InputError: a clip is not. The store stays unfinished.
+    """
+    lost: list[str] = []
+    for number, part in enumerate(parts):
+        try:
+            shard = read_shard(target / returned[number])
+        except (KeyError, *DAMAGE):
+            found: set[str] = set()
+        else:
+            found = shard.digests.keys() | {clip.name for clip in shard.bad}
+        lost += [ref.name for ref in part if ref.name not in found]
+    if lost:
+        raise InputError(
+            f"{target}: {len(lost)} of {sum(map(len, parts))} clips did not come back from the workers, the first: "
+            f"{lost[0]}; the store is not finished; run the same command again"
+        )
+
+
+def _working_directory() -> str:
+    """Return the working directory; empty where it was removed."""
+    try:
+        return str(Path.cwd())
+    except OSError:
+        return ""
 
 
 def _keep_source(store: Path) -> str:
@@ -72,14 +109,18 @@ def _keep_source(store: Path) -> str:
 
 
 @contextmanager
-def _ray_data(cpus: int | None) -> Iterator[ModuleType]:
-    """Yield ``ray.data`` without its own output; start Ray, and stop it again, unless it runs already."""
+def _ray_data(cpus: int | None, store: Path) -> Iterator[ModuleType]:
+    """Yield ``ray.data`` without its own output; start a local Ray, and stop it again, unless this process has one.
+
+    Raises:
+        InputError: Ray does not start, or a worker died in the block.
+    """
     import ray  # imported here: a preparation with nothing to do need not wait for it
     import ray.data
 
     started = not ray.is_initialized()
     if started:
-        ray.init(num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        _start_ray(cpus)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
@@ -88,7 +129,33 @@ def _ray_data(cpus: int | None) -> Iterator[ModuleType]:
     logger.setLevel(logging.ERROR)
     try:
         yield ray.data
+    except (ray.exceptions.RayError, ConnectionError) as error:
+        raise InputError(
+            f"{store}: a worker of the preparation failed ({type(error).__name__}: {first_line(error)}); finished "
+            "shards are kept; run the same command again"
+        ) from None
     finally:
         logger.setLevel(level)
         if started:
             ray.shutdown()
+
+
+def _start_ray(cpus: int | None) -> None:
+    """Start Ray on this machine, whatever cluster the environment names."""
+    import ray
+
+    try:
+        # Ray puts the working directory first on its workers' path, where a file may have the name of a module.
+        with contextlib.chdir(os.sep) if _working_directory() else contextlib.nullcontext():
+            ray.init(
+                address="local",
+                num_cpus=cpus,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+    except Exception as error:  # of many kinds: long paths, no shared memory, a busy machine
+        ray.shutdown()
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        hint = "; set TMPDIR to a folder with a shorter path" if "path length" in reason else ""
+        raise InputError(f"Ray does not start on this machine ({reason}){hint}") from None

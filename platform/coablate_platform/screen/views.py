@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from coablate_platform.data.clips import clips_of
+from coablate_platform.data.formats.clip import NO_VIDEO
 from coablate_platform.data.info import StoreDescription
 from coablate_platform.data.prepare import PrepareReport
 from coablate_platform.planning.costs import seconds_per_run
@@ -26,6 +27,8 @@ from coablate_platform.study.study import Study
 T = TypeVar("T")
 LISTED = 20
 """How many unreadable clips are listed; the report in the store has all."""
+NAMED = 3
+"""How many of the clips that were left out for one reason are named."""
 
 
 def plan_view(prepared: PreparedStudy | PreparedSearch) -> RenderableType:
@@ -125,7 +128,13 @@ def prepare_view(report: PrepareReport, store: Path) -> RenderableType:
         f"{store}: {report.done} clips written, {report.skipped} there already, {len(report.bad)} bad, "
         f"{len(report.missing)} left out"
     ]
-    lines += [f"  {count} left out: {reason}" for reason, count in Counter(report.missing.values()).items()]
+    for reason, count in Counter(report.missing.values()).items():
+        names = [name for name, why in report.missing.items() if why == reason]
+        lines.append(f"  {count} left out: {reason} ({', '.join(names[:NAMED])}{', …' if count > NAMED else ''})")
+    if NO_VIDEO in report.missing.values():
+        lines.append("  to keep clips without video, prepare a store of skeletons alone: --skeleton-only")
+    if report.lacks_video:
+        lines.append("  the store has no video, because no clip of the input has one that is named as expected")
     lines += [f"  {bad.name}: {bad.file}: {bad.reason}" for bad in report.bad[:LISTED]]
     if len(report.bad) > LISTED:
         lines.append(f"  … and {len(report.bad) - LISTED} more")

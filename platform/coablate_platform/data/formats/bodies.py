@@ -39,8 +39,10 @@ def track_people(
         Joints (T, M, V, 3) in metres; their positions in the colour image (T, M, V, 2) in pixels, NaN where the sensor
         gave none; and whether each body is tracked (T, M). All three are zero where it is not. None without any body.
     """
-    # A body without any position in a frame is not tracked there, although the file lists it.
-    seen = np.isfinite(text.joints[..., :3]).all(-1).any(-1)
+    # A body without any position in a frame, or with nothing but zeros, is not tracked there, although it is listed.
+    positions = text.joints[..., :3]
+    finite = np.isfinite(positions).all(-1)
+    seen = (finite & (positions != 0).any(-1)).any(-1)
     tracks = {int(body): np.flatnonzero((text.body == body) & seen) for body in dict.fromkeys(text.body.tolist())}
     xyz = {body: _fill(text.joints[rows, :, :3], text.frame[rows]) for body, rows in tracks.items() if len(rows)}
     if not xyz:

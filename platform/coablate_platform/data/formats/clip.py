@@ -86,6 +86,8 @@ class ClipRef:
 
 NO_SKELETON = "no skeleton"
 """Reason for which a video without a skeleton file is left out."""
+NO_VIDEO = "no video, though other clips have one"
+"""Reason for which a clip without a video file is left out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +119,30 @@ class RawClip:
     pixels: NDArray[np.float32] | None
     valid: NDArray[np.bool_]
     video: UndecodedVideo | None
+
+
+def tracked_frames(xyz: NDArray[np.float32], file: str) -> NDArray[np.bool_]:
+    """Return in which frames each body is tracked: a sensor writes zeros for all joints where it lost the body.
+
+    Args:
+        xyz: joints (T, M, V, 3) in metres.
+        file: the skeleton's file in the error message.
+
+    Returns:
+        (T, M), True where any coordinate is not zero.
+
+    Raises:
+        BadClip: no body is tracked in any frame.
+    """
+    tracked = np.asarray(xyz.any((2, 3)), dtype=np.bool_)
+    if not tracked.any():
+        raise no_body(file, len(xyz))
+    return tracked
+
+
+def no_body(file: str, frames: int) -> BadClip:
+    """Return the exception for a clip in which nobody is tracked."""
+    return BadClip(file, f"no body in any of its {frames} frames")
 
 
 def to_float32(array: NDArray[np.number]) -> NDArray[np.float32]:
@@ -191,8 +217,9 @@ class Reader(Protocol):
     def missing(self, path: str) -> dict[str, str]:
         """Return the clips under ``path`` that are left out without being read, by name, each with the reason.
 
-        These are clips on the data set's own lists of unusable samples, and videos without a skeleton. There are few
-        different reasons, so that a report can count them.
+        These are clips on the data set's own lists of unusable samples, videos without a skeleton (:data:`NO_SKELETON`)
+        and, where other clips have a video, skeletons without one (:data:`NO_VIDEO`). There are few different reasons,
+        so that a report can count them.
         """
         ...
 

@@ -1,90 +1,168 @@
 """Finds and reads files in folders and zip archives."""
 
+import os
 import re
+import stat
 import zipfile
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from coablate_platform.data.formats.clip import BadClip, ClipRef, FileRef
+from coablate_platform.data.formats.clip import NO_SKELETON, NO_VIDEO, BadClip, ClipRef, FileRef
 from coablate_platform.study.errors import InputError
+
+_LAST_PART = re.compile(r"[^/\\]*\Z")
+"""The file name at the end of a path. Archives made by old .NET separate folders by backslashes."""
 
 
 def walk(path: str) -> Iterator[tuple[str, FileRef]]:
     """Yield (file name, reference) of every file under a folder and inside its zip archives, or of one archive.
 
+    Links are followed. A folder that several links lead to is read once; a link to a folder above the path is a circle
+    and is not followed.
+
     Raises:
-        InputError: the path does not exist, or an archive is damaged.
+        InputError: the path does not exist, a folder cannot be read, or an archive is damaged.
     """
-    root = Path(path)
-    if not root.exists():
-        raise InputError(f"{path}: no such file or folder")
-    for file in [root] if root.is_file() else sorted(root.rglob("*")):
-        if file.suffix.lower() == ".zip":
+    try:
+        is_folder = stat.S_ISDIR(Path(path).stat().st_mode)
+        above = {_identity(folder) for folder in Path(path).resolve().parents}
+    except OSError as error:
+        raise InputError(f"{path}: no such file or folder ({error.strerror})") from None
+    for file in _files_below(path, above) if is_folder else [path]:
+        if file.lower().endswith(".zip"):
             try:
-                members = _archive(str(file), file.stat().st_mtime_ns).namelist()
-            except (zipfile.BadZipFile, OSError) as error:
+                members = _archive(file, Path(file).stat().st_mtime_ns).namelist()
+            except (zipfile.BadZipFile, NotImplementedError, OSError) as error:
                 raise InputError(f"{file}: not a readable zip archive ({error})") from None
-            yield from ((name.rsplit("/", 1)[-1], FileRef(uri=str(file), member=name)) for name in members)
+            yield from ((_base_name(name), FileRef(uri=file, member=name)) for name in members)
         else:
-            yield file.name, FileRef(uri=str(file))
+            yield _base_name(file), FileRef(uri=file)
 
 
-def find_pairs(
-    path: str, pattern: re.Pattern[str], suffixes: tuple[str, str]
-) -> tuple[dict[str, FileRef], dict[str, FileRef]]:
-    """Return the skeleton files and the video files under a path, each by the name of its clip.
+def _files_below(folder: str, visited: set[tuple[int, int]]) -> Iterator[str]:
+    """Yield the paths of all files under a folder, sorted in each folder, without the folders in ``visited``."""
+    try:
+        identity = _identity(folder)
+        if identity in visited:
+            return
+        visited.add(identity)
+        with os.scandir(folder) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+    except OSError as error:
+        raise InputError(
+            f"{folder}: this folder cannot be read ({error.strerror}), so its clips would be lost; make it readable, "
+            "or move it out of the input"
+        ) from None
+    for entry in entries:
+        if _is_folder(entry):
+            yield from _files_below(entry.path, visited)
+        elif entry.is_symlink() or entry.is_file():  # not a pipe or socket, which would be waited for
+            yield entry.path
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Return whether an entry is a folder, or a link that may be meant for one, such as that of an unmounted disk."""
+    try:
+        return entry.is_dir() or (not Path(entry.name).suffix and not Path(entry.path).exists())
+    except OSError:  # a link to itself: whoever reads it as a file gets the reason
+        return False
+
+
+def _identity(path: str | Path) -> tuple[int, int]:
+    status = Path(path).stat()
+    return status.st_dev, status.st_ino
+
+
+def _base_name(path: str) -> str:
+    match = _LAST_PART.search(path)
+    return match[0] if match else path
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileNames:
+    """The file names of a data set's clips. Capitals and small letters are the same.
 
     Args:
-        path: see :func:`walk`.
-        pattern: pattern of a clip's name.
-        suffixes: what follows the clip's name in the name of its skeleton file and of its video file.
-
-    Raises:
-        InputError: the path does not exist, an archive is damaged, or a clip appears twice.
+        clip: pattern of a clip's name, with a group for each number in it.
+        skeleton: pattern of what follows the clip's name in the name of its skeleton file.
+        video: the same for its video file; None where the data set has no video.
+        expected: the names in words, for error messages.
+        upper: whether a clip's name is in capitals.
     """
-    found: tuple[dict[str, FileRef], dict[str, FileRef]] = ({}, {})
-    for name, file in walk(path):
-        for suffix, files in zip(suffixes, found, strict=True):
-            clip = name.removesuffix(suffix)
-            if clip != name and pattern.fullmatch(clip):
-                if clip in files:
-                    raise InputError(f"{path}: clip {clip} appears twice: {files[clip]} and {file}")
-                files[clip] = file
-    return found
+
+    clip: str
+    skeleton: str
+    video: str | None = None
+    expected: str
+    upper: bool = False
+
+    def numbers(self, name: str) -> tuple[int, ...]:
+        """Return the numbers in a clip's name.
+
+        Raises:
+            ValueError: it is not the name of a clip.
+        """
+        match = re.fullmatch(self.clip, name, re.IGNORECASE | re.ASCII)
+        if match is None:
+            raise ValueError(f"{name} is not the name of a clip")
+        return tuple(int(number) for number in match.groups())
+
+    def find(self, path: str) -> tuple[dict[str, FileRef], dict[str, FileRef]]:
+        """Return the skeleton files and the video files under a path, each by the name of its clip.
+
+        Raises:
+            InputError: the path or a folder in it cannot be read, an archive is damaged, or a clip has two files.
+        """
+        kinds = [self.skeleton] if self.video is None else [self.skeleton, self.video]
+        patterns = [re.compile(f"({self.clip}){kind}", re.IGNORECASE | re.ASCII) for kind in kinds]
+        found: tuple[dict[str, FileRef], dict[str, FileRef]] = ({}, {})
+        for name, file in walk(path):
+            for pattern, files in zip(patterns, found, strict=False):
+                if match := pattern.fullmatch(name):
+                    clip = match[1].upper() if self.upper else match[1].lower()
+                    if clip in files and not _is_same(files[clip], file):
+                        raise InputError(f"{path}: clip {clip} appears twice: {files[clip]} and {file}")
+                    files.setdefault(clip, file)
+        return found
+
+    def clips(self, path: str) -> list[ClipRef]:
+        """Return the clips under a path that have a skeleton file, sorted by the numbers in their names.
+
+        Raises:
+            InputError: there is no clip, or :meth:`find` raises it.
+        """
+        skeletons, videos = self.find(path)
+        if not skeletons:
+            raise InputError(f"{path}: no clip found; expected {self.expected}")
+        names = sorted(skeletons, key=self.numbers)
+        return [ClipRef(name=name, skeleton=skeletons[name], video=videos.get(name)) for name in names]
+
+    def unpaired(self, path: str) -> dict[str, str]:
+        """Return the videos without a skeleton and, where any clip has a video, the skeletons without one.
+
+        Returns:
+            :data:`NO_SKELETON` or :data:`NO_VIDEO` by the clip's name, sorted by the numbers in the names.
+
+        Raises:
+            InputError: as :meth:`find` does.
+        """
+        skeletons, videos = self.find(path)
+        lost = dict.fromkeys(videos.keys() - skeletons.keys(), NO_SKELETON)
+        if skeletons.keys() & videos.keys():
+            lost |= dict.fromkeys(skeletons.keys() - videos.keys(), NO_VIDEO)
+        return {name: lost[name] for name in sorted(lost, key=self.numbers)}
 
 
-def paired_clips(path: str, pattern: re.Pattern[str], suffixes: tuple[str, str], expected: str) -> list[ClipRef]:
-    """Return the clips under a path that have a skeleton file, sorted by the numbers in their names.
-
-    Args:
-        path: see :func:`walk`.
-        pattern: see :func:`find_pairs`.
-        suffixes: see :func:`find_pairs`.
-        expected: the names that are expected, for the error message.
-
-    Raises:
-        InputError: there is no clip, or one appears twice; the path does not exist, or an archive is damaged.
-    """
-    skeletons, videos = find_pairs(path, pattern, suffixes)
-    if not skeletons:
-        raise InputError(f"{path}: no clip found; expected {expected}")
-    names = sorted(skeletons, key=lambda name: name_numbers(pattern, name))
-    return [ClipRef(name=name, skeleton=skeletons[name], video=videos.get(name)) for name in names]
-
-
-def name_numbers(pattern: re.Pattern[str], name: str) -> tuple[int, ...]:
-    """Return the numbers in a clip's name: the groups of its pattern.
-
-    Raises:
-        ValueError: the name does not match the pattern.
-    """
-    match = pattern.fullmatch(name)
-    if match is None:
-        raise ValueError(f"{name} is not the name of a clip")
-    return tuple(int(number) for number in match.groups())
+def _is_same(first: FileRef, second: FileRef) -> bool:
+    """Return whether two references lead to one file through different links."""
+    try:
+        return first.member == second.member and Path(first.uri).samefile(second.uri)
+    except OSError:
+        return False
 
 
 def read_bytes(file: FileRef) -> bytes:

@@ -1,7 +1,6 @@
 """Reads NTU RGB+D 60 and 120, and sets generated in their formats."""
 
 import json
-import re
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
@@ -10,8 +9,8 @@ from typing import NamedTuple
 
 from coablate_platform.data.formats.avi import AviVideo
 from coablate_platform.data.formats.bodies import DENOISING, track_people
-from coablate_platform.data.formats.clip import NO_SKELETON, BadClip, ClipRef, RawClip, Recipe
-from coablate_platform.data.formats.files import find_pairs, name_numbers, paired_clips, read_bytes, walk
+from coablate_platform.data.formats.clip import BadClip, ClipRef, RawClip, Recipe, no_body
+from coablate_platform.data.formats.files import FileNames, read_bytes, walk
 from coablate_platform.data.formats.skeleton_text import parse_skeleton
 from coablate_platform.data.joints import KINECT_V2, JointLayout
 from coablate_platform.data.protocols import PROTOCOLS
@@ -19,12 +18,16 @@ from coablate_platform.study.errors import InputError, did_you_mean
 
 SET_FILE = "coablate_set.json"
 """The file in which a generated set describes itself."""
-_NAME = re.compile(r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})")
-_SUFFIXES = (".skeleton", "_rgb.avi")
-_EXPECTED = (
-    "NTU RGB+D files named like S001C001P001R001A001.skeleton and, for sets with video, S001C001P001R001A001_rgb.avi, "
-    "in folders or zip archives"
+_FILES = FileNames(
+    clip=r"S(\d{3})C(\d{3})P(\d{3})R(\d{3})A(\d{3})",
+    skeleton=r"\.skeleton",
+    video=r"(?:_rgb)?\.(?:avi|mp4|m4v|mkv|mov|webm|mpe?g|ts|wmv|flv)",
+    upper=True,
+    expected="NTU RGB+D files named like S001C001P001R001A001.skeleton and, for sets with video, "
+    "S001C001P001R001A001_rgb.avi (or .mp4, .mkv …), in folders or zip archives",
 )
+MOST_PERSONS = 100
+"""Most bodies of a generated set's clips: a sample holds an array for each."""
 _LISTED = "on the official list of samples with missing or incomplete skeletons"
 _CLASSES_60 = 60
 
@@ -53,9 +56,10 @@ def missing_names() -> tuple[str, ...]:
 class Ntu:
     """Reads ``SsssCcccPpppRrrrAaaa.skeleton`` and ``…_rgb.avi``, in folders, zip archives or both.
 
-    A set without any video is read as skeletons only. If some clips have a video, ``prepare`` leaves out the others. A
-    video without a skeleton is listed as missing. Video and skeleton of a clip start together; where their numbers of
-    frames differ, each keeps its own.
+    A video may also have another container (``.mp4``, ``.mkv`` …), and lack ``_rgb`` in its name. A set without any
+    video is read as skeletons only. If some clips have a video, the others are listed as missing, and so is a video
+    without a skeleton. Video and skeleton of a clip start together; where their numbers of frames differ, each keeps
+    its own.
 
     Args:
         classes: names of the 60 or 120 classes, or the names in a generated set's ``coablate_set.json``.
@@ -82,7 +86,7 @@ class Ntu:
     @property
     def reading(self) -> Recipe:
         """The reader's version, the thresholds of denoising, and the tree of bones: that of the graph networks."""
-        return {"reader": 1, "tree": "graph", **DENOISING}
+        return {"reader": 2, "tree": "graph", **DENOISING}
 
     def at(self, path: str) -> "Ntu":
         """Return this reader with the classes, protocol, persons and videos of the set under ``path``.
@@ -100,7 +104,7 @@ class Ntu:
                 f"{path}: a generated set lies in a subfolder or archive ({inner}); name the folder of the set itself, "
                 "unpacked"
             )
-        if max(name_numbers(_NAME, clip.name)[-1] for clip in clips) <= _CLASSES_60:
+        if max(_FILES.numbers(clip.name)[-1] for clip in clips) <= _CLASSES_60:
             return replace(self, classes=class_names()[:_CLASSES_60], default_protocol="ntu60/cs", has_video=has_video)
         return replace(self, has_video=has_video)
 
@@ -110,13 +114,13 @@ class Ntu:
         Raises:
             InputError: there is no clip, or one appears twice.
         """
-        return paired_clips(path, _NAME, _SUFFIXES, _EXPECTED)
+        return _FILES.clips(path)
 
     def missing(self, path: str) -> dict[str, str]:
-        """Return samples on the official lists of missing or incomplete skeletons, and videos without a skeleton."""
-        skeletons, videos = find_pairs(path, _NAME, _SUFFIXES)
-        missing = dict.fromkeys(videos.keys() - skeletons.keys(), NO_SKELETON)
+        """Return samples on the official lists of missing or incomplete skeletons, and clips that lack a file."""
+        missing = _FILES.unpaired(path)
         if not (Path(path) / SET_FILE).is_file():
+            skeletons, videos = _FILES.find(path)
             missing |= dict.fromkeys((skeletons.keys() | videos.keys()) & set(missing_names()), _LISTED)
         return dict(sorted(missing.items()))
 
@@ -127,14 +131,14 @@ class Ntu:
             BadClip: the skeleton is truncated or malformed, has no body, or is of an unknown class.
             OSError: the system could not read the file.
         """
-        setup, camera, performer, replication, action = name_numbers(_NAME, ref.name)
+        setup, camera, performer, replication, action = _FILES.numbers(ref.name)
         file = str(ref.skeleton)
         if not 1 <= action <= len(self.classes):
             raise BadClip(file, f"action {action} is none of the set's {len(self.classes)} classes")
         text = parse_skeleton(read_bytes(ref.skeleton), file)
         found = track_people(text, self.persons)
         if found is None:
-            raise BadClip(file, f"no body in any of its {text.frames} frames")
+            raise no_body(file, text.frames)
         xyz, pixels, valid = found
         return RawClip(
             name=ref.name,
@@ -166,9 +170,10 @@ def _read_set(path: Path) -> _GeneratedSet:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        classes, protocol = tuple(map(str, content["classes"])), str(content["default_protocol"])
-        persons = content["persons"]
-        if not isinstance(persons, int) or persons < 1:
+        classes, protocol, persons = content["classes"], str(content["default_protocol"]), content["persons"]
+        if not isinstance(classes, list) or not classes or not all(isinstance(name, str) for name in classes):
+            raise ValueError(f"classes is {str(classes)[:60]}, not a list of names")
+        if type(persons) is not int or not 1 <= persons <= MOST_PERSONS:
             raise ValueError(f"persons is {persons!r}")
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(
@@ -176,4 +181,4 @@ def _read_set(path: Path) -> _GeneratedSet:
         ) from None
     if protocol not in PROTOCOLS:
         raise InputError(f"{path}: there is no protocol {protocol!r}{did_you_mean(protocol, PROTOCOLS)}")
-    return _GeneratedSet(classes, protocol, persons)
+    return _GeneratedSet(tuple(classes), protocol, persons)

@@ -1,18 +1,19 @@
 """Reads NW-UCLA Multiview Action 3D: skeletons as JSON files, from three views."""
 
 import json
-import re
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from coablate_platform.data.formats.clip import BadClip, ClipRef, RawClip, Recipe, to_float32
-from coablate_platform.data.formats.files import read_bytes, walk
+from coablate_platform.data.formats.clip import BadClip, ClipRef, RawClip, Recipe, to_float32, tracked_frames
+from coablate_platform.data.formats.files import FileNames, read_bytes
 from coablate_platform.data.joints import KINECT_V1, JointLayout
-from coablate_platform.study.errors import InputError
 
-_NAME = re.compile(r"a(\d{2})_s(\d{2})_e(\d{2})_v(\d{2})\.json")
+_FILES = FileNames(
+    clip=r"a(\d{2})_s(\d{2})_e(\d{2})_v(\d{2})",
+    skeleton=r"\.json",
+    expected="NW-UCLA files named like a01_s01_e00_v01.json",
+)
 CLASSES = (
     *("pick up with one hand", "pick up with two hands", "drop trash", "walk around", "sit down"),
     *("stand up", "donning", "doffing", "throw", "carry"),
@@ -47,16 +48,9 @@ class NwUcla:
         """Return the clips under ``path``, sorted by name.
 
         Raises:
-            InputError: there is no clip.
+            InputError: there is no clip, or one appears twice.
         """
-        clips = [
-            ClipRef(name=name.removesuffix(".json"), skeleton=file)
-            for name, file in walk(path)
-            if _NAME.fullmatch(name)
-        ]
-        if not clips:
-            raise InputError(f"{path}: no clip found; expected NW-UCLA files named like a01_s01_e00_v01.json")
-        return sorted(clips, key=lambda clip: clip.name)
+        return _FILES.clips(path)
 
     def missing(self, path: str) -> dict[str, str]:
         """Return an empty dictionary: the data set has no list of unusable clips."""
@@ -72,21 +66,23 @@ class NwUcla:
         file = str(ref.skeleton)
         try:
             content = json.loads(read_bytes(ref.skeleton))
-            label = int(content["label"])
-            xyz = to_float32(np.asarray(content["skeletons"], dtype=np.float64))
+            label, joints = content["label"], np.asarray(content["skeletons"])
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise BadClip(file, f"expected label and skeletons as JSON ({type(error).__name__}: {error})") from None
+        if type(label) is not int:  # not a bool either, which Python counts among the integers
+            raise BadClip(file, f"label {json.dumps(label)[:60]} is not a whole number")
         if not 1 <= label <= len(self.classes):
             raise BadClip(file, f"label {label} is none of the set's {len(self.classes)} classes")
-        joints = len(self.layout.joints)
-        if xyz.ndim != 3 or xyz.shape[1:] != (joints, 3) or not len(xyz):
-            raise BadClip(file, f"expected skeletons of shape (T, {joints}, 3), found {xyz.shape}")
+        count = len(self.layout.joints)
+        if joints.ndim != 3 or joints.shape[1:] != (count, 3) or not len(joints):
+            raise BadClip(file, f"expected skeletons of shape (T, {count}, 3), found {joints.shape}")
+        if joints.dtype.kind not in "if":
+            raise BadClip(file, "a joint is not a number")
+        xyz = to_float32(joints)[:, None]
         if not np.isfinite(xyz).all():
             raise BadClip(file, "a joint is not a finite number")
-        valid: NDArray[np.bool_] = np.abs(xyz).max(axis=(1, 2)) > 0
-        if not valid.any():
-            raise BadClip(file, f"no body in any of its {len(xyz)} frames")
-        _, subject, episode, view = (int(part[1:]) for part in ref.name.split("_"))
+        valid = tracked_frames(xyz, file)
+        _, subject, episode, view = _FILES.numbers(ref.name)
         return RawClip(
             name=ref.name,
             label=label - 1,
@@ -94,8 +90,8 @@ class NwUcla:
             camera=view,
             setup=1,
             replication=episode,
-            xyz=xyz[:, None],
+            xyz=xyz,
             pixels=None,
-            valid=valid[:, None],
+            valid=valid,
             video=None,
         )

@@ -1,19 +1,21 @@
 """Reads UTD-MHAD: skeletons and depth videos in Matlab files. The rendered depth video is the video."""
 
-import re
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from coablate_platform.data.formats.clip import NO_SKELETON, BadClip, ClipRef, RawClip, Recipe, to_float32
+from coablate_platform.data.formats.clip import BadClip, ClipRef, RawClip, Recipe, to_float32, tracked_frames
 from coablate_platform.data.formats.depth import CROP_LEFT, FOCAL, RENDERING, DepthVideo, load_matrix
-from coablate_platform.data.formats.files import find_pairs, name_numbers, paired_clips
+from coablate_platform.data.formats.files import FileNames
 from coablate_platform.data.joints import KINECT_V1, JointLayout
 
-_NAME = re.compile(r"a(\d+)_s(\d+)_t(\d+)")
-_SUFFIXES = ("_skeleton.mat", "_depth.mat")
-_EXPECTED = "UTD-MHAD files named like Skeleton/a1_s1_t1_skeleton.mat and Depth/a1_s1_t1_depth.mat"
+_FILES = FileNames(
+    clip=r"a(\d+)_s(\d+)_t(\d+)",
+    skeleton=r"_skeleton\.mat",
+    video=r"_depth\.mat",
+    expected="UTD-MHAD files named like Skeleton/a1_s1_t1_skeleton.mat and Depth/a1_s1_t1_depth.mat",
+)
 CLASSES = (
     *("swipe left", "swipe right", "wave", "clap", "throw", "cross arms", "basketball shoot", "draw x"),
     *("draw circle clockwise", "draw circle counter clockwise", "draw triangle", "bowling", "boxing"),
@@ -31,9 +33,10 @@ _CENTRE = (160.0, 120.0)
 class UtdMhad:
     """Reads ``aA_sS_tT_skeleton.mat`` and ``aA_sS_tT_depth.mat`` (official folders ``Skeleton`` and ``Depth``).
 
-    A set without any depth video is read as skeletons only. If some clips have one, ``prepare`` leaves out the others.
-    A trial is the clip's replication; there is one camera. Joints are put into the order of :data:`KINECT_V1`. Their
-    pixels are projections into the frames of :class:`~coablate_platform.data.formats.depth.DepthVideo`.
+    A set without any depth video is read as skeletons only. If some clips have one, the others are listed as missing.
+    A frame whose joints are all zero has no tracked body. A trial is the clip's replication; there is one camera.
+    Joints are put into the order of :data:`KINECT_V1`. Their pixels are projections into the frames of
+    :class:`~coablate_platform.data.formats.depth.DepthVideo`.
     """
 
     name: str = "utd_mhad"
@@ -45,7 +48,7 @@ class UtdMhad:
 
     @property
     def reading(self) -> Recipe:
-        return {"reader": 1, **RENDERING}
+        return {"reader": 2, **RENDERING}
 
     def at(self, path: str) -> "UtdMhad":
         """Return this reader with or without video, as the clips under ``path`` have it.
@@ -61,13 +64,11 @@ class UtdMhad:
         Raises:
             InputError: there is no clip, or one appears twice.
         """
-        return paired_clips(path, _NAME, _SUFFIXES, _EXPECTED)
+        return _FILES.clips(path)
 
     def missing(self, path: str) -> dict[str, str]:
-        """Return the depth videos without a skeleton: the data set has no list of unusable clips."""
-        skeletons, depths = find_pairs(path, _NAME, _SUFFIXES)
-        names = sorted(depths.keys() - skeletons.keys(), key=lambda name: name_numbers(_NAME, name))
-        return dict.fromkeys(names, NO_SKELETON)
+        """Return the clips that lack a file: the data set has no list of unusable clips."""
+        return _FILES.unpaired(path)
 
     def read(self, ref: ClipRef) -> RawClip:
         """Read one clip; its depth video is not rendered yet.
@@ -76,7 +77,7 @@ class UtdMhad:
             BadClip: the skeleton is not a Matlab file of that form.
             OSError: the system could not read the file.
         """
-        action, subject, trial = name_numbers(_NAME, ref.name)
+        action, subject, trial = _FILES.numbers(ref.name)
         file = str(ref.skeleton)
         if not 1 <= action <= len(self.classes):
             raise BadClip(file, f"action {action} is none of the set's {len(self.classes)} classes")
@@ -86,6 +87,7 @@ class UtdMhad:
         xyz = np.ascontiguousarray(to_float32(joints).transpose(2, 0, 1)[:, _ORDER])[:, None]
         if not np.isfinite(xyz).all():
             raise BadClip(file, "a joint is not a finite number")
+        valid = tracked_frames(xyz, file)
         return RawClip(
             name=ref.name,
             label=action - 1,
@@ -94,8 +96,8 @@ class UtdMhad:
             setup=1,
             replication=trial,
             xyz=xyz,
-            pixels=project(xyz),
-            valid=np.ones(xyz.shape[:2], dtype=np.bool_),
+            pixels=np.where(valid[..., None, None], project(xyz), np.float32(0)),
+            valid=valid,
             video=None if ref.video is None else DepthVideo(file=ref.video),
         )
 

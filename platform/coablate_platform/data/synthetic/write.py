@@ -6,6 +6,8 @@ import multiprocessing
 import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from itertools import product
@@ -27,6 +29,7 @@ from coablate_platform.study.errors import InputError
 
 PERFORMERS = range(1, 9)
 KEYFRAME_EVERY = 12
+LARGEST, LONGEST = 1024, 1000  # pixels and frames of a clip that fits the memory of an ordinary machine
 STREAMS = (
     "build",
     "style",
@@ -63,11 +66,17 @@ class SyntheticConfig:
 
     def __post_init__(self) -> None:
         low, high = self.frames
+        whole = {name for name in ("seed", "replications", "size") if type(getattr(self, name)) is int}
+        lengths = type(low) is int and type(high) is int and 16 <= low <= high <= LONGEST
         for field, valid, expected in (
-            ("seed", self.seed >= 0, "0 or more"),
-            ("replications", 1 <= self.replications <= 999, "1 to 999"),
-            ("size", self.size >= 48 and self.size % 2 == 0, "an even number from 48"),
-            ("frames", 16 <= low <= high, "two numbers from 16, the larger one last"),
+            ("seed", "seed" in whole and self.seed >= 0, "a whole number, 0 or more"),
+            ("replications", "replications" in whole and 1 <= self.replications <= 999, "1 to 999"),
+            (
+                "size",
+                "size" in whole and 48 <= self.size <= LARGEST and self.size % 2 == 0,
+                f"an even number from 48 to {LARGEST}",
+            ),
+            ("frames", lengths, f"two numbers from 16 to {LONGEST}, the larger one last"),
             ("difficulty", 0 <= self.difficulty < math.inf, "0 or more, and finite"),
         ):
             if not valid:
@@ -234,14 +243,35 @@ def generate(
         progress: called after each clip with the number of clips done and of all clips.
 
     Raises:
-        InputError: the folder holds a set with other settings, or its description is damaged.
+        InputError: the folder holds a set with other settings, or its description is damaged; or a process died.
     """
     write_description(folder, config)
     todo = list(clip_keys(config))
     count = workers or len(os.sched_getaffinity(0))
     context = multiprocessing.get_context("spawn")  # a fork would break the threads of the caller, such as Ray's
-    with ProcessPoolExecutor(count, mp_context=context) as pool:
+    with _safe_imports(), ProcessPoolExecutor(count, mp_context=context) as pool:
         written = pool.map(write_clip, *zip(*((folder, config, key) for key in todo), strict=True), chunksize=4)
-        for done, _ in enumerate(written, start=1):
-            if progress is not None:
-                progress(done, len(todo))
+        try:
+            for done, _ in enumerate(written, start=1):
+                if progress is not None:
+                    progress(done, len(todo))
+        except BrokenProcessPool:
+            raise InputError(
+                f"{folder}: a process that writes clips died, perhaps for want of memory; run the same command again, "
+                "complete files are kept"
+            ) from None
+
+
+@contextmanager
+def _safe_imports() -> Iterator[None]:
+    """Let new processes import nothing from the working directory, where a file may have the name of a module."""
+    name = "PYTHONSAFEPATH"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
