@@ -24,9 +24,9 @@ from coablate_platform.study.config import DataConfig, RunConfig, TrainingConfig
 from coablate_platform.study.domains import Float, Int
 from coablate_platform.study.search import Search, Stopping
 from coablate_platform.study.space import Space
-from coablate_platform.study.study import Arm, Study
+from coablate_platform.study.study import Arm, Resources, Study
 
-Fault = Literal["none", "diverge", "fifth", "raise", "memory", "memory once", "die", "die once"]
+Fault = Literal["none", "diverge", "fifth", "raise", "memory", "memory once", "die", "die once", "hang once"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,8 +93,10 @@ class Net(nn.Module):
                 mark.touch()
             raise torch.OutOfMemoryError("asked for more than there is")
         with contextlib.suppress(FileExistsError):  # of several workers one dies
-            if fault == "die once":
+            if fault in ("die once", "hang once"):
                 mark.touch(exist_ok=False)
+            if fault == "hang once":
+                time.sleep(3600)
             if fault in ("die", "die once"):
                 os.kill(os.getpid(), signal.SIGKILL)
         return logits
@@ -119,6 +121,7 @@ def arms(faults: list[str]) -> Study:
         ),
         reference=faults[0],
         seeds=1,
+        resources=Resources(hang_after=6.0 if "hang once" in faults else None),
     )
 
 

@@ -139,6 +139,20 @@ def test_a_killed_worker_changes_nothing_but_the_time(store, tmp_path, undisturb
     assert list(outcome(tmp_path / "out")["scores"].values()) == list(undisturbed["scores"].values())
 
 
+def test_a_worker_that_hangs_is_ended_and_its_run_resumes(store, tmp_path, undisturbed):
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    run(store, tmp_path / "out", "--set", f"model.folder={marks}", faults="hang once,none again")
+    journal = Journal(str(tmp_path / "out"))
+    hung = journal.plan().runs[0].run_id
+    assert journal.attempts(hung) == 2
+    [failure] = journal._files.rows(hung, 0, "failure")
+    assert failure["state"] == RunState.LOST
+    assert failure["reason"] == "its worker made no step for 0:00:06 and was ended"
+    assert "in fail" in failure["traceback"]  # the function that hung
+    assert list(outcome(tmp_path / "out")["scores"].values()) == list(undisturbed["scores"].values())
+
+
 @pytest.mark.slow
 def test_a_run_that_keeps_killing_its_lane_is_given_up(store, tmp_path):
     said = run(store, tmp_path, faults="none,die,none again", code=1)

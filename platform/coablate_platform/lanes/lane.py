@@ -10,6 +10,7 @@ import logging
 import uuid
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -21,6 +22,7 @@ from ray.actor import ActorHandle
 from coablate_platform.data.clips import clips_of
 from coablate_platform.data.store import Store
 from coablate_platform.lanes.dispatcher import Idle, Lease
+from coablate_platform.lanes.watchdog import Watchdog, take_hangs
 from coablate_platform.study.source import attach
 from coablate_platform.train import distributed
 from coablate_platform.train.checkpoint import Checkpoints
@@ -41,11 +43,12 @@ class LaneConfig:
         lane: this lane's number.
         dispatcher: handle of the dispatcher actor.
         recorder: writes runs to the journal.
-        checkpoints: folder or URI that holds a folder for each run.
+        checkpoints: folder that holds a folder for each run; every node sees it.
         store: URI of the prepared data.
         source: folder of the copies of the user's files; empty if there are none.
         threads: number of torch threads of a worker.
         gpu_share: share of a GPU's memory that a worker may use while other workers use the same GPU.
+        hang_after: seconds without a step after which a worker counts as hanging; None: see ``lanes/watchdog.py``.
     """
 
     lane: int
@@ -56,6 +59,11 @@ class LaneConfig:
     threads: int
     source: str = ""
     gpu_share: float = 1.0
+    hang_after: float | None = None
+
+    def folder(self, run_id: str) -> Path:
+        """Return the folder of a run's checkpoints."""
+        return Path(self.checkpoints) / run_id
 
 
 def serve(config: LaneConfig) -> None:
@@ -102,24 +110,43 @@ def _run(lease: Lease, config: LaneConfig, device: torch.device) -> None:
     """Train the run of a lease, unless the journal has it as completed already."""
     recorder = config.recorder
     try:
-        attempt, state = distributed.broadcast((recorder.attempts(lease.run_id), recorder.state(lease.run_id)))
+        hang = _record_hangs(lease, config) if distributed.rank() == 0 else ""
+        attempt, state, hang = distributed.broadcast(
+            (recorder.attempts(lease.run_id), recorder.state(lease.run_id), hang)
+        )
         if state is RunState.COMPLETED:  # its lane died after recording it and before sending the update
             if distributed.rank() == 0:
-                Checkpoints(f"{config.checkpoints}/{lease.run_id}").clear()
+                Checkpoints(str(config.folder(lease.run_id))).clear()
             _conclude(lease, recorder.test_metrics(lease.run_id), config)
             return
     except Exception as error:
         if not _peer_is_lost(error):
             _send_failure(lease, failure_of(error), config)
         raise
-    _attempt(lease, attempt, config, device)
+    _attempt(lease, attempt, hang, config, device)
 
 
-def _attempt(lease: Lease, attempt: int, config: LaneConfig, device: torch.device) -> None:
-    """Make one attempt at a run, and record its failure if it fails."""
+def _record_hangs(lease: Lease, config: LaneConfig) -> str:
+    """Record the attempts that ended because a worker hung, with its stack, and return the last one's reason."""
+    hangs = take_hangs(config.folder(lease.run_id))
+    for attempt, failure in hangs.items():
+        config.recorder.fail(lease.run_id, attempt, failure)
+    return hangs[max(hangs)].reason if hangs else ""
+
+
+def _attempt(lease: Lease, attempt: int, hang: str, config: LaneConfig, device: torch.device) -> None:
+    """Make one attempt at a run, and record its failure if it fails.
+
+    Args:
+        lease: the run.
+        attempt: number of the attempt.
+        hang: how the attempt before it ended if its worker hung; else empty.
+        config: the lane's configuration.
+        device: where to train.
+    """
     try:
         if lease.losses >= MAX_LOSSES:
-            reason = f"its worker died {lease.losses} times while training it"
+            reason = f"its worker died {lease.losses} times while training it" + (hang and f"; at last {hang}")
             _fail(lease, attempt, Failure(state=RunState.LOST, reason=reason), config)
             return
         with contextlib.closing(_events(lease, attempt, config, device)) as events:
@@ -140,16 +167,23 @@ def _attempt(lease: Lease, attempt: int, config: LaneConfig, device: torch.devic
 def _events(
     lease: Lease, attempt: int, config: LaneConfig, device: torch.device
 ) -> Generator[EpochReport | Conclusion, None, None]:
-    """Record the beginning of an attempt, then train and yield the run's events."""
+    """Record the beginning of an attempt, then train and yield the run's events. A worker that hangs is ended."""
     task: Task = ray.cloudpickle.loads(lease.payload)
+    with Watchdog(config.folder(task.run_id), attempt, distributed.rank(), config.hang_after) as watchdog:
+        yield from watchdog.events(_train(task, attempt, watchdog, config, device))
+
+
+def _train(
+    task: Task, attempt: int, watchdog: Watchdog, config: LaneConfig, device: torch.device
+) -> Iterator[EpochReport | Conclusion]:
     store = _open(config.store)
     if distributed.rank() == 0:
         assert task.origin is not None  # planning a task sets it
         config.recorder.begin(
-            lease.run_id, attempt, context(task.origin, task.config.model, store.fingerprint, task.seed, device)
+            task.run_id, attempt, context(task.origin, task.config.model, store.fingerprint, task.seed, device)
         )
-    data = clips_of(task.config, store, task.seed)
-    checkpoints = Checkpoints(f"{config.checkpoints}/{task.run_id}")
+    data = watchdog.data(clips_of(task.config, store, task.seed))
+    checkpoints = Checkpoints(str(config.folder(task.run_id)))
     yield from train(
         task, data, checkpoints, lambda report: config.recorder.epoch(task.run_id, attempt, report), device
     )

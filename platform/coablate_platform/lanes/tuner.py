@@ -90,7 +90,7 @@ class Locations:
 
     Args:
         store: URI of the prepared store.
-        checkpoints: folder or URI that holds a folder for each run.
+        checkpoints: folder that holds a folder for each run; every node sees it.
         recorder: writes runs to the journal.
         source: folder of the copies of the user's files; empty if there are none.
     """
@@ -145,6 +145,7 @@ def run_all(
             source=locations.source,
             threads=study.resources.threads,
             gpu_share=min(size.gpus, 1.0) or 1.0,
+            hang_after=study.resources.hang_after,
         )
         lanes = RayLanes(config, size, scratch, most)
         cleanup.callback(lanes.kill)

@@ -49,13 +49,17 @@ class Resources:
         cpus: number of CPU cores.
         gpus: number of GPUs, or a fraction of one; ``fit`` measures a training step and lets as many runs share a GPU
             as fit into its memory; None: one GPU where the cluster has any, else none.
+        hang_after: seconds without a training step after which a worker counts as hanging: it is ended, and the run
+            resumes from its checkpoint, as after any loss of a worker. The start of a run may take ten times as long.
+            None: ten times the run's longest step so far, and at least 600.
 
     Raises:
-        InputError: ``cpus`` is not above 0, or ``gpus`` is neither from 0 to 1 nor a whole number.
+        InputError: ``cpus`` or ``hang_after`` is not above 0, or ``gpus`` is neither from 0 to 1 nor a whole number.
     """
 
     cpus: Positive = 1.0
     gpus: float | Literal["fit"] | None = None
+    hang_after: Positive | None = None
 
     def __post_init__(self) -> None:
         check_fields(self, "resources: ")
