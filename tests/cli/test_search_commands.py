@@ -33,7 +33,7 @@ HEAD = (
             ("more than the 4 configurations",),
         ),
         ("replace(GIVEN, points=({'model.reduction': 3},))", ("model.reduction: 3 is not one of 1, 2, 4, 8, 16",)),
-        ("replace(GIVEN, base=None)", ("AttributeError",)),
+        ("replace(GIVEN, base=None)", ("search lambda_r: base=None: expected RunConfig",)),
     ],
 )
 def test_a_search_that_makes_no_sense_is_one_clear_line(refused, store, tmp_path, declared, says):

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 from annotated_types import Ge, Gt, Le
 from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError
+from pydantic_core import PydanticCustomError
 
 from coablate_platform.study.errors import InputError, nearest
 
@@ -36,7 +37,7 @@ Probability = Annotated[float, Ge(0), Le(1), Expected("a number from 0 to 1")]
 def _refuse_text(value: object) -> object:
     """Refuse a text, which Python takes for a sequence of its characters."""
     if isinstance(value, str):
-        raise ValueError("a text")
+        raise PydanticCustomError("text", "a text")
     return value
 
 
@@ -148,6 +149,8 @@ def _mismatch(hint: Any, value: Any, error: ValidationError) -> str:
         if value.startswith("[") and any(get_origin(part) in (tuple, list) for part in _alternatives(hint)):
             return f'expected {_words(hint)}; as JSON, texts in a list need quotes, for example \'["a", "b"]\''
     inner = error.errors()[0]
+    if inner["type"] == "value_error":  # raised by a dataclass that was made from JSON, with a message of its own
+        return str(inner["ctx"]["error"])
     place = ".".join(str(part) for part in inner["loc"] if isinstance(part, int))
     if isinstance(inner.get("input"), float) and not abs(inner["input"]) < float("inf"):
         return f"expected {_words(hint)}, and it must be finite"
