@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "study": set(),
     "files": {"study"},
     "process": set(),
-    "data": {"study", "files"},
+    "data": {"study", "files", "process"},
     "train": {"study", "files"},
     "planning": {"study", "data", "train"},
     "journal": {"study", "files", "train"},

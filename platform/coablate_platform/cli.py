@@ -1,8 +1,7 @@
 """The command line.
 
 Exit codes: 0 done, 1 something that ran failed, 2 the input was wrong, 130 interrupted, 143 ended by SIGTERM, 129 by
-SIGHUP. Heavy modules are imported
-only by the commands that need them, so ``coablate --help`` answers at once.
+SIGHUP. Heavy modules are imported only by the commands that need them, so ``coablate --help`` answers at once.
 """
 
 import os

@@ -28,7 +28,7 @@ from coablate_platform.study.study import Resources
 from coablate_platform.tracking.follower import tracking_uri
 from coablate_platform.train.events import RunState
 from coablate_platform.train.failures import should_run
-from coablate_platform.train.provenance import origin_of, versions
+from coablate_platform.train.provenance import versions
 
 _ONLY_THIS_CODE = Accepts()
 
@@ -176,7 +176,7 @@ def _check_versions(prepared: PreparedStudy, session: Session, records: dict[str
         InputError: completed runs have other code, or the table would hold runs of different versions.
     """
     plan = prepared.plan
-    at_hand = {task.run_id: versions(origin_of(task.config)) for task in prepared.tasks}
+    at_hand = {task.run_id: versions(task.origin) for task in prepared.tasks if task.origin}  # all of them have one
     changed = outdated(plan, records, at_hand)
     session.accept_recorded(f"study {plan.key}", changed)
     if session.accepts.mixed:

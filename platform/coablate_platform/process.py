@@ -1,23 +1,22 @@
 """Makes this process and those it starts work on an ordinary machine: proxies, working directories, text, signals."""
 
+import contextlib
 import os
 import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from types import FrameType
 from typing import IO
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _PROXY_EXCEPTIONS = ("no_proxy", "NO_PROXY", "no_grpc_proxy")
+_SAFE_PATH = "PYTHONSAFEPATH"
 _ENDING = ("SIGINT", "SIGTERM", "SIGHUP")
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 and the number of the signal, as a shell has it."""
-
-
-class Ended(KeyboardInterrupt):
-    """A signal that ends the process, other than Ctrl-C: what has been done is kept, as after Ctrl-C."""
 
 
 _received: list[int] = []
@@ -30,9 +29,39 @@ def prepare() -> None:
     where a ``queue.py`` would replace the standard library's. Characters that the output's encoding lacks are replaced.
     """
     exempt_from_proxies((*LOOPBACK, socket.gethostname()))
-    os.environ["PYTHONSAFEPATH"] = "1"
+    os.environ[_SAFE_PATH] = "1"
     for stream in (sys.stdout, sys.stderr):
         _replace_characters(stream)
+
+
+@contextlib.contextmanager
+def safe_imports() -> Iterator[None]:
+    """Let processes that start in the block import nothing from the working directory."""
+    before = os.environ.get(_SAFE_PATH)
+    os.environ[_SAFE_PATH] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_SAFE_PATH]
+        else:
+            os.environ[_SAFE_PATH] = before
+
+
+def working_directory() -> str:
+    """Return the working directory; empty where it was removed."""
+    try:
+        return str(Path.cwd())
+    except OSError:
+        return ""
+
+
+def away_from_working_directory() -> contextlib.AbstractContextManager[None]:
+    """Leave the working directory during the block, in which Ray starts.
+
+    Ray puts the directory in which it starts first on its workers' path, whatever Python's own settings are.
+    """
+    return contextlib.chdir(os.sep) if working_directory() else contextlib.nullcontext()
 
 
 def exempt_from_proxies(hosts: Iterable[str]) -> None:
@@ -63,7 +92,7 @@ def exit_code() -> int:
 
 def _end(number: int, frame: FrameType | None) -> None:
     _received.append(number)
-    raise KeyboardInterrupt if number == signal.SIGINT else Ended
+    raise KeyboardInterrupt
 
 
 def _replace_characters(stream: IO[str]) -> None:

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from coablate_platform.data.clips import clips_of
 from coablate_platform.data.store import Store
@@ -23,7 +22,7 @@ from coablate_platform.study.errors import InputError
 from coablate_platform.study.plan import SearchPlan
 from coablate_platform.study.search import Search
 from coablate_platform.study.study import Study
-from coablate_platform.train.provenance import origin_of, versions
+from coablate_platform.train.provenance import code_at_hand
 
 STORAGE = "optuna.db"
 
@@ -64,12 +63,12 @@ def search(prepared: PreparedSearch, session: Session) -> Study:
 def _outdated(declared: Search, trials: list[TrialRecord], journal: Journal) -> str:
     """Name the trials that other code trained than the code at hand, in words; empty if there are none."""
 
-    def at_hand(trial: TrialRecord) -> dict[str, Any]:
+    def at_hand(trial: TrialRecord) -> dict[str, dict[str, str]]:
         try:
             config = declared.config(declared.space.decode(trial.params))
         except InputError:  # of another search or an earlier space: what it has in common with the base is compared
             config = declared.base
-        return versions(origin_of(config))
+        return {"code": code_at_hand(config.model)}
 
     trained = [trial for trial in trials if trial.run_id]
     return code_changes((trial_name(trial.number), journal.record(trial.run_id), at_hand(trial)) for trial in trained)

@@ -17,6 +17,7 @@ from coablate_platform.data.progress import ProgressCallback
 from coablate_platform.data.schema import SHARDS
 from coablate_platform.data.shard import DAMAGE, PrepareOptions, read_shard, write_shard
 from coablate_platform.files import write_atomically
+from coablate_platform.process import away_from_working_directory, working_directory
 from coablate_platform.study.errors import InputError, first_line
 from coablate_platform.study.source import Sources, attach
 
@@ -43,7 +44,7 @@ def write_shards(
     size = options.shard_clips
     parts = [refs[start : start + size] for start in range(0, len(refs), size)]
     tasks = [{"number": number, "clips": pickle.dumps((reader, part))} for number, part in enumerate(parts)]
-    target, source, folder = (store / SHARDS).absolute(), _keep_source(store.absolute()), _working_directory()
+    target, source, folder = (store / SHARDS).absolute(), _keep_source(store.absolute()), working_directory()
 
     def write(task: dict[str, Any]) -> dict[str, Any]:
         with contextlib.suppress(OSError):  # a reader may open files by relative paths
@@ -89,14 +90,6 @@ def _check_returned(target: Path, parts: list[list[ClipRef]], returned: dict[int
             f"{target}: {len(lost)} of {sum(map(len, parts))} clips did not come back from the workers, the first: "
             f"{lost[0]}; the store is not finished; run the same command again"
         )
-
-
-def _working_directory() -> str:
-    """Return the working directory; empty where it was removed."""
-    try:
-        return str(Path.cwd())
-    except OSError:
-        return ""
 
 
 def _keep_source(store: Path) -> str:
@@ -145,8 +138,7 @@ def _start_ray(cpus: int | None) -> None:
     import ray
 
     try:
-        # Ray puts the working directory first on its workers' path, where a file may have the name of a module.
-        with contextlib.chdir(os.sep) if _working_directory() else contextlib.nullcontext():
+        with away_from_working_directory():
             ray.init(
                 address="local",
                 num_cpus=cpus,

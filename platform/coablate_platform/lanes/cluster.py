@@ -11,7 +11,7 @@ from typing import Any
 import ray
 from ray.util.state import list_nodes
 
-from coablate_platform.process import end_on_signals, exempt_from_proxies
+from coablate_platform.process import away_from_working_directory, end_on_signals, exempt_from_proxies
 from coablate_platform.study.errors import InputError, first_line
 from coablate_platform.study.search import Search
 from coablate_platform.study.study import Study
@@ -101,20 +101,21 @@ def joined(address: str | None, modules: list[str]) -> Iterator[None]:
     """
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
     exempt_from_proxies([ray.util.get_node_ip_address()])
-    if address is None:
-        ray.init(
-            address="local",
-            include_dashboard=True,
-            dashboard_host="127.0.0.1",
-            object_store_memory=OBJECT_STORE_BYTES,
-            _system_config={"worker_maximum_startup_concurrency": STARTED_AT_ONCE},
-            **quiet,
-        )
-    else:
-        try:
-            ray.init(address=address, runtime_env={"py_modules": modules}, **quiet)
-        except Exception as error:
-            raise InputError(f"Ray at {address}: {type(error).__name__}: {first_line(error)}") from None
+    with away_from_working_directory():
+        if address is None:
+            ray.init(
+                address="local",
+                include_dashboard=True,
+                dashboard_host="127.0.0.1",
+                object_store_memory=OBJECT_STORE_BYTES,
+                _system_config={"worker_maximum_startup_concurrency": STARTED_AT_ONCE},
+                **quiet,
+            )
+        else:
+            try:
+                ray.init(address=address, runtime_env={"py_modules": modules}, **quiet)
+            except Exception as error:
+                raise InputError(f"Ray at {address}: {type(error).__name__}: {first_line(error)}") from None
     end_on_signals()  # Ray has replaced the handlers
     try:
         _check_state_api()

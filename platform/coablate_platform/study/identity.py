@@ -5,10 +5,11 @@ import functools
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args
 
 from coablate_platform.study.config import RunConfig
 from coablate_platform.study.errors import InputError
+from coablate_platform.study.validation import field_types
 
 
 def canonical(value: Any) -> Any:
@@ -61,11 +62,7 @@ def _canonical(value: Any, declared: frozenset[type] | None) -> Any:
 @functools.cache
 def _declared(kind: type) -> dict[str, frozenset[type]]:
     """Return for each field of a dataclass the classes in its annotation, those in type arguments included."""
-    try:
-        hints = get_type_hints(kind)
-    except NameError as error:
-        raise InputError(f"{kind.__qualname__}: a field's annotation cannot be read at run time: {error}") from None
-    return {field.name: frozenset(_classes(hints[field.name])) for field in dataclasses.fields(kind)}
+    return {name: frozenset(_classes(hint)) for name, hint in field_types(kind).items()}
 
 
 def _classes(hint: Any) -> Iterator[type]:

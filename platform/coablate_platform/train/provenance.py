@@ -7,7 +7,7 @@ import importlib.util
 import platform
 import sys
 import sysconfig
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -88,7 +88,16 @@ def versions(origin: Origin) -> dict[str, Any]:
         ``code``: part of the code -> digest, for the platform and for the run's model. ``packages``: name -> version.
     """
     packages = {"coablate": origin.version} | {name: importlib.metadata.version(name) for name in PACKAGES}
-    return {"code": {PLATFORM: platform_code(), **origin.model_code}, "packages": packages}
+    return {"code": _code(origin.model_code), "packages": packages}
+
+
+def code_at_hand(model: ModelConfig) -> dict[str, str]:
+    """Return the code with which this process trains a model: part of the code -> digest."""
+    return _code(model_code(model))
+
+
+def _code(of_model: Mapping[str, str]) -> dict[str, str]:
+    return {PLATFORM: platform_code(), **of_model}
 
 
 @functools.cache

@@ -37,7 +37,7 @@ class TrainingState:
     def select(self) -> None:
         """Keep the weights of this epoch for the test."""
         self.selected = self.epoch
-        self.selected_weights = {name: tensor.cpu().clone() for name, tensor in self.model.state_dict().items()}
+        self.selected_weights = {name: tensor.to("cpu", copy=True) for name, tensor in self.model.state_dict().items()}
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint holds. A collective operation: every worker must call it."""

@@ -7,7 +7,6 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from itertools import product
@@ -25,6 +24,7 @@ from coablate_platform.data.synthetic.motion import ACTIONS, CAMERA_ANGLES, FPS,
 from coablate_platform.data.synthetic.render import HUES, HeldObject, Look, background, render, sample_look
 from coablate_platform.data.synthetic.sensor import record, skeleton_text
 from coablate_platform.files import replacing
+from coablate_platform.process import safe_imports
 from coablate_platform.study.errors import InputError
 
 PERFORMERS = range(1, 9)
@@ -249,7 +249,7 @@ def generate(
     todo = list(clip_keys(config))
     count = workers or len(os.sched_getaffinity(0))
     context = multiprocessing.get_context("spawn")  # a fork would break the threads of the caller, such as Ray's
-    with _safe_imports(), ProcessPoolExecutor(count, mp_context=context) as pool:
+    with safe_imports(), ProcessPoolExecutor(count, mp_context=context) as pool:
         written = pool.map(write_clip, *zip(*((folder, config, key) for key in todo), strict=True), chunksize=4)
         try:
             for done, _ in enumerate(written, start=1):
@@ -260,18 +260,3 @@ def generate(
                 f"{folder}: a process that writes clips died, perhaps for want of memory; run the same command again, "
                 "complete files are kept"
             ) from None
-
-
-@contextmanager
-def _safe_imports() -> Iterator[None]:
-    """Let new processes import nothing from the working directory, where a file may have the name of a module."""
-    name = "PYTHONSAFEPATH"
-    before = os.environ.get(name)
-    os.environ[name] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before

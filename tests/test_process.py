@@ -1,0 +1,100 @@
+"""What an ordinary machine does to the process: signals, proxies, the working directory, the output's encoding."""
+
+import contextlib
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from coablate_platform import process
+from coablate_platform.process import away_from_working_directory, exempt_from_proxies, safe_imports, working_directory
+
+WAITING = """
+import sys, time
+from coablate_platform import process
+{before}
+process.end_on_signals()
+print("ready", flush=True)
+try:
+    time.sleep(30)
+except KeyboardInterrupt:
+    sys.exit(process.exit_code())
+"""
+
+
+@contextlib.contextmanager
+def waiting(before: str) -> Iterator[subprocess.Popen]:
+    code = WAITING.format(before=before)
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "ready\n"
+        try:
+            yield child
+        finally:
+            child.kill()
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
+def test_a_signal_ends_the_process_with_the_code_that_a_shell_gives_it(name, code):
+    with waiting("import signal; signal.signal(signal.SIGINT, signal.default_int_handler)") as child:
+        child.send_signal(getattr(signal, name))
+        assert child.wait(10) == code
+
+
+def test_a_signal_that_is_ignored_stays_ignored():
+    """As under ``nohup``."""
+    with waiting("import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)") as child:
+        child.send_signal(signal.SIGHUP)
+        time.sleep(0.3)
+        assert child.poll() is None
+        child.send_signal(signal.SIGTERM)
+        assert child.wait(10) == 143
+
+
+def test_hosts_are_added_to_those_that_the_user_exempts(monkeypatch):
+    monkeypatch.setenv("no_proxy", "example.org,127.0.0.1")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_grpc_proxy", raising=False)
+    exempt_from_proxies(["127.0.0.1", "10.0.0.1"])
+    assert process.os.environ["no_proxy"] == "example.org,127.0.0.1,10.0.0.1"
+    assert process.os.environ["NO_PROXY"] == process.os.environ["no_grpc_proxy"] == "127.0.0.1,10.0.0.1"
+
+
+@pytest.mark.parametrize("before", [None, ""])
+def test_safe_imports_end_with_the_block(monkeypatch, before):
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    if before is not None:
+        monkeypatch.setenv("PYTHONSAFEPATH", before)
+    with safe_imports():
+        assert process.os.environ["PYTHONSAFEPATH"] == "1"
+    assert process.os.environ.get("PYTHONSAFEPATH") == before
+
+
+def test_the_working_directory_is_left_and_found_again(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with away_from_working_directory():
+        assert working_directory() == "/"
+    assert working_directory() == str(tmp_path)
+
+
+def test_a_working_directory_that_was_removed_is_none(tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert working_directory() == ""
+    with away_from_working_directory():
+        pass
+
+
+def test_characters_that_the_output_lacks_are_replaced(tmp_path):
+    code = "from coablate_platform import process; process.prepare(); print('λ ± 1')"
+    printed = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**process.os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        check=True,
+    )
+    assert printed.stdout == b"? ? 1\n"
