@@ -1,7 +1,9 @@
 """The command line, called in this process: what a user types, and what comes back."""
 
+import os
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +12,9 @@ import numpy as np
 import pytest
 
 from coablate_platform.cli import main
+
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""The signals for which the command sets handlers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,8 +27,9 @@ class Answer:
 
 
 @pytest.fixture
-def coablate(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
-    """Type a command; wide, so that tables do not fold."""
+def coablate(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Answer]]:
+    """Type a command; wide, so that tables do not fold. What it changes of this process is restored at the end."""
+    environment, handlers = dict(os.environ), {number: signal.getsignal(number) for number in ENDING}
     monkeypatch.setenv("COLUMNS", "200")
 
     def call(*words: object) -> Answer:
@@ -34,7 +40,11 @@ def coablate(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
         said = capsys.readouterr()
         return Answer(code=int(end.value.code or 0), out=said.out, err=said.err)
 
-    return call
+    yield call
+    os.environ.clear()
+    os.environ.update(environment)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture
