@@ -5,13 +5,14 @@ Shapes: N clips, C video channels, T frames, S frame side, T' skeleton frames, V
 Source: Liu et al., "Dual-stream fusion action recognition model based on cross-modal co-sensing" (CC-DFARM), section 2.
 Each module names the readings of the paper that it takes. Three are taken here. Without MFFM the prediction is the mean
 of both streams' logits. Where the skeleton stream still has a map per person (up to conv6), DSFM takes each person as a
-modality of its own, absent persons included. Downstream of a site, the recalibrated maps replace the originals.
+modality of its own and leaves out who is absent. Downstream of a site, the recalibrated maps replace the originals.
 """
 
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from coablate_model.describe import Cost, measure
@@ -32,8 +33,9 @@ MIN_FRAMES = 8
 
 _OPTIONS = {
     "fusion": ("dsfm", "mmtm"),
-    "tiam": ("none", "st", "channel"),
+    "tiam": ("none", "channel", "st"),
     "tiam_site": ("transition", "conv4"),
+    "absent_persons": ("left_out", "counted"),
     "training": ("joint", "alternating"),
 }
 
@@ -55,6 +57,8 @@ class CCDFARM:
         mmtm_ratio: MMTM's joint vector has ⌊2(C + C') / ratio⌋ channels, C and C' being those of the two maps.
         tiam: mode of the attention between HCN's position and motion branches, or ``none``.
         tiam_site: HCN layer after which TIAM is applied.
+        absent_persons: ``left_out`` keeps absent persons out of DSFM's context and softmax and out of the statistics of
+            TIAM's batch norms; ``counted`` treats their maps like any other, as the public ancestors do.
         mffm: predict by the MFFM head; otherwise by the mean of both streams' logits.
         mffm_channels: C of MFFM; None takes the width of the skeleton vector (512), whatever ``width`` is.
         i3d_dropout: dropout probability before I3D's class layer.
@@ -81,8 +85,9 @@ class CCDFARM:
     mmtm_gain: float = 2.0
     mmtm_relu: bool = True
     mmtm_ratio: int = 4
-    tiam: Literal["none", "st", "channel"] = "st"
+    tiam: Literal["none", "channel", "st"] = "channel"
     tiam_site: Literal["transition", "conv4"] = "transition"
+    absent_persons: Literal["left_out", "counted"] = "left_out"
     mffm: bool = True
     mffm_channels: int | None = None
     i3d_dropout: float = 0.5
@@ -172,6 +177,7 @@ class TwoStream(nn.Module):
     def __init__(self, config: CCDFARM, shape: Shape) -> None:
         super().__init__()
         self.placement = config.placement
+        self.count_absent = config.absent_persons == "counted"
         self.i3d = _build_i3d(config, shape)
         self.hcn = _build_hcn(config, shape)
         self.fusion = nn.ModuleDict(
@@ -197,7 +203,7 @@ class TwoStream(nn.Module):
         for site, module in zip(self.placement, self.fusion.values(), strict=True):
             rgb = self.i3d.advance(rgb, rgb_layer, site.rgb)
             skeleton = self.hcn.advance(skeleton, present, skeleton_layer, site.skeleton)
-            rgb, skeleton = _fuse(module, rgb, skeleton, present)
+            rgb, skeleton = self._fuse(module, rgb, skeleton, present)
             rgb_layer, skeleton_layer = site.rgb, site.skeleton
         rgb = self.i3d.advance(rgb, rgb_layer, "Mixed_5c")
         skeleton = self.hcn.advance(skeleton, present, skeleton_layer, "fc7")
@@ -205,18 +211,19 @@ class TwoStream(nn.Module):
         fused = (logits[RGB] + logits[SKELETON]) / 2 if self.head is None else self.head(rgb, skeleton[:, 0])
         return {FUSED: fused} | logits
 
+    def _fuse(self, module: nn.Module, rgb: Tensor, skeleton: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+        """Recalibrate the video map (N, C, T, H, W) and the skeleton maps (N, M, C', ...) by each other.
 
-def _fuse(module: nn.Module, rgb: Tensor, skeleton: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
-    """Recalibrate the video map (N, C, T, H, W) and the skeleton maps (N, M, C', ...) by each other.
-
-    After the maximum over persons, at fc7, M is 1.
-    """
-    if isinstance(module, MMTM):
-        squeezed = present if skeleton.shape[1] == present.shape[1] else present.any(1, keepdim=True)
-        recalibrated: tuple[Tensor, Tensor] = module(rgb, skeleton, squeezed)
-        return recalibrated
-    rgb, *persons = module([rgb, *skeleton.unbind(1)])
-    return rgb, torch.stack(persons, dim=1)
+        After the maximum over persons, at fc7, M is 1.
+        """
+        if skeleton.shape[1] != present.shape[1]:
+            present = present.any(1, keepdim=True)
+        if isinstance(module, MMTM):
+            recalibrated: tuple[Tensor, Tensor] = module(rgb, skeleton, present)
+            return recalibrated
+        modalities = None if self.count_absent else F.pad(present, (1, 0), value=True)  # the video is always there
+        rgb, *persons = module([rgb, *skeleton.unbind(1)], modalities)
+        return rgb, torch.stack(persons, dim=1)
 
 
 def _build_fusion(config: CCDFARM, site: Site, persons: int) -> nn.Module:
@@ -255,4 +262,5 @@ def _build_hcn(config: CCDFARM, shape: Shape) -> HCN:
         dropout=config.hcn_dropout,
         tiam=None if config.tiam == "none" else TIAM(tiam_channels, config.tiam),
         tiam_after=config.tiam_site,
+        absent_in_tiam=config.absent_persons == "counted",
     )

@@ -4,7 +4,8 @@ Shapes: N clips, C block width, C_m channels of modality m, b_m = ⌈C_m / C⌉ 
 
 Source: CC-DFARM section 2.3; equal to the multimodal split attention of Su et al., "MSAF", 2020. The paper gives no
 values for the floor λ and the reduction r; 0.5 and 4 are those of MSAF's public code. It does not say whether a gate
-varies over space; here it is shared over space and time.
+varies over space; here it is shared over space and time. Our reading: a modality can be absent from a clip, as a second
+person is. Its blocks are then left out of the context and of the softmax.
 """
 
 from collections.abc import Sequence
@@ -39,23 +40,36 @@ class DSFM(nn.Module):
         self.norm = nn.BatchNorm1d(joint)
         self.excite = nn.Linear(joint, sum(self.block_counts) * channels)  # the linear layers C'→C of all blocks
 
-    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """Gate one map (N, C_m, *spatial) or vector (N, C_m) per modality; shapes stay the same (eq. 13-14)."""
-        gates = torch.split(self.gates(maps), self.block_counts, dim=1)
+    def forward(self, maps: Sequence[Tensor], present: Tensor | None = None) -> list[Tensor]:
+        """Gate one map (N, C_m, *spatial) or vector (N, C_m) per modality; shapes stay the same (eq. 13-14).
+
+        Args:
+            maps: one per modality.
+            present: (N, number of modalities), True where a clip has the modality; None: every clip has all of them.
+        """
+        gates = torch.split(self.gates(maps, present), self.block_counts, dim=1)
         channel_gates = [gate.flatten(1)[:, :c] for gate, c in zip(gates, self.in_channels, strict=True)]
         return [scale(x, gate) for x, gate in zip(maps, channel_gates, strict=True)]
 
-    def gates(self, maps: Sequence[Tensor]) -> Tensor:
-        """Return the gates of all blocks, (N, B, C) in [λ, 1] (eq. 9-12).
+    def gates(self, maps: Sequence[Tensor], present: Tensor | None = None) -> Tensor:
+        """Return the gates of all blocks, (N, B, C) in [λ, 1]; those of an absent modality are λ (eq. 9-12).
 
         The mean over space is taken before the sum over blocks. Both orders give the same result, and this one pads
         vectors instead of maps.
         """
-        context = torch.stack([self._descriptor(x) for x in maps]).sum(0)
-        z = F.relu(self.norm(self.joint(context)))
-        attention = self.excite(z).view(len(z), -1, self.channels).softmax(1)
-        gates: Tensor = self.floor + (1 - self.floor) * attention
+        descriptors = torch.stack([self._descriptor(x) for x in maps], dim=1)
+        if present is not None:
+            descriptors = descriptors.masked_fill(~present[:, :, None], 0)
+        z = F.relu(self.norm(self.joint(descriptors.sum(1))))
+        scores = self.excite(z).view(len(z), -1, self.channels)
+        if present is not None:
+            scores = scores.masked_fill(~self._per_block(present)[:, :, None], float("-inf"))
+        gates: Tensor = self.floor + (1 - self.floor) * scores.softmax(1)
         return gates
+
+    def _per_block(self, present: Tensor) -> Tensor:
+        """Repeat (N, number of modalities) for the blocks of each modality, (N, B)."""
+        return torch.cat([present[:, [i]].expand(-1, blocks) for i, blocks in enumerate(self.block_counts)], dim=1)
 
     def _descriptor(self, x: Tensor) -> Tensor:
         """Return the spatial mean of a modality's summed blocks, (N, C) (eq. 9)."""

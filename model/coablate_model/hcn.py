@@ -5,7 +5,7 @@ Skeletons are (N, 3, T, V, M); feature maps per person are (N, M, C, h, w).
 
 Source: Li et al., "Co-occurrence Feature Learning from Skeleton Data for Action Recognition and Detection with
 Hierarchical Aggregation", IJCAI 2018. Two readings are ours. Absent persons (all zeros) are left out of the maximum
-over persons. Pools round up, so that any number of frames can be used; multiples of 16 give the published sizes.
+over persons and, unless told otherwise, of the statistics of TIAM's batch norms. Pools round up, so that any number of frames can be used; multiples of 16 give the published sizes.
 
 Two choices only save time. Max-pooling comes before ReLU and channel dropout, which commute with it exactly and then
 see a quarter of the values. Maps have channels-last layout, which takes a fifth less time on a CPU.
@@ -132,6 +132,7 @@ class HCN(nn.Module):
         dropout: dropout probability after conv4, conv5 and conv6 (of whole channels) and after fc7.
         tiam: attention between the two branches, or None.
         tiam_after: where TIAM is applied: after the ``transition`` or after ``conv4``.
+        absent_in_tiam: count the maps of absent persons in TIAM's batch norms.
 
     Raises:
         ValueError: fewer than two frames, from which no motion can be computed.
@@ -147,6 +148,7 @@ class HCN(nn.Module):
         dropout: float = 0.5,
         tiam: TIAM | None = None,
         tiam_after: str = "transition",
+        absent_in_tiam: bool = False,
     ) -> None:
         super().__init__()
         if frames < 2:
@@ -155,6 +157,7 @@ class HCN(nn.Module):
         self.motion = PointBranch(joints, features, dropout)
         self.tiam = tiam
         self.tiam_after = tiam_after
+        self.absent_in_tiam = absent_in_tiam
         self.conv5 = Conv2d(128, 128, 3, padding=1)
         self.conv6 = Conv2d(128, 256, 3, padding=1)
         self.dropout2d = nn.Dropout2d(dropout)
@@ -177,7 +180,7 @@ class HCN(nn.Module):
         first = 0 if after is None else LAYERS.index(after) + 1
         for layer in LAYERS[first : LAYERS.index(upto) + 1]:
             if layer == "conv4":
-                x = self._run_branches(x)
+                x = self._run_branches(x, None if self.absent_in_tiam else present.flatten())
             elif layer == "fc7":
                 x = F.relu(self.fc7(person_max(x, present).flatten(1)), inplace=True)
                 x = self.dropout(x)[:, None]
@@ -195,20 +198,24 @@ class HCN(nn.Module):
         """Map skeletons (N, 3, T, V, M) to logits (N, K)."""
         return self.classify(self.advance(skeleton, persons_present(skeleton), None, "fc7"))
 
-    def _run_branches(self, skeleton: Tensor) -> Tensor:
-        """Map (N, 3, T, V, M) to the concatenated maps of both branches (N, M, 128, ⌈T/4⌉, ⌈F/4⌉)."""
+    def _run_branches(self, skeleton: Tensor, present: Tensor | None) -> Tensor:
+        """Map (N, 3, T, V, M) to the concatenated maps of both branches (N, M, 128, ⌈T/4⌉, ⌈F/4⌉).
+
+        Args:
+            skeleton: the skeletons.
+            present: (P,), the persons that TIAM's batch norms count; None: all.
+        """
         n, _, _, _, m = skeleton.shape
         persons = skeleton.permute(0, 4, 1, 2, 3).flatten(0, 1)  # (P, 3, T, V)
-        position, motion = self.position.points(persons), self.motion.points(motion_of(persons))
-        position, motion = self._apply_tiam("transition", position, motion)
-        position, motion = self.position.cooccurrence(position), self.motion.cooccurrence(motion)
-        position, motion = self._apply_tiam("conv4", position, motion)
-        maps = torch.cat([position, motion], dim=1)
-        return maps.view(n, m, *maps.shape[1:])
+        maps = self.position.points(persons), self.motion.points(motion_of(persons))
+        maps = self._apply_tiam("transition", maps, present)
+        maps = self.position.cooccurrence(maps[0]), self.motion.cooccurrence(maps[1])
+        both = torch.cat(self._apply_tiam("conv4", maps, present), dim=1)
+        return both.view(n, m, *both.shape[1:])
 
-    def _apply_tiam(self, layer: str, position: Tensor, motion: Tensor) -> tuple[Tensor, Tensor]:
-        """Apply TIAM to the maps (P, C, h, w) of both branches if its site is ``layer``."""
+    def _apply_tiam(self, layer: str, maps: tuple[Tensor, Tensor], present: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Apply TIAM to the position and the motion map (P, C, h, w) if its site is ``layer``."""
         if self.tiam is None or layer != self.tiam_after:
-            return position, motion
-        attended: tuple[Tensor, Tensor] = self.tiam(position, motion)
+            return maps
+        attended: tuple[Tensor, Tensor] = self.tiam(*maps, present)
         return attended

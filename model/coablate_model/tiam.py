@@ -1,21 +1,28 @@
 """TIAM, temporospatial interactive attention between two skeleton maps (CC-DFARM eq. 15-18).
 
-Shapes: N maps, C channels, D = max(⌊C/2⌋, 1) embedding channels, T frames, V joints, S = T·V.
+Shapes: P maps, one per person, C channels, D = max(⌊C/2⌋, 1) embedding channels, T frames, V joints, S = T·V.
 
-Source: CC-DFARM section 2.4. The paper does not say over which axes its matrix products run. Mode ``st``, the default,
-is the only reading in which the dimensions of its (C, HW, T) maps, temporal Y1, spatial Y2 and Y1ᵀ⊗R⊗Y2 agree. Mode
-``channel`` is the public ancestor's, with one Gram matrix over channels and one over all S positions. Each softmax runs
-over the axis that is summed against R, so each of the two directions has its own. The scale of the last batch norm
-starts at 0 (our choice), so that TIAM leaves a pretrained network unchanged at the start. The paper writes a map as
-(C, joints, frames); here frames come before joints, as in HCN, which changes no value.
+Source: CC-DFARM section 2.4. The paper does not say over which axes its matrix products run. Mode ``channel``, the
+default, is that of the public module of this name and these equations (for remote sensing): one Gram matrix over
+channels, as the text's "consistency across feature channels" has it, and one over all S positions. Mode ``st`` is the
+other reading in which the dimensions of (C, HW, T) maps, temporal Y1, spatial Y2 and Y1ᵀ⊗R⊗Y2 agree: one Gram matrix
+over frames, one over joints. Neither is certain. Eq. 16 has no scaling; ``channel`` has none, ``st`` divides by the root
+of the summed length (our choice). Each softmax runs over the axis that is summed against R, so each of the two
+directions has its own. The scale of the last batch norm starts at 0 (our choice), so that TIAM leaves a pretrained
+network unchanged at the start. The paper writes a map as (C, joints, frames); here frames come before joints, as in HCN,
+which changes no value.
+
+Absent persons have maps too, which mean nothing. They are left out of the statistics of every batch norm (our choice).
 """
 
 from typing import Literal
 
 from torch import Tensor, nn
 
+from coablate_model.masked_norm import MaskedBatchNorm2d
 
-class ZeroBatchNorm2d(nn.BatchNorm2d):
+
+class ZeroBatchNorm2d(MaskedBatchNorm2d):
     """Batch norm whose scale starts at 0, so that a residual branch that ends with it adds nothing at the start."""
 
     def reset_parameters(self) -> None:
@@ -29,24 +36,39 @@ class TIAM(nn.Module):
 
     Args:
         channels: C.
-        mode: ``st`` (one Gram matrix over frames, one over joints) or ``channel`` (one over channels, one over
-            positions).
+        mode: ``channel`` (one Gram matrix over channels, one over positions) or ``st`` (one over frames, one over
+            joints).
     """
 
-    def __init__(self, channels: int, mode: Literal["st", "channel"] = "st") -> None:
+    def __init__(self, channels: int, mode: Literal["channel", "st"] = "channel") -> None:
         super().__init__()
         self.mode = mode
         inner = max(channels // 2, 1)
-        self.content = nn.Sequential(nn.BatchNorm2d(channels), nn.Conv2d(channels, inner, 1))
-        self.embed_a = nn.Sequential(nn.BatchNorm2d(channels), nn.Conv2d(channels, inner, 1))
-        self.embed_b = nn.Sequential(nn.BatchNorm2d(channels), nn.Conv2d(channels, inner, 1))
+        self.content = nn.Sequential(MaskedBatchNorm2d(channels), nn.Conv2d(channels, inner, 1))
+        self.embed_a = nn.Sequential(MaskedBatchNorm2d(channels), nn.Conv2d(channels, inner, 1))
+        self.embed_b = nn.Sequential(MaskedBatchNorm2d(channels), nn.Conv2d(channels, inner, 1))
         self.restore = nn.Sequential(nn.Conv2d(inner, channels, 1), ZeroBatchNorm2d(channels))
 
-    def forward(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-        """Map two maps (N, C, T, V) to two of the same shape (eq. 15 and 18)."""
+    def forward(self, a: Tensor, b: Tensor, present: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Map two maps (P, C, T, V) to two of the same shape (eq. 15 and 18).
+
+        Args:
+            a: (P, C, T, V).
+            b: (P, C, T, V).
+            present: (P,), True for the maps of persons who are there; None: all are.
+        """
         attend = attend_st if self.mode == "st" else attend_channel
-        mixed_a, mixed_b = attend(self.embed_a(a), self.embed_b(b), self.content(a), self.content(b))
-        return a + self.restore(mixed_a), b + self.restore(mixed_b)
+        embedded = _embed(self.embed_a, a, present), _embed(self.embed_b, b, present)
+        contents = _embed(self.content, a, present), _embed(self.content, b, present)
+        restore, norm = self.restore
+        mixed_a, mixed_b = attend(*embedded, *contents)
+        return a + norm(restore(mixed_a), present), b + norm(restore(mixed_b), present)
+
+
+def _embed(layers: nn.Sequential, x: Tensor, present: Tensor | None) -> Tensor:
+    norm, convolution = layers
+    embedded: Tensor = convolution(norm(x, present))
+    return embedded
 
 
 def attend_st(embed_a: Tensor, embed_b: Tensor, content_a: Tensor, content_b: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,7 @@ from coablate_platform.study.designs import Component, with_components
 from coablate_platform.study.study import Study
 from coablate_search_spaces._cc_dfarm import BASE, published
 
-TIAM = Component(name="TIAM", on={"model.tiam": "st"}, off={"model.tiam": "none"})
+TIAM = Component(name="TIAM", on={"model.tiam": "channel"}, off={"model.tiam": "none"})
 DSFM = Component(name="DSFM", on={"model.fusion": "dsfm"}, off={"model.fusion": "mmtm"})
 MFFM = Component(name="MFFM", on={"model.mffm": True}, off={"model.mffm": False})
 COMPONENTS = (TIAM, DSFM, MFFM)

@@ -12,6 +12,7 @@ from coablate_model.cc_dfarm import CCDFARM
 from coablate_model.dsfm import DSFM
 from coablate_model.hcn import HCN, motion_of, person_max, persons_present
 from coablate_model.i3d import ENDPOINTS, I3D, SameConv3d, SameMaxPool3d, same_padding
+from coablate_model.masked_norm import MaskedBatchNorm2d
 from coablate_model.mmtm import MMTM
 from coablate_model.placement import DSFM1, DSFM2
 from coablate_model.tiam import TIAM, attend_st
@@ -90,6 +91,56 @@ def test_dsfm_fills_the_last_block_with_zeros() -> None:
     padded = [F.pad(maps[0], (0, 0, 0, 0, 0, 0, 0, 2)), F.pad(maps[1], (0, 1))]
     for gated, gated_padded, original in zip(narrow(maps), wide(padded), maps, strict=True):
         torch.testing.assert_close(gated, gated_padded[:, : original.shape[1]])
+
+
+def test_dsfm_leaves_an_absent_modality_out_of_the_context_and_the_softmax() -> None:
+    module = DSFM([12, 7, 7], 4, floor=0.3).eval()
+    maps = [torch.randn(3, 12, 2, 3, 3), torch.randn(3, 7, 2, 2), torch.randn(3, 7, 2, 2)]
+    present = torch.tensor([[True, True, False], [True, True, True], [True, False, True]])
+    gates = module.gates(maps, present)
+    torch.testing.assert_close(((gates - 0.3) / 0.7).sum(1), torch.ones(3, 4))
+    assert (gates[0, 5:] == 0.3).all()
+    assert (gates[2, 3:5] == 0.3).all()
+    changed = [maps[0], maps[1], maps[2] + torch.tensor([5.0, 0, 0])[:, None, None, None]]
+    assert torch.equal(module.gates(changed, present), gates)
+    assert not torch.equal(module.gates(changed), module.gates(maps))
+    assert torch.equal(module.gates(maps, torch.ones(3, 3, dtype=torch.bool)), module.gates(maps))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_masked_batch_norm_equals_torch_s_on_the_maps_that_are_present(training: bool) -> None:
+    masked, plain = MaskedBatchNorm2d(4).train(training), nn.BatchNorm2d(4).train(training)
+    weight, bias = torch.randn(4), torch.randn(4)
+    for norm in (masked, plain):
+        norm.weight.data, norm.bias.data = weight.clone(), bias.clone()
+    x = torch.randn(5, 4, 3, 6)
+    present = torch.tensor([True, False, True, True, False])
+    kept = [torch.randn(3, 4, 3, 6), x[present].clone()]
+    found = [masked(kept[0]), masked(x, present)[present]]
+    torch.testing.assert_close(found, [plain(part) for part in kept])
+    torch.testing.assert_close(dict(masked.state_dict()), dict(plain.state_dict()))
+
+
+@pytest.mark.parametrize("tiam", ["channel", "st"])
+def test_an_absent_person_changes_neither_logits_nor_statistics(tiam: Literal["channel", "st"]) -> None:
+    config = replace(SMALL, tiam=tiam, i3d_dropout=0.0, hcn_dropout=0.0, mffm_dropout=0.0)
+    assert differences_by_an_absent_person(config) == []
+    counted = differences_by_an_absent_person(replace(config, absent_persons="counted"))
+    assert "rgb" in counted
+    assert "hcn.tiam.content.0.running_mean" in counted
+
+
+def differences_by_an_absent_person(config: CCDFARM) -> list[str]:
+    """Return which logits and running statistics differ if every clip has a second, absent person."""
+    torch.manual_seed(0)
+    pair, single = (config.build(replace(SHAPE, persons=persons)).train() for persons in (2, 1))
+    fewer_blocks = {name: len(value) for name, value in single.state_dict().items() if value.ndim}
+    single.load_state_dict({name: value[: fewer_blocks[name]] if value.ndim else value for name, value in pair.state_dict().items()})
+    video, person = torch.randn(3, 3, 8, 32, 32), torch.randn(3, 3, 16, 20, 1)
+    alone = {"video": video, "skeleton": person}
+    beside = {"video": video, "skeleton": torch.cat([person, torch.zeros_like(person)], dim=-1)}
+    found = [model(batch) | dict(model.named_buffers()) for model, batch in ((single, alone), (pair, beside))]
+    return [name for name in found[0] if not torch.allclose(found[0][name], found[1][name], rtol=1e-3, atol=1e-5)]
 
 
 @pytest.mark.parametrize("mode", ["st", "channel"])
