@@ -66,7 +66,8 @@ class CCDFARM:
             published 0.01 they lag behind in a training of only a few hundred steps.
         hcn_dropout: dropout probability after HCN's conv4, conv5, conv6 and fc7.
         mffm_dropout: dropout probability before the class layer of the MFFM head.
-        training: ``joint`` adds the losses of all heads, ``alternating`` trains one head per step.
+        training: ``joint`` adds the losses of all heads in one step, ``alternating`` takes a step per stream on each
+            batch, each with an optimiser of its own.
         label_smoothing: share of the target distribution that is spread evenly over all classes.
         checkpoint_activations: recompute I3D's activations in the backward pass, which saves memory and costs time.
         weights: path of published Kinetics weights for I3D, or None.
@@ -135,11 +136,11 @@ class CCDFARM:
 
     def objective(self) -> CrossEntropy:
         """Return the training objective: the trained heads and how their losses combine."""
-        heads: tuple[str, ...] = (FUSED,)
-        if len(self.streams) == 2:
-            # without MFFM the fused logits are a mean without parameters: no head to take a turn in ``alternating``
-            only_streams = self.training == "alternating" and not self.mffm
-            heads = (RGB, SKELETON) if only_streams else (FUSED, RGB, SKELETON)
+        if len(self.streams) == 1:
+            return CrossEntropy(label_smoothing=self.label_smoothing)
+        # without MFFM the fused logits are a mean without parameters, which the ancestors' alternating steps leave out
+        only_streams = self.training == "alternating" and not self.mffm
+        heads = self.streams if only_streams else (FUSED, *self.streams)
         return CrossEntropy(heads=heads, mode=self.training, label_smoothing=self.label_smoothing)
 
     def describe(self, shape: Shape) -> Cost:
@@ -210,6 +211,12 @@ class TwoStream(nn.Module):
         logits = {RGB: self.i3d.classify(rgb), SKELETON: self.hcn.classify(skeleton)}
         fused = (logits[RGB] + logits[SKELETON]) / 2 if self.head is None else self.head(rgb, skeleton[:, 0])
         return {FUSED: fused} | logits
+
+    def parameters_of(self, stream: str) -> list[nn.Parameter]:
+        """Return the parameters of a stream, ``rgb`` or ``skeleton``, and of the modules that both streams share."""
+        own = self.i3d if stream == RGB else self.hcn
+        shared = [self.fusion] if self.head is None else [self.fusion, self.head]
+        return [parameter for module in (own, *shared) for parameter in module.parameters()]
 
     def _fuse(self, module: nn.Module, rgb: Tensor, skeleton: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
         """Recalibrate the video map (N, C, T, H, W) and the skeleton maps (N, M, C', ...) by each other.

@@ -8,29 +8,47 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 FUSED = "fused"
-AUXILIARY_WEIGHT = 0.5
+STREAM_WEIGHT = 0.5
+"""Weight of a stream's loss in joint training."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CrossEntropy:
-    """Cross entropy, summed over all trained heads or of one head per step.
+    """Cross entropy of all heads together, or of one stream after the other.
 
     Args:
-        heads: names of the trained outputs, in the order in which ``alternating`` takes them.
-        mode: ``joint`` adds the fused head's loss and half of every other head's. ``alternating`` takes one head per
-            step in turn, as the public ancestors train. The other heads' losses then have weight 0, so that every
-            parameter still has a gradient on every data-parallel worker.
+        heads: names of the trained outputs: ``fused``, and the heads of the streams in the order of their turns.
+        mode: ``joint`` takes one step, on the fused head's loss plus half of every stream's. ``alternating`` takes a
+            step per stream on each batch, as the public ancestors train: on the stream's loss plus, where it is trained,
+            the fused head's. Each changes the stream and what both share. The losses that have no part in a
+            step have weight 0, so that every parameter has a gradient on every data-parallel worker.
         label_smoothing: share of the target distribution that is spread evenly over all classes.
 
-    Source: CC-DFARM does not name a loss. Joint training and the weight of one half are our choice.
+    Source: CC-DFARM does not name a loss. Joint training and the weight of one half are our choice; so is the fused
+    head's part in alternating training, as the ancestors have no such head.
     """
 
-    heads: tuple[str, ...]
+    heads: tuple[str, ...] = (FUSED,)
     mode: Literal["joint", "alternating"] = "joint"
     label_smoothing: float = 0.1
+
+    @property
+    def _streams(self) -> tuple[str, ...]:
+        return tuple(head for head in self.heads if head != FUSED)
+
+    def turns(self, network: nn.Module) -> list[list[nn.Parameter]]:
+        """Return the parameters that each step on a batch changes: all, or in ``alternating`` mode those of a stream.
+
+        Args:
+            network: in ``alternating`` mode with ``parameters_of(stream)``, such as
+                :class:`~coablate_model.cc_dfarm.TwoStream`.
+        """
+        if self.mode == "joint":
+            return [list(network.parameters())]
+        return [network.parameters_of(stream) for stream in self._streams]  # type: ignore[operator]
 
     def loss(self, outputs: dict[str, Tensor], batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:
         """Return the scalar ``loss`` to minimise, and every trained head's ``loss_<head>``, detached.
@@ -38,7 +56,7 @@ class CrossEntropy:
         Args:
             outputs: logits (N, K) of every head.
             batch: contains ``label`` (N,).
-            step: optimiser steps taken so far; selects the head in ``alternating`` mode.
+            step: optimiser steps taken so far; selects the stream in ``alternating`` mode.
         """
         losses = {
             head: F.cross_entropy(outputs[head].float(), batch["label"], label_smoothing=self.label_smoothing)
@@ -48,9 +66,11 @@ class CrossEntropy:
         return {"loss": total} | {f"loss_{head}": loss.detach() for head, loss in losses.items()}
 
     def _weight(self, head: str, step: int) -> float:
+        if head == FUSED:
+            return 1.0
         if self.mode == "alternating":
-            return float(head == self.heads[step % len(self.heads)])
-        return 1.0 if head == FUSED else AUXILIARY_WEIGHT
+            return float(head == self._streams[step % len(self._streams)])
+        return STREAM_WEIGHT
 
     def predict(self, outputs: dict[str, Tensor]) -> Tensor:
         """Return the class probabilities (N, K) of the fused head."""

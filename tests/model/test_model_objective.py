@@ -26,13 +26,14 @@ def test_label_smoothing_gives_a_certain_prediction_a_loss() -> None:
     assert loss["loss"].item() == pytest.approx(0.1 * 50 * 3 / 4)
 
 
-def test_alternating_trains_one_head_per_step_and_gives_every_head_a_gradient() -> None:
-    objective = CrossEntropy(heads=HEADS, mode="alternating", label_smoothing=0.0)
-    for step, trained in enumerate([*HEADS, *HEADS]):
-        outputs = {head: UNIFORM.clone().requires_grad_() for head in HEADS}
+@pytest.mark.parametrize("heads", [HEADS, HEADS[1:]])
+def test_alternating_steps_train_one_stream_each_and_give_every_head_a_gradient(heads: tuple[str, ...]) -> None:
+    objective = CrossEntropy(heads=heads, mode="alternating", label_smoothing=0.0)
+    for step, stream in enumerate(["rgb", "skeleton"] * 2):
+        outputs = {head: UNIFORM.clone().requires_grad_() for head in heads}
         objective.loss(outputs, BATCH, step)["loss"].backward()  # type: ignore[no-untyped-call]  # as torch has it
         with_gradient = {head for head, x in outputs.items() if x.grad is not None and x.grad.any()}
-        assert with_gradient == {trained}
+        assert with_gradient == {stream, *heads} - {"rgb", "skeleton"} | {stream}
         assert all(logits.grad is not None for logits in outputs.values())
 
 

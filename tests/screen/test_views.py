@@ -27,7 +27,7 @@ def test_the_models_are_listed_with_their_settings(coablate):
     assert answer.code == 0
     assert "coablate_model.cc_dfarm.CCDFARM" in answer.out
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in answer.out.splitlines() if "│" in line]
-    assert {"width": "1.0", "fusion": "dsfm", "tiam": "st", "reduction": "4"}.items() <= dict(rows).items()
+    assert {"width": "1.0", "fusion": "dsfm", "tiam": "channel", "reduction": "4"}.items() <= dict(rows).items()
 
 
 def test_a_plan_shows_the_arms_with_their_differences_and_the_number_of_runs(coablate, store, monkeypatch):

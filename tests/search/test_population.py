@@ -352,7 +352,7 @@ def test_a_run_goes_on_from_another_s_weights_with_rates_of_its_own(tmp_path):
         if tensor.is_floating_point() and "running" not in name and not torch.allclose(tensor, before[name], atol=1e-6)
     ]
     assert not moved
-    assert {group["weight_decay"] for group in after["optimiser"]["param_groups"]} == {0.5}
+    assert {group["weight_decay"] for group in after["optimisers"][0]["param_groups"]} == {0.5}
     assert parent.load()["epoch"] == 2
 
 

@@ -1,5 +1,6 @@
 """The training loop: it learns, tests the selected epoch, resumes bit for bit, and seeds what arms have in common."""
 
+import collections
 import dataclasses
 import multiprocessing as mp
 import os
@@ -10,6 +11,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from clips import SHAPE, MemoryClips
+from torch.utils.checkpoint import checkpoint
 
 from coablate_model.cc_dfarm import CCDFARM
 from coablate_platform.study.config import DataConfig, RunConfig, TrainingConfig
@@ -18,7 +20,7 @@ from coablate_platform.train.checkpoint import Checkpoints
 from coablate_platform.train.events import Conclusion
 from coablate_platform.train.failures import DivergedError
 from coablate_platform.train.loop import Task, train
-from coablate_platform.train.seeding import initialise
+from coablate_platform.train.seeding import ModuleGenerators, initialise
 from coablate_platform.train.state import initial_state
 
 CPU = torch.device("cpu")
@@ -55,13 +57,89 @@ def test_separable_classes_are_learned(tmp_path):
     assert events[-2].metrics["train/loss"] < events[0].metrics["train/loss"]
 
 
-@pytest.mark.parametrize("model", [SKELETON, SMALL], ids=["skeleton", "fused"])
+@pytest.mark.parametrize(
+    "model",
+    [SKELETON, SMALL, dataclasses.replace(SMALL, training="alternating")],
+    ids=["skeleton", "fused", "alternating"],
+)
 def test_an_interrupted_run_has_the_results_of_an_uninterrupted_one(tmp_path, model):
     task = task_of(model, epochs=3)
     whole = run(task, tmp_path / "whole")
     parts = [run(task, tmp_path / "parts", stop_after=1) for _ in range(4)]
     assert numbers(whole) == numbers([event for part in parts for event in part])
     assert (whole[-1].predictions.scores == parts[-1][-1].predictions.scores).all()
+
+
+@pytest.mark.parametrize("mffm", [True, False])
+def test_alternating_training_takes_a_step_per_stream_on_each_batch(tmp_path, monkeypatch, mffm):
+    steps = []
+    monkeypatch.setattr(torch.optim.Adam, "step", lambda optimiser, *_: steps.append(changed_by(optimiser)))
+    model = dataclasses.replace(SMALL, training="alternating", mffm=mffm)
+    state = initial_state(task_of(model, optimiser="adam").config, SHAPE, (0, 1), CPU)
+    names = {parameter: name.partition(".")[0] for name, parameter in state.model.named_parameters()}
+
+    def changed_by(optimiser):
+        return {names[p] for group in optimiser.param_groups for p in group["params"] if p.grad is not None}
+
+    monkeypatch.setattr("coablate_platform.train.loop.initial_state", lambda *_: state)
+    run(task_of(model, optimiser="adam", epochs=1), tmp_path, MemoryClips(train=12))
+    shared = {"fusion", "head"} if mffm else {"fusion"}
+    assert steps == [{"i3d"} | shared, {"hcn"} | shared] * 2
+
+
+def test_alternating_training_learns(tmp_path):
+    model = dataclasses.replace(SMALL, training="alternating")
+    events = run(task_of(model, epochs=6, schedule="one_cycle", learning_rate=3e-3), tmp_path)
+    assert {"train/loss_fused", "train/loss_rgb", "train/loss_skeleton"} <= events[0].metrics.keys()
+    assert events[-2].metrics["train/loss"] < events[0].metrics["train/loss"]
+
+
+@pytest.mark.parametrize("other", [{"placement": ()}, {"fusion": "mmtm"}, {"tiam": "none", "mffm": False}])
+def test_arms_have_the_same_dropout_masks_in_common_modules(tmp_path, monkeypatch, other):
+    one, two = (dropout_masks(model, tmp_path) for model in (SMALL, dataclasses.replace(SMALL, **other)))
+    common = one.keys() & two.keys()
+    assert {"hcn.position.dropout", "hcn.motion.dropout", "hcn.dropout2d", "hcn.dropout"} <= common
+    assert all(torch.equal(a, b) for name in common for a, b in zip(one[name], two[name], strict=True))
+    assert not torch.equal(one["hcn.position.dropout"][0], one["hcn.motion.dropout"][0])
+    assert not torch.equal(one["hcn.position.dropout"][0], one["hcn.position.dropout"][1])
+    other_seed = dropout_masks(SMALL, tmp_path, seed=(0, 2))
+    assert not torch.equal(one["hcn.dropout"][0], other_seed["hcn.dropout"][0])
+
+
+def dropout_masks(model: CCDFARM, folder, seed: tuple[int, int] = (0, 1)) -> dict[str, list[torch.Tensor]]:
+    """Return which values each dropout module sets to 0 in every call of two training passes."""
+    network = initial_state(task_of(model).config, SHAPE, seed, CPU).model.train()
+    masks = collections.defaultdict(list)
+    for name, module in network.named_modules():
+        if isinstance(module, torch.nn.modules.dropout._DropoutNd):
+            module.forward = lambda x, name=name, drop=module.forward: masks[name].append(drop(torch.ones_like(x))) or x
+    batch = next(MemoryClips().train(0, 6))
+    for _ in range(2):
+        network(batch)
+    return masks
+
+
+def test_a_module_that_activation_checkpointing_repeats_draws_the_same_mask_again():
+    class Repeated(torch.nn.Module):
+        def __init__(self, calls):
+            super().__init__()
+            self.linear, self.dropout, self.calls = torch.nn.Linear(50, 50), torch.nn.Dropout(0.5), calls
+
+        def forward(self, x):
+            for _ in range(self.calls):
+                x = checkpoint(lambda x: self.dropout(self.linear(x)), x, use_reentrant=False)
+            return x
+
+    network = Repeated(calls=1)
+    ModuleGenerators(network, (0, 1), rank=0)
+    x = torch.ones(1, 50)
+    out = network(x)
+    out.sum().backward()
+    assert torch.equal(network.linear.bias.grad != 0, out[0] != 0)
+    network = Repeated(calls=2)
+    ModuleGenerators(network, (0, 1), rank=0)
+    with pytest.raises(RuntimeError, match="Dropout 'dropout' is called 2 times in a forward pass"):
+        network(x).sum().backward()
 
 
 def test_a_run_does_not_depend_on_earlier_runs_in_its_process(tmp_path):
@@ -249,7 +327,7 @@ def _plain_worker(folder: str) -> tuple:
 
 def _worker_with_batch_norm(folder: str) -> tuple:
     """Train once without and once with an interruption after the last epoch; one worker has no clip to validate."""
-    task = task_of(dataclasses.replace(SKELETON, tiam="st"), epochs=2, workers=2)
+    task = task_of(dataclasses.replace(SKELETON, tiam="channel"), epochs=2, workers=2)
     clips = MemoryClips(validation=1, test=3)
     whole = run(task, f"{folder}/whole", clips)
     run(task, f"{folder}/parts", clips, stop_after=2)
@@ -262,7 +340,7 @@ def _worker_with_batch_norm(folder: str) -> tuple:
 def _evaluating_worker(folder: str) -> list:
     """Return the running statistics with which each worker evaluates."""
     used = []
-    task, clips = task_of(dataclasses.replace(SKELETON, tiam="st"), epochs=1, workers=2), MemoryClips()
+    task, clips = task_of(dataclasses.replace(SKELETON, tiam="channel"), epochs=1, workers=2), MemoryClips()
     evaluate = clips.evaluate
 
     def spied(split, *arguments):

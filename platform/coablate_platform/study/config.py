@@ -3,6 +3,7 @@
 The platform knows no particular model: every class that satisfies :class:`ModelConfig` can be used in a study.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, is_dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
@@ -77,7 +78,7 @@ class Objective(Protocol):
         Args:
             outputs: what the network returned.
             batch: what the network was given.
-            step: the optimiser step, counted from 0 over the whole run.
+            step: the optimiser step, counted from 0 over the whole run; the turns of a batch follow each other.
         """
         ...
 
@@ -90,6 +91,18 @@ class Objective(Protocol):
 
         Larger must be better for the metric that selects the epoch or compares arms, such as ``accuracy``.
         """
+        ...
+
+
+@runtime_checkable
+class TakesTurns(Protocol):
+    """An objective that takes several optimiser steps on each batch, each on some of the parameters.
+
+    Each step has an optimiser and a forward pass of its own. An objective without ``turns`` takes one step.
+    """
+
+    def turns(self, network: "nn.Module") -> "Sequence[Sequence[nn.Parameter]]":
+        """Return the parameters that each step on a batch changes, in the order of the steps."""
         ...
 
 

@@ -6,7 +6,6 @@ yields an :class:`EpochReport` per epoch and a :class:`Conclusion` at the end. T
 reported epoch is recorded and checkpointed. The same call later resumes from the checkpoint, on a CPU bit for bit.
 """
 
-import contextlib
 import math
 import time
 from collections import defaultdict
@@ -23,7 +22,8 @@ from coablate_platform.train import distributed
 from coablate_platform.train.checkpoint import Checkpoints
 from coablate_platform.train.events import Conclusion, EpochReport, Predictions
 from coablate_platform.train.failures import DivergedError
-from coablate_platform.train.precision import autocast, check_precision, safe_backward
+from coablate_platform.train.optimise import take_step
+from coablate_platform.train.precision import autocast, check_precision
 from coablate_platform.train.provenance import Origin
 from coablate_platform.train.schedule import learning_rate
 from coablate_platform.train.seeding import seed_generators
@@ -142,7 +142,7 @@ def _load_or_start(task: Task, data: DataSplits, checkpoints: Checkpoints, devic
     seed_generators(task.seed, distributed.rank())
     if (saved := checkpoints.load()) is not None:
         state.load_state_dict(saved)
-        for group in state.optimiser.param_groups:
+        for group in state.parameter_groups():
             group["weight_decay"] = config.weight_decay  # the checkpoint may be a copy of another run's
     epochs = sorted(set(distributed.all_gather(state.epoch)))
     if len(epochs) > 1:
@@ -165,19 +165,21 @@ def _train_epoch(
         DivergedError: a mean loss, a score or a metric is not finite.
     """
     network.train()
-    steps = max(data.sizes["train"] // config.batch_size, 1)
+    steps, turns = max(data.sizes["train"] // config.batch_size, 1), len(state.optimisers)
     sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=device))
     scores, labels = [], []
     batches = data.train(state.epoch, config.batch_size, distributed.rank(), distributed.world_size())
-    for step, batch in enumerate(batches, start=state.epoch * steps):
-        for group in state.optimiser.param_groups:
-            group["lr"] = learning_rate(config, step, steps)
-        for outputs, losses, weight in _backward(network, objective, _to_device(batch, device), config, state, step):
-            for name, value in losses.items():
-                sums[name] += value.detach().float() * weight
-            scores.append(objective.predict(outputs).detach().float())
+    for number, batch in enumerate(batches, start=state.epoch * steps):
+        on_device = _to_device(batch, device)
+        for group in state.parameter_groups():
+            group["lr"] = learning_rate(config, number, steps)
+        for turn in range(turns):
+            for outputs, losses, weight in take_step(network, objective, on_device, config, state, turns * number + turn):
+                for name, value in losses.items():
+                    sums[name] += value * (weight / turns)
+                if turn == 0:  # before the batch's other turns have changed the network
+                    scores.append(objective.predict(outputs).detach().float())
         labels.append(batch["label"])
-        _optimiser_step(network, config, state)
     means = {name: _mean_over_workers(total / len(labels)) for name, total in sums.items()}
     for name, mean in means.items():
         if not math.isfinite(mean):
@@ -189,39 +191,6 @@ def _train_epoch(
         f"training of epoch {state.epoch + 1}",
     )
     return {f"train/{name}": value for name, value in (metrics | means).items()}
-
-
-def _backward(
-    network: nn.Module, objective: Objective, batch: Batch, config: TrainingConfig, state: TrainingState, step: int
-) -> Iterator[tuple[dict[str, Tensor], dict[str, Tensor], float]]:
-    """Accumulate the gradient of a batch over its micro-batches.
-
-    Yields:
-        For each micro-batch the outputs, the losses, and its weight: its share of the batch's clips.
-    """
-    state.optimiser.zero_grad(set_to_none=True)
-    size = len(batch["label"])
-    micro_size = -(-size // config.accumulate)
-    for start in range(0, size, micro_size):
-        micro_batch = {name: tensor[start : start + micro_size] for name, tensor in batch.items()}
-        weight, device = len(micro_batch["label"]) / size, micro_batch["label"].device
-        last = start + micro_size >= size
-        accumulates = isinstance(network, DistributedDataParallel) and not last  # workers exchange the last sum only
-        with network.no_sync() if accumulates else contextlib.nullcontext():  # type: ignore[operator]
-            with autocast(config, device):
-                outputs = network(micro_batch)
-                losses = objective.loss(outputs, micro_batch, step)
-            with safe_backward(config, device):
-                state.scaler.scale(losses["loss"] * weight).backward()  # type: ignore[no-untyped-call]
-        yield outputs, losses, weight
-
-
-def _optimiser_step(network: nn.Module, config: TrainingConfig, state: TrainingState) -> None:
-    if config.clip_norm is not None:
-        state.scaler.unscale_(state.optimiser)
-        nn.utils.clip_grad_norm_(network.parameters(), config.clip_norm)
-    state.scaler.step(state.optimiser)
-    state.scaler.update()
 
 
 @torch.no_grad()

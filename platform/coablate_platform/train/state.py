@@ -1,14 +1,15 @@
-"""The state of training: network, optimiser, loss scaling and generators, before the first step and in a checkpoint."""
+"""The state of training: network, optimisers, loss scaling, generators; before the first step and in a checkpoint."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from coablate_platform.study.config import ClipShape, RunConfig, TrainingConfig
+from coablate_platform.study.config import ClipShape, Objective, RunConfig, TakesTurns, TrainingConfig
 from coablate_platform.train import distributed
-from coablate_platform.train.seeding import generator_states, initialise, restore_generators
+from coablate_platform.train.seeding import ModuleGenerators, generator_states, initialise, restore_generators
 
 
 @dataclass(kw_only=True)
@@ -17,7 +18,8 @@ class TrainingState:
 
     Args:
         model: the network, without a wrapper for data-parallel training.
-        optimiser: the optimiser.
+        optimisers: one for each optimiser step on a batch, in their order.
+        generators: seeds the modules that draw random numbers.
         scaler: loss scaling; switched off unless the precision is fp16.
         epoch: number of epochs trained.
         best: best value of the metric on the validation split among selected epochs.
@@ -27,12 +29,18 @@ class TrainingState:
     """
 
     model: nn.Module
-    optimiser: torch.optim.Optimizer
+    optimisers: list[torch.optim.Optimizer]
+    generators: ModuleGenerators
     scaler: torch.amp.GradScaler
     epoch: int = 0
     best: float = float("-inf")
     selected: int = 0
     selected_weights: dict[str, Tensor] = field(default_factory=dict)
+
+    def parameter_groups(self) -> Iterator[dict[str, Any]]:
+        """Yield the parameter groups of all optimisers."""
+        for optimiser in self.optimisers:
+            yield from optimiser.param_groups
 
     def select(self) -> None:
         """Keep the weights of this epoch for the test."""
@@ -43,9 +51,10 @@ class TrainingState:
         """Return what a checkpoint holds. A collective operation: every worker must call it."""
         return {
             "model": self.model.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
+            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
             "scaler": self.scaler.state_dict(),
             "generators": distributed.all_gather(generator_states()),
+            "passes": self.generators.passes,
             "epoch": self.epoch,
             "best": self.best,
             "selected": self.selected,
@@ -55,9 +64,11 @@ class TrainingState:
     def load_state_dict(self, packed: dict[str, Any]) -> None:
         """Restore what :meth:`state_dict` returned, with the generators of this worker's rank."""
         self.model.load_state_dict(packed["model"])
-        self.optimiser.load_state_dict(packed["optimiser"])
+        for optimiser, saved in zip(self.optimisers, packed["optimisers"], strict=True):
+            optimiser.load_state_dict(saved)
         self.scaler.load_state_dict(packed["scaler"])
         restore_generators(packed["generators"][distributed.rank()])
+        self.generators.passes = packed["passes"]
         self.epoch, self.best, self.selected = packed["epoch"], packed["best"], packed["selected"]
         self.selected_weights = packed["selected_weights"]
 
@@ -77,7 +88,12 @@ def initial_state(config: RunConfig, shape: ClipShape, seed: tuple[int, int], de
     training = config.training
     model = new_network(config, shape, seed).to(device)
     scaler = torch.amp.GradScaler(device.type, enabled=training.precision == "fp16")
-    return TrainingState(model=model, optimiser=_optimiser(model, training), scaler=scaler)
+    return TrainingState(
+        model=model,
+        optimisers=[_optimiser(parameters, training) for parameters in _turns(config.model.objective(), model)],
+        generators=ModuleGenerators(model, seed, distributed.rank()),
+        scaler=scaler,
+    )
 
 
 def new_network(config: RunConfig, shape: ClipShape, seed: tuple[int, int]) -> nn.Module:
@@ -98,9 +114,14 @@ def use_channels_last(model: nn.Module) -> nn.Module:
     return model
 
 
-def _optimiser(model: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
+def _turns(objective: Objective, model: nn.Module) -> Sequence[Sequence[nn.Parameter]]:
+    """Return the parameters that each optimiser step on a batch changes."""
+    return objective.turns(model) if isinstance(objective, TakesTurns) else [list(model.parameters())]
+
+
+def _optimiser(parameters: Sequence[nn.Parameter], config: TrainingConfig) -> torch.optim.Optimizer:
     rate, decay = config.learning_rate, config.weight_decay
     if config.optimiser == "sgd":
-        return torch.optim.SGD(model.parameters(), rate, momentum=0.9, weight_decay=decay)
+        return torch.optim.SGD(parameters, rate, momentum=0.9, weight_decay=decay)
     kind = torch.optim.AdamW if config.optimiser == "adamw" else torch.optim.Adam
-    return kind(model.parameters(), rate, weight_decay=decay)
+    return kind(parameters, rate, weight_decay=decay)
