@@ -19,7 +19,7 @@ from torch import nn
 from coablate_model.cc_dfarm import CCDFARM, RGB
 from coablate_platform.study.config import ClipShape, TrainingConfig
 from coablate_platform.train.precision import autocast, check_precision, safe_backward
-from coablate_platform.train.seeding import initialise
+from coablate_platform.train.initial import build_network
 from coablate_platform.train.state import use_channels_last
 
 CPU = torch.device("cpu")
@@ -49,8 +49,7 @@ def stepper(
     training: TrainingConfig = FP32,
 ) -> Callable[[], None]:
     """Return what makes one training step of a network of its own."""
-    network = config.build(shape)
-    initialise(network, (0, 0))
+    network = build_network(lambda: config.build(shape), (0, 0))
     network, objective = lay_out(network).train(), config.objective()
     optimiser = torch.optim.AdamW(network.parameters(), 1e-4)
 

@@ -20,7 +20,7 @@ from coablate_platform.train.checkpoint import Checkpoints
 from coablate_platform.train.events import Conclusion
 from coablate_platform.train.failures import DivergedError
 from coablate_platform.train.loop import Task, train
-from coablate_platform.train.seeding import ModuleGenerators, initialise
+from coablate_platform.train.seeding import ModuleGenerators
 from coablate_platform.train.state import initial_state
 
 CPU = torch.device("cpu")
@@ -292,32 +292,6 @@ def test_gradient_clipping_changes_the_steps(tmp_path):
     unclipped = run(task_of(optimiser="sgd", learning_rate=1.0, epochs=1), tmp_path / "a")
     clipped = run(task_of(optimiser="sgd", learning_rate=1.0, epochs=1, clip_norm=1e-6), tmp_path / "b")
     assert unclipped[-1].predictions.scores.tolist() != clipped[-1].predictions.scores.tolist()
-
-
-@pytest.mark.parametrize("other", [{"tiam": "none"}, {"mffm": False}, {"fusion": "mmtm"}, {"placement": ()}])
-def test_arms_have_the_same_initial_values_in_common_modules(other):
-    one, two = initial_values(SMALL, (0, 1)), initial_values(dataclasses.replace(SMALL, **other), (0, 1))
-    common = [name for name in one if name in two and one[name].shape == two[name].shape]
-    assert len(common) > 50
-    assert all(torch.equal(one[name], two[name]) for name in common)
-    first = "i3d.Conv3d_1a_7x7.conv3d.weight"
-    assert not torch.equal(one[first], initial_values(SMALL, (0, 2))[first])
-
-
-def initial_values(config: CCDFARM, seed: tuple[int, int]) -> dict[str, torch.nn.Parameter]:
-    model = config.build(SHAPE)
-    initialise(model, seed)
-    return dict(model.named_parameters())
-
-
-def test_a_module_that_cannot_initialise_its_parameters_is_named():
-    class Bare(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.weight = torch.nn.Parameter(torch.zeros(2))
-
-    with pytest.raises(ValueError, match="Bare '0' owns parameters"):
-        initialise(torch.nn.Sequential(Bare()), (0, 0))
 
 
 def _plain_worker(folder: str) -> tuple:

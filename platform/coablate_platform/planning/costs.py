@@ -37,7 +37,7 @@ def cost_of(config: RunConfig, store: Store, seed: int) -> Description:
         clips = clips_of(config, store, (seed, 0))
         check(config, clips.shape)
         cost = config.model.describe(clips.shape)
-        model = config.model.build(clips.shape)  # also loads pretrained weights, which describe() does not
+        model = new_network(config, clips.shape, (seed, 0))  # also loads pretrained weights, unlike describe()
         _check_micro_batches(config.training, clips, model)
     except (InputError, ValueError) as error:
         raise InputError(str(error)) from None

@@ -121,7 +121,11 @@ class ModelConfig(Protocol):
         ...
 
     def build(self, shape: ClipShape) -> "nn.Module":
-        """Return the network. Each module that owns parameters initialises them in its ``reset_parameters()``."""
+        """Return the network, which draws random numbers from torch only.
+
+        A module that draws initial values in ``reset_parameters()`` has them from a seed of its own; a parameter that
+        no such method writes has the value that its constructor draws from a seed of the parameter's own.
+        """
         ...
 
     def objective(self) -> Objective:

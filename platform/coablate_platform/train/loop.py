@@ -104,7 +104,7 @@ def train(
 
     Raises:
         DivergedError: a loss, score or metric is not finite.
-        ValueError: the device does not support the precision, or a module cannot initialise its parameters.
+        ValueError: the device does not support the precision, or a parameter cannot be initialised.
     """
     config, leader = task.config.training, distributed.rank() == 0
     state = _load_or_start(task, data, checkpoints, device)

@@ -1,4 +1,4 @@
-"""Seeds the initial parameters, the modules that draw random numbers, and the global generators of a run.
+"""Seeds the modules that draw random numbers, and the global generators of a run.
 
 The seeds derive from the study seed, the run seed and the purpose alone, not from what ran before in the process.
 """
@@ -11,27 +11,6 @@ from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
 from coablate_platform.study.streams import stream_seed
-
-
-def initialise(model: nn.Module, seed: tuple[int, int]) -> None:
-    """Initialise all parameters, each module from a seed of its own that derives from the module's name.
-
-    Arms therefore have the same initial values in all modules that they have in common.
-
-    Args:
-        model: the network.
-        seed: (study seed, run seed).
-
-    Raises:
-        ValueError: a module owns parameters and has no ``reset_parameters()``.
-    """
-    for name, module in model.named_modules():
-        reset = getattr(module, "reset_parameters", None)
-        if reset is not None:
-            torch.manual_seed(stream_seed(*seed, "init", name))
-            reset()
-        elif any(True for _ in module.parameters(recurse=False)):
-            raise ValueError(f"{type(module).__name__} {name!r} owns parameters but has no reset_parameters()")
 
 
 DRAWING = (_DropoutNd, nn.MultiheadAttention, nn.RNNBase, nn.RReLU)

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from coablate_platform.study.config import ClipShape, Objective, RunConfig, TakesTurns, TrainingConfig
 from coablate_platform.train import distributed
-from coablate_platform.train.seeding import ModuleGenerators, generator_states, initialise, restore_generators
+from coablate_platform.train.initial import build_network
+from coablate_platform.train.seeding import ModuleGenerators, generator_states, restore_generators
 
 
 @dataclass(kw_only=True)
@@ -83,7 +84,7 @@ def initial_state(config: RunConfig, shape: ClipShape, seed: tuple[int, int], de
         device: where to train.
 
     Raises:
-        ValueError: a module cannot initialise its parameters.
+        ValueError: a parameter cannot be initialised.
     """
     training = config.training
     model = new_network(config, shape, seed).to(device)
@@ -97,10 +98,12 @@ def initial_state(config: RunConfig, shape: ClipShape, seed: tuple[int, int], de
 
 
 def new_network(config: RunConfig, shape: ClipShape, seed: tuple[int, int]) -> nn.Module:
-    """Build a run's network with its initial parameters."""
-    model = config.model.build(shape)
-    initialise(model, seed)
-    return use_channels_last(model)
+    """Build a run's network with its initial parameters.
+
+    Raises:
+        ValueError: a parameter cannot be initialised.
+    """
+    return use_channels_last(build_network(lambda: config.model.build(shape), seed))
 
 
 def use_channels_last(model: nn.Module) -> nn.Module:
