@@ -9,6 +9,7 @@ modality of its own and leaves out who is absent. Downstream of a site, the reca
 """
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -70,7 +71,9 @@ class CCDFARM:
             batch, each with an optimiser of its own.
         label_smoothing: share of the target distribution that is spread evenly over all classes.
         checkpoint_activations: recompute I3D's activations in the backward pass, which saves memory and costs time.
-        weights: path of published Kinetics weights for I3D, or None.
+        weights: path of weights for I3D, such as the published Kinetics ones; None: random initial values. Its content
+            decides, not its name; a relative path is taken from the working directory.
+        hcn_weights: likewise for HCN.
 
     Raises:
         ValueError: a value out of range, an unknown option, or sites that are not in the order of both streams.
@@ -99,8 +102,12 @@ class CCDFARM:
     label_smoothing: float = 0.1
     checkpoint_activations: bool = False
     weights: str | None = None
+    hcn_weights: str | None = None
 
     def __post_init__(self) -> None:
+        for name in self.file_fields:  # workers have other working directories
+            if (path := getattr(self, name)) is not None:
+                object.__setattr__(self, name, str(Path(path).expanduser().absolute()))
         if self.streams not in ((RGB, SKELETON), (RGB,), (SKELETON,)):
             raise ValueError(f"streams is {self.streams}, expected ('rgb', 'skeleton'), ('rgb',) or ('skeleton',)")
         self._check_values()
@@ -126,6 +133,11 @@ class CCDFARM:
         """The tensors of a batch that the network reads: ``video``, ``skeleton`` or both."""
         return tuple({RGB: "video", SKELETON: "skeleton"}[stream] for stream in self.streams)
 
+    @property
+    def file_fields(self) -> tuple[str, ...]:
+        """The fields that hold the path of a file: two configurations are the same if the files' contents are."""
+        return ("weights", "hcn_weights")
+
     def build(self, shape: Shape) -> nn.Module:
         """Build the network for clips of this shape.
 
@@ -149,7 +161,7 @@ class CCDFARM:
         Raises:
             ValueError: clips with too few frames.
         """
-        return measure(replace(self, weights=None).build, shape)
+        return measure(replace(self, weights=None, hcn_weights=None).build, shape)
 
 
 class OneStream(nn.Module):
@@ -160,10 +172,9 @@ class OneStream(nn.Module):
         self.stream = config.streams[0]
         if self.stream == RGB:
             self.i3d = _build_i3d(config, shape)
-            if config.weights is not None:
-                self.pretrained = Pretrained(self.i3d, config.weights)
         else:
             self.hcn = _build_hcn(config, shape)
+        _load_pretrained(self, config)
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Map ``video`` (N, C, T, S, S) or ``skeleton`` (N, 3, T', V, M) to the logits ``fused`` (N, K)."""
@@ -193,8 +204,7 @@ class TwoStream(nn.Module):
                 classes=shape.classes,
                 dropout=config.mffm_dropout,
             )
-        if config.weights is not None:
-            self.pretrained = Pretrained(self.i3d, config.weights)
+        _load_pretrained(self, config)
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Map ``video`` (N, C, T, S, S) and ``skeleton`` (N, 3, T', V, M) to the logits (N, K) of every head."""
@@ -231,6 +241,14 @@ class TwoStream(nn.Module):
         modalities = None if self.count_absent else F.pad(present, (1, 0), value=True)  # the video is always there
         rgb, *persons = module([rgb, *skeleton.unbind(1)], modalities)
         return rgb, torch.stack(persons, dim=1)
+
+
+def _load_pretrained(network: nn.Module, config: CCDFARM) -> None:
+    """Load the weights that the configuration names into the streams that the network has."""
+    for name, path in ((RGB, config.weights), (SKELETON, config.hcn_weights)):
+        if path is not None and name in config.streams:
+            stream = network.i3d if name == RGB else network.hcn
+            network.add_module(f"pretrained_{name}", Pretrained(stream, path))  # type: ignore[arg-type]
 
 
 def _build_fusion(config: CCDFARM, site: Site, persons: int) -> nn.Module:

@@ -46,7 +46,9 @@ class Net(nn.Module):
         self.norm, self.drop = nn.BatchNorm1d(8), nn.Dropout(0.5)
         self.last = nn.Linear(8, 5 if config.fault == "fixed" else shape.classes)
         self.spare = nn.Linear(1, 1) if config.fault == "spare" else None
-        self.register_buffer("noise", torch.from_numpy(np.random.default_rng().random(3)) if config.fault == "noise" else torch.zeros(3))
+        self.register_buffer(
+            "noise", torch.from_numpy(np.random.default_rng().random(3)) if config.fault == "noise" else torch.zeros(3)
+        )
         self.calls, self.config = 0, config
 
     def forward(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

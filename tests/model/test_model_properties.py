@@ -135,7 +135,9 @@ def differences_by_an_absent_person(config: CCDFARM) -> list[str]:
     torch.manual_seed(0)
     pair, single = (config.build(replace(SHAPE, persons=persons)).train() for persons in (2, 1))
     fewer_blocks = {name: len(value) for name, value in single.state_dict().items() if value.ndim}
-    single.load_state_dict({name: value[: fewer_blocks[name]] if value.ndim else value for name, value in pair.state_dict().items()})
+    single.load_state_dict(
+        {name: value[: fewer_blocks[name]] if value.ndim else value for name, value in pair.state_dict().items()}
+    )
     video, person = torch.randn(3, 3, 8, 32, 32), torch.randn(3, 3, 16, 20, 1)
     alone = {"video": video, "skeleton": person}
     beside = {"video": video, "skeleton": torch.cat([person, torch.zeros_like(person)], dim=-1)}

@@ -28,7 +28,8 @@ MODELS = {
     "mmtm": CCDFARM(**SMALL, fusion="mmtm", tiam="none", mffm=False),
     "rgb": CCDFARM(**SMALL, streams=("rgb",)),
     "skeleton": CCDFARM(**SMALL, streams=("skeleton",), tiam="none"),
-    "tiam_channel_conv4": CCDFARM(**SMALL, streams=("skeleton",), tiam="channel", tiam_site="conv4"),
+    "tiam_st_conv4": CCDFARM(**SMALL, streams=("skeleton",), tiam="st", tiam_site="conv4"),
+    "alternating": CCDFARM(**SMALL, training="alternating"),
 }
 
 

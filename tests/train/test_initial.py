@@ -61,7 +61,13 @@ def test_attention_layers_and_parameters_held_directly_are_initialised_by_name()
     same = {name for name in one if torch.equal(one[name], other_seed[name])}
     constant = {"tokens.scale", "attention.in_proj_bias", "attention.out_proj.bias"}
     assert constant <= same
-    drawn = {"tokens.token", "tokens.position", "tokens.projection", "layer.self_attn.in_proj_weight", "layer.linear1.weight"}
+    drawn = {
+        "tokens.token",
+        "tokens.position",
+        "tokens.projection",
+        "layer.self_attn.in_proj_weight",
+        "layer.linear1.weight",
+    }
     assert not drawn & same
     assert not torch.equal(one["tokens.position"][:6], one["tokens.projection"])
     assert 0 < one["tokens.token"].abs().max() < 0.1

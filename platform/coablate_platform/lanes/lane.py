@@ -29,7 +29,7 @@ from coablate_platform.train.checkpoint import Checkpoints
 from coablate_platform.train.events import Conclusion, EpochReport, Failure, Recorder, RunState, RunUpdate
 from coablate_platform.train.failures import MAX_LOSSES, failure_of, is_peer_loss, lane_must_restart
 from coablate_platform.train.loop import Task, train
-from coablate_platform.train.provenance import context, platform_code
+from coablate_platform.train.provenance import check_unchanged, context, platform_code
 
 POLL_TIMEOUT_S = 60.0  # well below the timeout of collective operations, in which the other workers wait meanwhile
 log = logging.getLogger(__name__)
@@ -176,9 +176,10 @@ def _events(
 def _train(
     task: Task, attempt: int, watchdog: Watchdog, config: LaneConfig, device: torch.device
 ) -> Iterator[EpochReport | Conclusion]:
+    assert task.origin is not None  # planning a task sets it
+    check_unchanged(task.origin, task.config)
     store = _open(config.store)
     if distributed.rank() == 0:
-        assert task.origin is not None  # planning a task sets it
         config.recorder.begin(
             task.run_id, attempt, context(task.origin, task.config.model, store.fingerprint, task.seed, device)
         )

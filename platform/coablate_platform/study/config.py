@@ -137,6 +137,16 @@ class ModelConfig(Protocol):
         ...
 
 
+@runtime_checkable
+class ReadsFiles(Protocol):
+    """A model configuration with fields that hold the path of a file, or None. The file's content identifies a run."""
+
+    @property
+    def file_fields(self) -> tuple[str, ...]:
+        """The names of these fields; their paths are absolute, as workers have other working directories."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """How clips are divided into splits, sampled and augmented.

@@ -5,9 +5,10 @@ import functools
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, get_args
 
-from coablate_platform.study.config import RunConfig
+from coablate_platform.study.config import ReadsFiles, RunConfig
 from coablate_platform.study.errors import InputError
 from coablate_platform.study.validation import field_types
 
@@ -17,7 +18,8 @@ def canonical(value: Any) -> Any:
 
     A dataclass becomes an object. The object names the class under ``kind`` where the type of the field allows several
     classes, as a run's model does. Every field is written, defaults too: a changed default changes the run's identity.
-    A whole number in a field of type float is written as a float: ``width=1`` and ``width=1.0`` are the same.
+    A whole number in a field of type float is written as a float: ``width=1`` and ``width=1.0`` are the same. Of a file
+    (see :class:`~coablate_platform.study.config.ReadsFiles`) the content is written, as its SHA-256.
 
     Raises:
         TypeError: a value has no canonical form.
@@ -42,8 +44,12 @@ def _canonical(value: Any, declared: frozenset[type] | None) -> Any:
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         known = _declared(type(value))
+        files = value.file_fields if isinstance(value, ReadsFiles) else ()
         fields = {
-            field.name: _canonical(getattr(value, field.name), known[field.name]) for field in dataclasses.fields(value)
+            field.name: _canonical(getattr(value, field.name), known[field.name])
+            if field.name not in files
+            else _content(getattr(value, field.name))
+            for field in dataclasses.fields(value)
         }
         if declared is None or {kind for kind in declared if dataclasses.is_dataclass(kind)} == {type(value)}:
             return fields
@@ -57,6 +63,20 @@ def _canonical(value: Any, declared: frozenset[type] | None) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise TypeError(f"{value!r} ({type(value).__name__}) has no canonical form; configurations hold plain values")
+
+
+def _content(path: str | None) -> str | None:
+    """Return the SHA-256 of a file; its path where there is no such file, which building the network will report."""
+    if path is None or not Path(path).is_file():
+        return path
+    state = Path(path).stat()
+    return f"sha256:{_sha256(path, state.st_size, state.st_mtime_ns)}"
+
+
+@functools.cache
+def _sha256(path: str, size: int, changed: int) -> str:
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @functools.cache

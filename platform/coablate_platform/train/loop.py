@@ -174,7 +174,9 @@ def _train_epoch(
         for group in state.parameter_groups():
             group["lr"] = learning_rate(config, number, steps)
         for turn in range(turns):
-            for outputs, losses, weight in take_step(network, objective, on_device, config, state, turns * number + turn):
+            for outputs, losses, weight in take_step(
+                network, objective, on_device, config, state, turns * number + turn
+            ):
                 for name, value in losses.items():
                     sums[name] += value * (weight / turns)
                 if turn == 0:  # before the batch's other turns have changed the network

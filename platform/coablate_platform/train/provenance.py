@@ -16,7 +16,8 @@ import torch
 
 from coablate_platform.study import source
 from coablate_platform.study.code_digest import digest_of, imported_names
-from coablate_platform.study.config import ModelConfig, RunConfig
+from coablate_platform.study.config import ModelConfig, ReadsFiles, RunConfig
+from coablate_platform.study.errors import InputError
 from coablate_platform.study.identity import canonical
 
 PACKAGES = ("torch", "numpy", "av", "pyarrow", "ray")
@@ -54,6 +55,18 @@ def origin_of(config: RunConfig) -> Origin:
     """Return the origin of runs with this configuration that this process plans."""
     version = importlib.metadata.version("coablate")
     return Origin(config=canonical(config), model_code=model_code(config.model), version=version)
+
+
+def check_unchanged(origin: Origin, config: RunConfig) -> None:
+    """Check that the files that a run's model reads are those that were there when the run was planned.
+
+    Raises:
+        InputError: a file has changed since, or is another one on this machine.
+    """
+    if canonical(config) != origin.config:
+        fields = config.model.file_fields if isinstance(config.model, ReadsFiles) else ()
+        paths = ", ".join(str(path) for field in fields if (path := getattr(config.model, field)))
+        raise InputError(f"the content of {paths or 'a file'} is not what it was when the run was planned")
 
 
 def context(
