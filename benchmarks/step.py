@@ -18,8 +18,8 @@ from torch import nn
 
 from coablate_model.cc_dfarm import CCDFARM, RGB
 from coablate_platform.study.config import ClipShape, TrainingConfig
-from coablate_platform.train.precision import autocast, check_precision, safe_backward
 from coablate_platform.train.initial import build_network
+from coablate_platform.train.precision import autocast, check_precision, safe_backward
 from coablate_platform.train.state import use_channels_last
 
 CPU = torch.device("cpu")

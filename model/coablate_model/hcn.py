@@ -5,7 +5,8 @@ Skeletons are (N, 3, T, V, M); feature maps per person are (N, M, C, h, w).
 
 Source: Li et al., "Co-occurrence Feature Learning from Skeleton Data for Action Recognition and Detection with
 Hierarchical Aggregation", IJCAI 2018. Two readings are ours. Absent persons (all zeros) are left out of the maximum
-over persons and, unless told otherwise, of the statistics of TIAM's batch norms. Pools round up, so that any number of frames can be used; multiples of 16 give the published sizes.
+over persons and, unless told otherwise, of the statistics of TIAM's batch norms. Pools round up, so that any number of
+frames can be used; multiples of 16 give the published sizes.
 
 Two choices only save time. Max-pooling comes before ReLU and channel dropout, which commute with it exactly and then
 see a quarter of the values. Maps have channels-last layout, which takes a fifth less time on a CPU.

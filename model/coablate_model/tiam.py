@@ -3,13 +3,13 @@
 Shapes: P maps, one per person, C channels, D = max(⌊C/2⌋, 1) embedding channels, T frames, V joints, S = T·V.
 
 Source: CC-DFARM section 2.4. The paper does not say over which axes its matrix products run. Mode ``channel``, the
-default, is that of the public module of this name and these equations (for remote sensing): one Gram matrix over
+default, is that of the public module of this name and these equations (for remote sensing). It has one Gram matrix over
 channels, as the text's "consistency across feature channels" has it, and one over all S positions. Mode ``st`` is the
-other reading in which the dimensions of (C, HW, T) maps, temporal Y1, spatial Y2 and Y1ᵀ⊗R⊗Y2 agree: one Gram matrix
-over frames, one over joints. Neither is certain. Eq. 16 has no scaling; ``channel`` has none, ``st`` divides by the root
-of the summed length (our choice). Each softmax runs over the axis that is summed against R, so each of the two
-directions has its own. The scale of the last batch norm starts at 0 (our choice), so that TIAM leaves a pretrained
-network unchanged at the start. The paper writes a map as (C, joints, frames); here frames come before joints, as in HCN,
+other reading in which the dimensions of (C, HW, T) maps, temporal Y1, spatial Y2 and Y1ᵀ⊗R⊗Y2 agree. It has one Gram
+matrix over frames and one over joints. Neither is certain. Eq. 16 has no scaling; ``channel`` has none, ``st`` divides
+by the root of the summed length (our choice). Each softmax runs over the axis that is summed against R, so each of the
+two directions has its own. The scale of the last batch norm starts at 0 (our choice), so that TIAM leaves a pretrained
+network unchanged at the start. The paper writes a map as (C, joints, frames). Here frames come before joints, as in HCN,
 which changes no value.
 
 Absent persons have maps too, which mean nothing. They are left out of the statistics of every batch norm (our choice).

@@ -11,9 +11,9 @@ from coablate_model.cc_dfarm import CCDFARM
 from coablate_platform.study.config import DataConfig, RunConfig, TrainingConfig
 from coablate_platform.train.checkpoint import Checkpoints
 from coablate_platform.train.events import EpochReport
+from coablate_platform.train.initial import build_network
 from coablate_platform.train.loop import Task, train
 from coablate_platform.train.precision import autocast, check_precision, safe_backward
-from coablate_platform.train.initial import build_network
 
 CPU = torch.device("cpu")
 BF16 = TrainingConfig(precision="bf16", batch_size=6, epochs=1, schedule="constant", learning_rate=1e-3)

@@ -90,7 +90,7 @@ class _Construction(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torc
     """
 
     def __init__(self, seed: int) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._seed = seed
 
     def __torch_dispatch__(

@@ -30,7 +30,7 @@ def take_step(
         step: the optimiser step, counted from 0; the optimisers take turns.
 
     Yields:
-        For each micro-batch the outputs, the losses without their graph, and its weight: its share of the batch's clips.
+        For each micro-batch the outputs, the losses without their graph, and its weight, the share of the batch it is.
     """
     optimiser = state.optimisers[step % len(state.optimisers)]
     network.zero_grad(set_to_none=True)

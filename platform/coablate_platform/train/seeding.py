@@ -12,7 +12,6 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from coablate_platform.study.streams import stream_seed
 
-
 DRAWING = (_DropoutNd, nn.MultiheadAttention, nn.RNNBase, nn.RReLU)
 """torch's modules that draw random numbers in a training-mode forward pass."""
 
