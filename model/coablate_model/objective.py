@@ -22,8 +22,8 @@ class CrossEntropy:
     Args:
         heads: names of the trained outputs: ``fused``, and the heads of the streams in the order of their turns.
         mode: ``joint`` takes one step, on the fused head's loss plus half of every stream's. ``alternating`` takes a
-            step per stream on each batch, as the public ancestors train: on the stream's loss plus, where it is trained,
-            the fused head's. Each changes the stream and what both share. The losses that have no part in a
+            step per stream on each batch, as the public ancestors train: on the stream's loss plus, where it is
+            trained, the fused head's. Each changes the stream and what both share. The losses that have no part in a
             step have weight 0, so that every parameter has a gradient on every data-parallel worker.
         label_smoothing: share of the target distribution that is spread evenly over all classes.
 

@@ -9,8 +9,8 @@ other reading in which the dimensions of (C, HW, T) maps, temporal Y1, spatial Y
 matrix over frames and one over joints. Neither is certain. Eq. 16 has no scaling; ``channel`` has none, ``st`` divides
 by the root of the summed length (our choice). Each softmax runs over the axis that is summed against R, so each of the
 two directions has its own. The scale of the last batch norm starts at 0 (our choice), so that TIAM leaves a pretrained
-network unchanged at the start. The paper writes a map as (C, joints, frames). Here frames come before joints, as in HCN,
-which changes no value.
+network unchanged at the start. The paper writes a map as (C, joints, frames). Here frames come before joints, as in
+HCN, which changes no value.
 
 Absent persons have maps too, which mean nothing. They are left out of the statistics of every batch norm (our choice).
 """

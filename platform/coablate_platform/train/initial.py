@@ -78,7 +78,7 @@ def _drawn_by_constructor(build: Callable[[], nn.Module], seed: tuple[int, int],
 
 
 def _construct(build: Callable[[], nn.Module], seed: tuple[int, int], purpose: str) -> nn.Module:
-    with _Construction(stream_seed(*seed, "construct", purpose)):  # type: ignore[no-untyped-call]
+    with _Construction(stream_seed(*seed, "construct", purpose)):
         return build()
 
 
@@ -90,7 +90,7 @@ class _Construction(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torc
     """
 
     def __init__(self, seed: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._seed = seed
 
     def __torch_dispatch__(
