@@ -161,7 +161,9 @@ def plan(
         sampler=sampler,
         grace=grace,
     )
-    console.print(plan_view(driver.prepare(command)))
+    console.print(
+        plan_view(driver.prepare(command), lambda line: Console(stderr=True, markup=False).print(line, soft_wrap=True))
+    )
 
 
 @app.command()

@@ -87,6 +87,12 @@ def test_alternating_training_takes_a_step_per_stream_on_each_batch(tmp_path, mo
     assert steps == [{"i3d"} | shared, {"hcn"} | shared] * 2
 
 
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_cudnn_may_choose_the_fastest_algorithms_only_where_the_digits_may_differ(tmp_path, deterministic):
+    run(task_of(epochs=1, deterministic=deterministic), tmp_path)
+    assert (torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark) == (deterministic, not deterministic)
+
+
 def test_alternating_training_learns(tmp_path):
     model = dataclasses.replace(SMALL, training="alternating")
     events = run(task_of(model, epochs=6, schedule="one_cycle", learning_rate=3e-3), tmp_path)
@@ -149,6 +155,8 @@ def test_a_run_does_not_depend_on_earlier_runs_in_its_process(tmp_path):
     run(task_of(SMALL, epochs=1), tmp_path / "b")
     torch.backends.cudnn.benchmark = True
     after = run(task_of(), tmp_path / "c")
+    assert torch.backends.cudnn.deterministic
+    assert not torch.backends.cudnn.benchmark
     assert numbers(alone) == numbers(after)
     assert (alone[-1].predictions.scores == after[-1].predictions.scores).all()
 

@@ -13,7 +13,7 @@ from coablate_platform.train.checkpoint import Checkpoints
 from coablate_platform.train.events import EpochReport
 from coablate_platform.train.initial import build_network
 from coablate_platform.train.loop import Task, train
-from coablate_platform.train.precision import autocast, check_precision, safe_backward
+from coablate_platform.train.precision import autocast, check_precision, safe_backward, wrong_convolutions
 
 CPU = torch.device("cpu")
 BF16 = TrainingConfig(precision="bf16", batch_size=6, epochs=1, schedule="constant", learning_rate=1e-3)
@@ -28,6 +28,23 @@ def test_a_precision_that_the_cpu_emulates_is_refused(monkeypatch, precision):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": False, "amx_bf16": False})
     with pytest.raises(ValueError, match=rf"training\.precision: this CPU has no {precision}"):
         check_precision(dataclasses.replace(BF16, precision=precision), CPU)
+
+
+def test_wrong_convolutions_are_found(monkeypatch):
+    right = torch.nn.functional.conv3d
+    assert wrong_convolutions(torch.float32, CPU) == ()
+
+    def wrong(x, weight, **settings):
+        out = right(x, weight, **settings)
+        return out * 1.1 if weight.shape[-1] == 3 and x.dtype == torch.bfloat16 else out
+
+    wrong_convolutions.cache_clear()
+    monkeypatch.setattr("coablate_platform.train.precision.functional.conv3d", wrong)
+    assert wrong_convolutions(torch.float32, CPU) == ()
+    assert 3 in wrong_convolutions(torch.bfloat16, CPU)
+    monkeypatch.setattr("coablate_platform.train.precision.wrong_convolutions", lambda kind, device: (3,))
+    with pytest.raises(ValueError, match=r"training\.precision: cuDNN .* wrong in bf16 \(kernel size 3\); use fp32"):
+        check_precision(BF16, torch.device("cuda"))
 
 
 def gradients(module, loss, config=BF16):

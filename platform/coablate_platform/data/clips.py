@@ -177,6 +177,8 @@ class ClipData:
         batch = {name: torch.stack([sample[name] for sample in samples]) for name in samples[0]}
         batch["label"] = torch.from_numpy(self._store.labels[rows])
         batch["index"] = torch.from_numpy(rows.copy())
+        if torch.cuda.is_available():  # copies to a GPU then run beside its computation
+            batch = {name: tensor.pin_memory() for name, tensor in batch.items()}
         return batch
 
 
@@ -194,13 +196,14 @@ def _check(store: Store, protocol: Protocol, modalities: tuple[str, ...]) -> Non
         raise InputError(f"{store.uri}: the model reads only video, but the store has no video")
 
 
-def clips_of(config: RunConfig, store: Store, seed: tuple[int, int]) -> ClipData:
+def clips_of(config: RunConfig, store: Store, seed: tuple[int, int], threads: int = 2) -> ClipData:
     """Return the clips of a run.
 
     Args:
         config: the run's configuration; its protocol is resolved.
         store: the clips.
         seed: study seed and run seed.
+        threads: see :class:`ClipData`.
     """
     return ClipData(
         store,
@@ -208,4 +211,5 @@ def clips_of(config: RunConfig, store: Store, seed: tuple[int, int]) -> ClipData
         protocol=get_protocol(str(config.data.protocol), store.own_protocol),
         seed=seed,
         modalities=config.model.modalities,
+        threads=threads,
     )

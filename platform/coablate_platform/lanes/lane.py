@@ -46,7 +46,7 @@ class LaneConfig:
         checkpoints: folder that holds a folder for each run; every node sees it.
         store: URI of the prepared data.
         source: folder of the copies of the user's files; empty if there are none.
-        threads: number of torch threads of a worker.
+        threads: number of torch threads of a worker, and of threads that load its clips, of which there are at least two.
         gpu_share: share of a GPU's memory that a worker may use while other workers use the same GPU.
         hang_after: seconds without a step after which a worker counts as hanging; None: see ``lanes/watchdog.py``.
     """
@@ -183,7 +183,7 @@ def _train(
         config.recorder.begin(
             task.run_id, attempt, context(task.origin, task.config.model, store.fingerprint, task.seed, device)
         )
-    data = watchdog.data(clips_of(task.config, store, task.seed))
+    data = watchdog.data(clips_of(task.config, store, task.seed, max(config.threads, 2)))
     checkpoints = Checkpoints(str(config.folder(task.run_id)))
     yield from train(
         task, data, checkpoints, lambda report: config.recorder.epoch(task.run_id, attempt, report), device

@@ -11,11 +11,12 @@ import torch
 from coablate_platform.data.clips import ClipData, clips_of
 from coablate_platform.data.store import Store
 from coablate_platform.planning.checks import check
-from coablate_platform.study.config import ClipShape, Description, RunConfig, TrainingConfig
+from coablate_platform.study.config import ClipShape, Description, RunConfig, TakesTurns, TrainingConfig
 from coablate_platform.study.errors import InputError
 from coablate_platform.train.state import new_network
 
 TIMED_STEPS = 4
+TIMED_S = 10.0  # after which no further step is timed
 TIMED_PASSES = 10
 
 
@@ -47,9 +48,10 @@ def cost_of(config: RunConfig, store: Store, seed: int) -> Description:
 
 
 def seconds_per_run(config: RunConfig, clips: ClipData, threads: int) -> float:
-    """Estimate the seconds that a run trains on this machine, from its fastest step on random clips.
+    """Estimate the seconds that one worker alone would train a run on this machine, from its fastest step.
 
-    Loading the data is not included.
+    The steps are those of a micro-batch of random clips. Where two clips show that such a step would take too long, the
+    estimate is from them. Loading the data is not included.
 
     Args:
         config: the run's configuration.
@@ -66,19 +68,24 @@ def seconds_per_run(config: RunConfig, clips: ClipData, threads: int) -> float:
 
 
 def _estimate_seconds(config: RunConfig, clips: ClipData, threads: int) -> float:
-    batch_size = min(config.training.batch_size, clips.sizes["train"])
-    objective = config.model.objective()
+    objective, micro_batch = config.model.objective(), _micro_batches(config.training, clips)[0]
     with _measurement_device(threads) as device:
         model = new_network(config, clips.shape, (0, 0)).to(device)
-        batch = {name: tensor.to(device) for name, tensor in random_batch(clips.shape, batch_size).items()}
+        steps = len(objective.turns(model)) if isinstance(objective, TakesTurns) else 1
 
-        def step() -> None:
-            objective.loss(model(batch), batch, 0)["loss"].backward()  # type: ignore[no-untyped-call]
+        def seconds_per_clip(count: int) -> float:
+            batch = {name: tensor.to(device) for name, tensor in random_batch(clips.shape, count).items()}
 
-        seconds_per_step = _fastest(step, TIMED_STEPS, device)
-    seconds_per_clip = seconds_per_step / batch_size
+            def step() -> None:
+                objective.loss(model(batch), batch, 0)["loss"].backward()  # type: ignore[no-untyped-call]
+
+            return _fastest(step, TIMED_STEPS, device) / count
+
+        per_clip = seconds_per_clip(min(micro_batch, 2))
+        if per_clip * micro_batch < TIMED_S:
+            per_clip = seconds_per_clip(micro_batch)
     validation, test = clips.sizes["validation"] / 3, clips.sizes["test"] / 3  # forward: about a third of a step
-    return seconds_per_clip * (config.training.epochs * (clips.sizes["train"] + validation) + test)
+    return per_clip * (config.training.epochs * (steps * clips.sizes["train"] + validation) + test)
 
 
 @torch.inference_mode()
@@ -124,9 +131,12 @@ def _measurement_device(threads: int) -> Iterator[torch.device]:
 
 
 def _fastest(work: Callable[[], object], times: int, device: torch.device) -> float:
-    """Return the seconds of the fastest of several calls; other load on the machine can only make a call slower."""
-    seconds = []
-    for _ in range(times):
+    """Return the seconds of the fastest of several calls; other load on the machine can only make a call slower.
+
+    Where calls take long, there are fewer of them.
+    """
+    seconds: list[float] = []
+    while len(seconds) < times and sum(seconds) < TIMED_S:
         started = time.perf_counter()
         work()
         if device.type == "cuda":
@@ -135,15 +145,20 @@ def _fastest(work: Callable[[], object], times: int, device: torch.device) -> fl
     return min(seconds)
 
 
+def _micro_batches(training: TrainingConfig, clips: ClipData) -> tuple[int, int]:
+    """Return the sizes of a worker's micro-batches: that of most, and that of the last where it is smaller, else 0."""
+    batch = max(min(training.batch_size, clips.sizes["train"]) // training.workers, 1)
+    micro_batch = -(-batch // training.accumulate)
+    return micro_batch, batch % micro_batch
+
+
 def _check_micro_batches(training: TrainingConfig, clips: ClipData, model: torch.nn.Module) -> None:
     """Check that no micro-batch has a single clip where the network, by batch normalisation, needs more.
 
     Raises:
         InputError: a micro-batch has one clip, and the network cannot train on it.
     """
-    batch = min(training.batch_size, clips.sizes["train"]) // training.workers
-    micro_batch = -(-batch // training.accumulate)
-    if 1 not in (micro_batch, batch % micro_batch):
+    if 1 not in _micro_batches(training, clips):
         return
     try:
         model.train()(random_batch(clips.shape, 1))

@@ -31,16 +31,22 @@ NAMED = 3
 """How many of the clips that were left out for one reason are named."""
 
 
-def plan_view(prepared: PreparedStudy | PreparedSearch) -> RenderableType:
-    """Show what a study or a search would run, what that costs and how long it takes."""
-    return _search_view(prepared) if isinstance(prepared, PreparedSearch) else _study_view(prepared)
+def plan_view(prepared: PreparedStudy | PreparedSearch, say: Callable[[str], None]) -> RenderableType:
+    """Show what a study or a search would run, what that costs and how long it takes.
+
+    Args:
+        prepared: the study or the search.
+        say: shows a line while the training steps of an arm are timed.
+    """
+    return _search_view(prepared, say) if isinstance(prepared, PreparedSearch) else _study_view(prepared, say)
 
 
-def _search_view(prepared: PreparedSearch) -> RenderableType:
+def _search_view(prepared: PreparedSearch, say: Callable[[str], None]) -> RenderableType:
     """Show the search space, the budget, the stopping rule and an upper bound of the compute time."""
     plan, search, store = prepared.plan, prepared.search, prepared.store
     rows = [(name, str(domain)) for name, domain in search.space.factors.items()]
     threads = search.resources.threads
+    say("timing training steps of the base")
     seconds = seconds_per_run(search.base, clips_of(search.base, store, (search.seed, 0)), threads)
     epochs, confirmation_runs = search.base.training.epochs, (search.confirm + 1) * search.seeds
     stopping = search.stopping
@@ -77,11 +83,12 @@ def importance_view(findings: SearchFindings) -> RenderableType:
     return Group(*parts)
 
 
-def _study_view(prepared: PreparedStudy) -> RenderableType:
+def _study_view(prepared: PreparedStudy, say: Callable[[str], None]) -> RenderableType:
     """Show the arms with their differences, sizes, costs and estimated times, and the number of runs."""
     plan, study, store = prepared.plan, prepared.study, prepared.store
     rows, total = [], 0.0
-    for planned in plan.arms:
+    for number, planned in enumerate(plan.arms, start=1):
+        say(f"timing training steps of arm {number} of {len(plan.arms)}: {planned.name}")
         config = study.config(study.arm(planned.name))
         seconds = seconds_per_run(config, clips_of(config, store, (study.seed, 0)), study.resources.threads)
         total += seconds * study.seeds

@@ -219,6 +219,9 @@ class TrainingConfig:
         step_factor: factor of each of these steps.
         clip_norm: largest norm of the gradient; None does not clip it.
         precision: autocast's data type; ``fp16`` uses loss scaling.
+        deterministic: let cuDNN use deterministic algorithms only, so that a run repeats on the same GPU; ``false``
+            lets it try which algorithms are fastest, and the digits then differ from run to run. On a CPU it changes
+            nothing.
         selection: the epoch whose weights are tested: ``last``, ``best`` by ``metric`` on the validation split, or a
             number from 1.
         metric: the objective's metric that selects the best epoch and that tables show; larger is better.
@@ -240,6 +243,7 @@ class TrainingConfig:
     step_factor: Positive = 0.1
     clip_norm: Positive | None = None
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    deterministic: bool = True
     selection: Literal["last", "best"] | Count = "last"
     metric: str = "accuracy"
     workers: Count = 1

@@ -140,6 +140,7 @@ def _load_or_start(task: Task, data: DataSplits, checkpoints: Checkpoints, devic
     check_precision(config, device)
     state = initial_state(task.config, data.shape, task.seed, device)
     seed_generators(task.seed, distributed.rank())
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = config.deterministic, not config.deterministic
     if (saved := checkpoints.load()) is not None:
         state.load_state_dict(saved)
         for group in state.parameter_groups():

@@ -1,11 +1,13 @@
-"""Autocast: checks whether the device supports it, and works around wrong bf16 gradients on CPUs."""
+"""Autocast: checks whether the device supports it and computes right, and works around wrong gradients on CPUs."""
 
 import contextlib
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from coablate_platform.study.config import TrainingConfig
@@ -14,18 +16,52 @@ PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def check_precision(config: TrainingConfig, device: torch.device) -> None:
-    """Check that the device has instructions for the precision.
+    """Check that the device has instructions for the precision, and that a GPU computes 3-D convolutions right in it.
 
-    A CPU without them emulates the precision: that is slower than fp32, and torch 2.13 computes wrong gradients.
+    A CPU without them emulates the precision: that is slower than fp32, and torch 2.13 computes wrong gradients. cuDNN
+    9.8 to 9.14 compute some 3-D convolutions wrong in bf16.
 
     Raises:
-        ValueError: on a CPU, ``precision`` is fp16, or is bf16 and the CPU has neither AVX512-BF16 nor AMX.
+        ValueError: on a CPU, ``precision`` is fp16, or is bf16 and the CPU has neither AVX512-BF16 nor AMX; on a GPU, a
+            convolution is wrong.
     """
-    if device.type != "cpu" or config.precision == "fp32":
+    if config.precision == "fp32":
+        return
+    if device.type != "cpu":
+        if wrong := wrong_convolutions(PRECISIONS[config.precision], device):
+            cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
+            raise ValueError(
+                f"training.precision: cuDNN {cudnn} on this GPU computes 3-D convolutions wrong in {config.precision} "
+                f"(kernel size {', '.join(map(str, wrong))}); use fp32 or another cuDNN"
+            )
         return
     capable = torch.cpu.get_capabilities()
     if config.precision == "fp16" or not (capable.get("avx512_bf16") or capable.get("amx_bf16")):
         raise ValueError(f"training.precision: this CPU has no {config.precision} instructions; use fp32")
+
+
+@functools.cache
+def wrong_convolutions(kind: torch.dtype, device: torch.device) -> tuple[int, ...]:
+    """Return the kernel sizes, of those that I3D has, whose convolutions and gradients are not those of fp64.
+
+    Rounding makes a difference of less than a hundredth; the limit is a twentieth of the exact values' norm.
+    """
+    return tuple(kernel for kernel in (1, 3, 7) if _convolution_error(kernel, kind, device) > 0.05)
+
+
+def _convolution_error(kernel: int, kind: torch.dtype, device: torch.device) -> float:
+    """Return the largest relative error (by norm) of a convolution's output and gradients, on small random clips."""
+    generator = torch.Generator().manual_seed(0)
+    clips = torch.randn(2, 16, 8, 14, 14, generator=generator).to(device, kind)
+    weight = torch.randn(32, 16, kernel, kernel, kernel, generator=generator).to(device, kind)
+    results = []
+    for dtype in (kind, torch.float64):
+        x, w = (tensor.detach().to(dtype).requires_grad_() for tensor in (clips, weight))
+        channels_last = x.to(memory_format=torch.channels_last_3d), w.to(memory_format=torch.channels_last_3d)
+        out = functional.conv3d(*channels_last, padding=kernel // 2)
+        out.backward(torch.ones_like(out))  # type: ignore[no-untyped-call]
+        results.append([out.detach().double(), *(tensor.grad.double() for tensor in (x, w) if tensor.grad is not None)])
+    return max(float((found - exact).norm() / exact.norm()) for found, exact in zip(*results, strict=True))
 
 
 def autocast(config: TrainingConfig, device: torch.device) -> contextlib.AbstractContextManager[object]:

@@ -73,15 +73,13 @@ def _generator_of(device: torch.device) -> torch.Generator:
 
 
 def seed_generators(seed: tuple[int, int], rank: int) -> None:
-    """Seed torch's global generators, and make cuDNN choose deterministic algorithms.
+    """Seed torch's global generators.
 
     Args:
         seed: (study seed, run seed).
         rank: rank of this worker.
     """
     torch.manual_seed(stream_seed(*seed, "training", rank))
-    torch.backends.cudnn.benchmark = False
-    torch.backends.cudnn.deterministic = True
 
 
 def generator_states() -> dict[str, Tensor]:
