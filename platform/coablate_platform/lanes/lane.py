@@ -46,7 +46,7 @@ class LaneConfig:
         checkpoints: folder that holds a folder for each run; every node sees it.
         store: URI of the prepared data.
         source: folder of the copies of the user's files; empty if there are none.
-        threads: number of torch threads of a worker, and of threads that load its clips, of which there are at least two.
+        threads: number of torch threads of a worker, and of threads that load its clips (at least two).
         gpu_share: share of a GPU's memory that a worker may use while other workers use the same GPU.
         hang_after: seconds without a step after which a worker counts as hanging; None: see ``lanes/watchdog.py``.
     """
