@@ -93,14 +93,19 @@ def start_follower(directory: str, key: str, uri: str | None = None) -> "subproc
         )
 
 
+def ask_to_finish(process: "subprocess.Popen[bytes]") -> None:
+    """Ask a follower to bring MLflow up to date a last time, without waiting for it."""
+    if process.stdin is not None:
+        process.stdin.close()
+
+
 def finish_follower(process: "subprocess.Popen[bytes]", timeout: float = GRACE + 30) -> int:
     """Ask a follower to bring MLflow up to date a last time, and wait for it up to ``timeout`` seconds.
 
     Returns:
         0 if MLflow is up to date; otherwise ``coablate track`` can catch up later.
     """
-    if process.stdin is not None:
-        process.stdin.close()
+    ask_to_finish(process)
     try:
         return process.wait(timeout)
     except subprocess.TimeoutExpired:
