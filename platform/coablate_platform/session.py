@@ -107,9 +107,9 @@ def source_copies(out: Path, key: str, digest: str) -> Path:
 class Session:
     """A command that is being carried out. It is the only writer of its results folder.
 
-    It holds the folder's lock from entry to exit. At the exit it waits for the MLflow followers, so that nothing that is
-    shown or trained before has to wait for a server that is out of reach. It joins the Ray cluster at the first call of :meth:`join_cluster`,
-    and stays connected until exit: a search and its confirmation use the same cluster.
+    It holds the folder's lock from entry to exit. It joins the Ray cluster at the first call of :meth:`join_cluster`,
+    and stays connected until exit: a search and its confirmation use the same cluster. It waits for its MLflow followers
+    at the exit, so that neither a confirmation nor a table waits for a server that is out of reach.
 
     Args:
         command: the user's command.

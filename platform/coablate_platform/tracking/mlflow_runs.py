@@ -155,13 +155,15 @@ class MlflowRuns:
 
     def _send(self, run: LoggedRun, items: Sequence[Metric | Param | RunTag]) -> None:
         """Send metrics, params and tags in one request; if it is refused, its halves, down to what MLflow refuses."""
-        kinds = [[item for item in items if isinstance(item, kind)] for kind in (Metric, Param, RunTag)]
+        metrics = [item for item in items if isinstance(item, Metric)]
+        params = [item for item in items if isinstance(item, Param)]
+        tags = [item for item in items if isinstance(item, RunTag)]
         if len(items) == 1:
             what = f"{type(items[0]).__name__.lower()} {items[0].key!r}"
-            self._request(run, what, lambda: self._client.log_batch(run.id, *kinds))
+            self._request(run, what, lambda: self._client.log_batch(run.id, metrics, params, tags))
             return
         try:
-            self._client.log_batch(run.id, *kinds)
+            self._client.log_batch(run.id, metrics, params, tags)
         except MlflowException as error:
             self._check_refusal(run, error)
             self._send(run, items[: len(items) // 2])
