@@ -108,7 +108,7 @@ class Session:
     """A command that is being carried out. It is the only writer of its results folder.
 
     It holds the folder's lock from entry to exit. It joins the Ray cluster at the first call of :meth:`join_cluster`,
-    and stays connected until exit: a search and its confirmation use the same cluster. It waits for its MLflow followers
+    and stays connected until exit: a search and its confirmation use the same cluster. It waits for MLflow's followers
     at the exit, so that neither a confirmation nor a table waits for a server that is out of reach.
 
     Args:

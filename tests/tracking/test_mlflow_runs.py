@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,6 +26,8 @@ pytestmark = [
     # a deprecation in MLflow's own SQLAlchemy store
     pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated"),
 ]
+FOR_EVER = ("--grace", "100000")
+"""Options with which a follower that takes a refusal for an outage does not end within the test's time limit."""
 LONG = "a very telling name " * 13
 
 
@@ -152,10 +153,8 @@ def test_files_that_cannot_be_stored_do_not_hold_up_the_rest(directory, plan, tr
     (directory / "mlartifacts").write_text("no folder\n")
     for run in plan.runs:
         train(run, 0.9)
-    started = time.monotonic()
-    process = catch_up(directory)
+    process = catch_up(directory, *FOR_EVER)
     assert process.returncode == 1
-    assert time.monotonic() - started < 50  # not the 60 s for which an outage is waited for
     for folder in ("table", "figures"):
         assert f"refuses its {folder} of run" in process.stderr
     assert process.stderr.count("\n") == 2
@@ -175,9 +174,7 @@ def test_a_run_that_is_deleted_meanwhile_is_noticed(plan, database):
 
 def test_a_server_that_refuses_everything_is_not_waited_for(directory, plan, train, forbidding):
     train(plan.runs[0], 0.9)
-    started = time.monotonic()
-    process = catch_up(directory, "--tracking", forbidding)
-    assert time.monotonic() - started < 50
+    process = catch_up(directory, "--tracking", forbidding, *FOR_EVER)
     assert process.returncode == 1
     assert f"MLflow at {forbidding} refuses: PERMISSION_DENIED: no entry" in process.stderr
     assert "out of reach" not in process.stderr
