@@ -7,6 +7,7 @@ SIGHUP. Heavy modules are imported only by the commands that need them, so ``coa
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -119,7 +120,7 @@ def run(
         storage=storage,
         warm=tuple(warm or ()),
     )
-    _finish(driver.run(command, out, console, Accepts(mixed=mixed, as_recorded=as_recorded)), out)
+    _finish(driver.run(command, out, console, Accepts(mixed=mixed, as_recorded=as_recorded), _printer(out)))
 
 
 @app.command()
@@ -133,7 +134,7 @@ def resume(
     from coablate_platform import driver
     from coablate_platform.session import Accepts
 
-    _finish(driver.resume(out, study, console, Accepts(mixed=mixed, as_recorded=as_recorded)), out)
+    _finish(driver.resume(out, study, console, Accepts(mixed=mixed, as_recorded=as_recorded), _printer(out)))
 
 
 @app.command()
@@ -382,10 +383,17 @@ def _command(study: str, data: str, **rest: Any) -> "Command":
     return Command(study=absolute_reference(study), data=path, **rest)
 
 
-def _finish(table: "Table", out: Path) -> Any:
+def _printer(out: Path) -> "Callable[[Table], None]":
+    """Return what prints a table, and where the results are."""
     from coablate_platform.results.render import render
 
-    print(render(table, "md"))
-    console.print(f"Journal, tables and MLflow: {out} (coablate ui {out})", highlight=False, soft_wrap=True)
+    def show(table: "Table") -> None:
+        print(render(table, "md"), flush=True)
+        console.print(f"Journal, tables and MLflow: {out} (coablate ui {out})", highlight=False, soft_wrap=True)
+
+    return show
+
+
+def _finish(table: "Table") -> None:
     if any(row.not_completed for row in table.rows):
         raise typer.Exit(1)

@@ -3,7 +3,7 @@
 This is where study, data, lanes and results are connected. The command line only parses options and calls it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,6 +31,12 @@ from coablate_platform.train.failures import should_run
 from coablate_platform.train.provenance import versions
 
 _ONLY_THIS_CODE = Accepts()
+Show = Callable[[Table], object]
+"""Shows a table. It is called before the last wait for MLflow."""
+
+
+def _show_nothing(table: Table) -> None:
+    """Leave a table to the caller."""
 
 
 def prepare(command: Command) -> PreparedStudy | PreparedSearch:
@@ -69,7 +75,9 @@ def _with_options(search: Search, command: Command) -> Search:
     return search
 
 
-def run(command: Command, out: Path, console: Console, accepts: Accepts = _ONLY_THIS_CODE) -> Table:
+def run(
+    command: Command, out: Path, console: Console, accepts: Accepts = _ONLY_THIS_CODE, show: Show = _show_nothing
+) -> Table:
     """Run a study or search and return its table; a search has the table of its confirmation.
 
     Runs that are in the journal already are not repeated.
@@ -80,10 +88,12 @@ def run(command: Command, out: Path, console: Console, accepts: Accepts = _ONLY_
         KeyboardInterrupt, LaneLostError: the user interrupted it, or workers were lost too often; :func:`resume`
             continues it.
     """
-    return _execute(prepare(command), Session(command, out, console, accepts))
+    return _execute(prepare(command), Session(command, out, console, accepts), show)
 
 
-def resume(out: Path, key: str | None, console: Console, accepts: Accepts = _ONLY_THIS_CODE) -> Table:
+def resume(
+    out: Path, key: str | None, console: Console, accepts: Accepts = _ONLY_THIS_CODE, show: Show = _show_nothing
+) -> Table:
     """Continue an interrupted study or search with the options it was started with, and return its table.
 
     If one of the user's own files no longer exists, all of them are imported from the copies in the results folder.
@@ -112,10 +122,10 @@ def resume(out: Path, key: str | None, console: Console, accepts: Accepts = _ONL
             f"are in {copies}",
             soft_wrap=True,
         )
-    return _execute(prepared, Session(command, out, console, accepts))
+    return _execute(prepared, Session(command, out, console, accepts), show)
 
 
-def _execute(prepared: PreparedStudy | PreparedSearch, session: Session) -> Table:
+def _execute(prepared: PreparedStudy | PreparedSearch, session: Session, show: Show) -> Table:
     """Run the search, if it is one, then train the open runs of the study and conclude it."""
     tracking_uri(session.journal.folder.uri, session.command.tracking)
     if session.command.address is not None:
@@ -132,7 +142,9 @@ def _execute(prepared: PreparedStudy | PreparedSearch, session: Session) -> Tabl
         prepared = replace(prepared, plan=replace(prepared.plan, as_recorded=accepted))
         with session.following(prepared.plan):
             _train_open_runs(prepared, session, records)
-            return conclude(prepared.plan, session.journal, session.accepts.mixed)
+            table = conclude(prepared.plan, session.journal, session.accepts.mixed)
+        show(table)
+        return table
 
 
 def conclude(plan: StudyPlan, journal: Journal, allow_mixed: bool) -> Table:

@@ -1,6 +1,7 @@
 """A user's command, and the session that carries it out: folder lock, Ray cluster, copies of source, MLflow."""
 
 import contextlib
+import subprocess
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from coablate_platform.study.errors import InputError, LaneLostError
 from coablate_platform.study.extensions import file_of, reference_to_copy
 from coablate_platform.study.plan import AnyPlan, StudyPlan
 from coablate_platform.study.source import Sources
-from coablate_platform.tracking.follower import finish_follower, start_follower
+from coablate_platform.tracking.follower import ask_to_finish, finish_follower, start_follower
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +108,8 @@ class Session:
     """A command that is being carried out. It is the only writer of its results folder.
 
     It holds the folder's lock from entry to exit. It joins the Ray cluster at the first call of :meth:`join_cluster`,
-    and stays connected until exit: a search and its confirmation use the same cluster.
+    and stays connected until exit: a search and its confirmation use the same cluster. It waits for MLflow's followers
+    at the exit, so that neither a confirmation nor a table waits for a server that is out of reach.
 
     Args:
         command: the user's command.
@@ -122,6 +124,7 @@ class Session:
         self.sources = Sources.imported()
         self._cleanup = contextlib.ExitStack()
         self._joined = False
+        self._followers: list[tuple[str, subprocess.Popen[bytes]]] = []  # a study's key and its follower
 
     def __enter__(self) -> Self:
         """Acquire the folder's lock: studies share runs, and two processes must not write the same run.
@@ -135,6 +138,7 @@ class Session:
             self._cleanup.enter_context(locked(self.out / ".lock", wait=False, taken=taken))
         except OSError as error:
             raise InputError(f"results folder {self.out}: cannot be written ({error.strerror})") from None
+        self._cleanup.callback(self._finish_followers)
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -174,12 +178,15 @@ class Session:
     def following(self, plan: AnyPlan) -> Iterator[None]:
         """Write a plan and copies of the user's files, and run the MLflow follower during the block.
 
+        At the block's end the follower is asked to finish; the session waits for it at its exit.
+
         If the block is interrupted, the command that resumes it is printed.
         """
         for name, content in self.sources.files.items():
             self.journal.write_study_file(plan.key, f"source/{self.sources.digest}/{name}", content)
         self.journal.write_plan(plan)
         follower = start_follower(self.journal.folder.uri, plan.key, self.command.tracking)
+        self._followers.append((plan.key, follower))
         try:
             yield
         except (KeyboardInterrupt, LaneLostError):
@@ -188,6 +195,11 @@ class Session:
             self.console.print(f"To continue: {command}", soft_wrap=True, highlight=False)
             raise
         finally:
+            ask_to_finish(follower)
+
+    def _finish_followers(self) -> None:
+        """Wait for the followers, and print how to catch up if MLflow is not up to date."""
+        for key, follower in self._followers:
             if finish_follower(follower):
-                command = f"coablate track {self.out} --study {plan.key}"
+                command = f"coablate track {self.out} --study {key}"
                 self.console.print(f"MLflow is not up to date; to update it: {command}", soft_wrap=True)

@@ -78,6 +78,7 @@ def test_a_search_does_not_learn_from_trials_of_other_code(store, tmp_path):
 
 def test_the_way_on_from_a_mixed_table_is_named_as_such(command, tmp_path, monkeypatch):
     monkeypatch.setattr("coablate_platform.session.start_follower", lambda *_: None)
+    monkeypatch.setattr("coablate_platform.session.ask_to_finish", lambda _: None)
     monkeypatch.setattr("coablate_platform.session.finish_follower", lambda _: 0)
     plan = driver.prepare(command).plan
     console = Console(width=200)
@@ -120,6 +121,7 @@ def own(tmp_path) -> Path:
 def completed(own, store, tmp_path, monkeypatch) -> Path:
     """A results folder in which all runs of that study are completed."""
     monkeypatch.setattr("coablate_platform.session.start_follower", lambda *_: None)
+    monkeypatch.setattr("coablate_platform.session.ask_to_finish", lambda _: None)
     monkeypatch.setattr("coablate_platform.session.finish_follower", lambda _: 0)
     command, out = Command(study=str(own), data=store.uri, overrides=("training.epochs=1",)), tmp_path / "out"
     prepared = driver.prepare(command)
@@ -131,6 +133,16 @@ def completed(own, store, tmp_path, monkeypatch) -> Path:
         journal.conclude(task.run_id, 0, Conclusion(epoch=1, metrics={"accuracy": 0.5}, predictions=scores))
     driver.run(command, out, Console(quiet=True))
     return out
+
+
+def test_the_table_is_shown_before_mlflow_is_waited_for(completed, monkeypatch):
+    order: list[str] = []
+    monkeypatch.setattr("coablate_platform.session.finish_follower", lambda _: order.append("MLflow") or 1)
+    console = Console(width=500)
+    with console.capture() as captured:
+        driver.resume(completed, None, console, show=lambda table: order.append("table"))
+    assert order == ["table", "MLflow"]
+    assert f"to update it: coablate track {completed} --study own-" in captured.get()
 
 
 def resumed(out: Path) -> str:

@@ -32,22 +32,6 @@ Serve = Callable[[], contextlib.AbstractContextManager[str]]
 FOLLOWER = [sys.executable, "-m", "coablate_platform.tracking.follower"]
 
 
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An MLflow database, made once: its forty or so migrations take almost ten seconds."""
-    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
-    return path
-
-
-@pytest.fixture
-def directory(journal: Journal, plan: StudyPlan) -> Path:
-    """A results folder that holds the study's plan."""
-    journal.write_plan(plan)
-    assert journal.folder.local is not None
-    return journal.folder.local
-
-
 @pytest.fixture
 def serve(tmp_path: Path, empty_database: Path, free_port: int) -> Serve:
     """Run an MLflow server, always on the same port and with the same data, until a block ends; yields its URI."""
@@ -128,8 +112,12 @@ def test_a_study_is_exported_as_nested_runs_and_a_second_time_changes_nothing(
     assert by_level["no gate", "1"].data.tags["coablate.reason"] == "loss is NaN"
     assert by_level["full", None].data.metrics["mean/accuracy"] == pytest.approx(0.91)
     assert by_level["full", None].data.metrics["n"] == 2
-    assert study.data.metrics["effect/fusion_mmtm_λ_0"] == pytest.approx(-0.045)
-    assert study.data.metrics["ci_low/fusion_mmtm_λ_0"] < -0.045 < study.data.metrics["ci_high/fusion_mmtm_λ_0"]
+    assert study.data.metrics["effect/fusion_x3D_mmtm_x7C_λ_0"] == pytest.approx(-0.045)
+    assert (
+        study.data.metrics["ci_low/fusion_x3D_mmtm_x7C_λ_0"]
+        < -0.045
+        < study.data.metrics["ci_high/fusion_x3D_mmtm_x7C_λ_0"]
+    )
     assert {file.path for file in client.list_artifacts(study.info.run_id, "table")} == {
         f"table/table.{ending}" for ending in ("csv", "html", "json", "md", "tex")
     }
@@ -234,7 +222,7 @@ def test_a_follower_that_cannot_reach_its_server_ends_with_advice(
     train(plan.runs[0], 0.9)
     process = catch_up(directory, "--tracking", f"http://127.0.0.1:{free_port}", "--grace", "2")
     assert process.returncode == 1
-    assert "run `coablate track" in process.stderr
+    assert "later run `coablate track" in process.stderr
     assert "Traceback" not in process.stderr
 
 

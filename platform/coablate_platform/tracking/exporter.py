@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterable, Mapping
 
 from mlflow.entities import Metric
+from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from coablate_platform.journal.journal import RunRecord
@@ -17,7 +18,9 @@ from coablate_platform.results.table import Table, tabulate
 from coablate_platform.study.errors import InputError
 from coablate_platform.study.plan import PlannedArm, PlannedRun, SearchPlan, StudyPlan
 from coablate_platform.tracking.arms import TrackedStudy
-from coablate_platform.tracking.mlflow_runs import LONGEST_TEXT, STUDY, MlflowRuns, allowed_name, milliseconds
+from coablate_platform.tracking.mlflow_runs import STUDY, MlflowRuns, milliseconds
+from coablate_platform.tracking.names import metric_name
+from coablate_platform.tracking.refusals import Refusals, is_refusal
 from coablate_platform.train.events import RunState
 
 Records = dict[str, RunRecord]
@@ -31,15 +34,15 @@ class Exporter:
         tracked: the study or the search; a search's trials may grow from one :meth:`sync` to the next.
         uri: MLflow's tracking URI.
         artifacts: artifact location of the experiment if it must be created; None leaves that to the server.
+        refusals: is told what MLflow refuses.
 
     Raises:
-        InputError: the experiment was deleted in MLflow.
-        MlflowException: MLflow cannot be reached or refuses.
+        MlflowException: MLflow cannot be reached, or refuses to show or create the experiment.
     """
 
-    def __init__(self, tracked: TrackedStudy, uri: str, artifacts: str | None) -> None:
-        self._tracked = tracked
-        self._runs = MlflowRuns(tracked.plan, uri, artifacts)
+    def __init__(self, tracked: TrackedStudy, uri: str, artifacts: str | None, refusals: Refusals) -> None:
+        self._tracked, self._refusals = tracked, refusals
+        self._runs = MlflowRuns(tracked.plan, uri, artifacts, refusals)
         self._table_inputs: object = None  # what the table was last computed from
         self._sent: dict[PlannedRun, RunRecord] = {}
 
@@ -51,6 +54,10 @@ class Exporter:
             records: the records of all its runs; that of a run that has not changed is the same object as before.
             report: a search's report as file name -> content; empty if there is none yet.
             closing: whether nobody works on the study any more; runs that have not ended are then marked as killed.
+
+        Raises:
+            RunDeletedError: a run was deleted in MLflow meanwhile.
+            Exception: MLflow cannot be reached, or refuses the study's own run.
         """
         self._tracked = tracked
         arms = {arm.name: arm for arm in tracked.arms}
@@ -60,8 +67,13 @@ class Exporter:
             return
         self._sync_study(records)
         for run in begun:
-            self._sync_arm(arms[run.arm], records)
-            self._sync_run(run, arms[run.arm], records[run.run_id], closing)
+            try:
+                self._sync_arm(arms[run.arm], records)
+                self._sync_run(run, arms[run.arm], records[run.run_id], closing)
+            except MlflowException as error:  # an arm or a run that MLflow does not let be created
+                if not is_refusal(error):
+                    raise
+                self._refusals.add(f"run {run.arm!r} seed {run.seed}", error)
             self._sent[run] = records[run.run_id]
         if isinstance(tracked.plan, StudyPlan):
             self._sync_table(tracked.plan, records, closing)
@@ -102,17 +114,17 @@ class Exporter:
         name = f"{run.arm} seed {run.seed}"
         logged = self._runs.open((run.arm, str(run.seed)), name, tags, params, record.started)
         metrics = [
-            Metric(allowed_name(key), value, milliseconds(time), report.epoch)
+            Metric(metric_name(key), value, milliseconds(time), report.epoch)
             for report, time in zip(record.epochs, record.epoch_times, strict=True)
             if report.epoch > logged.epoch
             for key, value in [*report.metrics.items(), ("seconds", report.seconds), ("epoch", float(report.epoch))]
         ]
         for key, value in record.metrics.items():
-            if (test := allowed_name(f"test/{key}")) not in logged.metrics:
+            if (test := metric_name("test", key)) not in logged.metrics:
                 metrics.append(Metric(test, value, milliseconds(record.ended), record.tested_epoch or 0))
         state = {"coablate.state": record.state.value, "coablate.attempts": str(record.attempts)}
         if record.failure or "coablate.reason" in logged.tags:
-            state["coablate.reason"] = record.failure.reason[:LONGEST_TEXT] if record.failure else ""
+            state["coablate.reason"] = record.failure.reason if record.failure else ""
         self._runs.log(logged, metrics=metrics, tags=state)
         logged.epoch = record.epochs[-1].epoch if record.epochs else 0
         self._runs.set_status(logged, _run_status(record.state, closing), record.ended)
@@ -127,7 +139,7 @@ class Exporter:
         try:
             table = tabulate(plan, records, allow_mixed=True)
         except InputError as error:
-            self._runs.log(study, tags={"coablate.table": f"none: {error}"[:LONGEST_TEXT]})
+            self._runs.log(study, tags={"coablate.table": f"none: {error}"})
         else:
             if any(row.summary.n for row in table.rows):
                 self._send_table(table, [record.ended for record in records.values() if record.ended is not None])
@@ -144,15 +156,15 @@ class Exporter:
         """
         study, step, time = self._runs.logged[STUDY], len(ended), max(ended, default=None)
         differences: dict[str, float | None] = {}
-        names = _unique_names([arm.name for arm in self._tracked.arms])
         for row in table.rows:
             if row.paired is not None:
                 values = (row.paired.effect, row.paired.low, row.paired.high, row.p_holm)
                 for head, value in zip(("effect", "ci_low", "ci_high", "p_holm"), values, strict=True):
-                    differences[f"{head}/{names[row.arm]}"] = value
+                    differences[metric_name(head, row.arm)] = value
             if (row.arm, None) in self._runs.logged:
                 metric, summary = table.plan.metric, row.summary
-                means = {f"mean/{metric}": summary.mean, f"sd/{metric}": summary.sd, "n": float(summary.n)}
+                mean, sd = metric_name("mean", metric), metric_name("sd", metric)
+                means = {mean: summary.mean, sd: summary.sd, "n": float(summary.n)}
                 self._runs.log_changed(self._runs.logged[row.arm, None], means, step, time)
         files = {f"table.{ending}": render(table, ending).encode() for ending in FORMATS}
         self._runs.send_files(study, "table", files)
@@ -211,12 +223,3 @@ def _flatten(values: Mapping[str, object], prefix: str = "") -> dict[str, object
         name = f"{prefix}.{key}" if prefix else key
         flat |= _flatten(value, name) if isinstance(value, dict) and value else {name: value}
     return flat
-
-
-def _unique_names(arms: list[str]) -> dict[str, str]:
-    """Return arm -> its name as MLflow allows it in a metric, different for each arm."""
-    names: dict[str, str] = {}
-    for arm in arms:
-        name = allowed_name(arm)
-        names[arm] = name if name not in names.values() else f"{name}_{len(names)}"
-    return names

@@ -30,6 +30,7 @@ from coablate_platform.study.errors import InputError
 from coablate_platform.study.plan import AnyPlan
 from coablate_platform.tracking.arms import TrackedStudy
 from coablate_platform.tracking.journal_watch import JournalWatch
+from coablate_platform.tracking.refusals import Refusals, is_refusal, reason_of, say
 
 if TYPE_CHECKING:
     from coablate_platform.tracking.exporter import Exporter
@@ -92,14 +93,19 @@ def start_follower(directory: str, key: str, uri: str | None = None) -> "subproc
         )
 
 
+def ask_to_finish(process: "subprocess.Popen[bytes]") -> None:
+    """Ask a follower to bring MLflow up to date a last time, without waiting for it."""
+    if process.stdin is not None:
+        process.stdin.close()
+
+
 def finish_follower(process: "subprocess.Popen[bytes]", timeout: float = GRACE + 30) -> int:
     """Ask a follower to bring MLflow up to date a last time, and wait for it up to ``timeout`` seconds.
 
     Returns:
         0 if MLflow is up to date; otherwise ``coablate track`` can catch up later.
     """
-    if process.stdin is not None:
-        process.stdin.close()
+    ask_to_finish(process)
     try:
         return process.wait(timeout)
     except subprocess.TimeoutExpired:
@@ -171,16 +177,17 @@ def follow(journal: Journal, plan: AnyPlan, uri: str, end: _EndSignal, grace: fl
         grace: seconds for which to retry to reach MLflow after that.
 
     Returns:
-        0, or 1 if MLflow could not be reached within ``grace``.
+        0, or 1 if MLflow could not be reached within ``grace`` or refused something.
     """
     watch, exporter, last_error, delay = JournalWatch(journal, plan), None, "", _POLL
+    refusals = Refusals(uri)
     deadline: float | None = None
     while True:
         closing = end.given
         try:
             watch.refresh(thorough=closing)
             closing = closing or watch.completed
-            exporter = exporter or _connect(journal, watch.tracked, uri)
+            exporter = exporter or _connect(journal, watch.tracked, uri, refusals)
             exporter.sync(watch.tracked, watch.records, watch.report(closing), closing)
         except InputError:
             raise
@@ -188,35 +195,34 @@ def follow(journal: Journal, plan: AnyPlan, uri: str, end: _EndSignal, grace: fl
             exporter = None  # unknown how much of the last request arrived: query MLflow again
             if repr(error) != last_error:
                 last_error = repr(error)
-                print(f"{time.strftime('%F %T')} tracking waits for {uri}: {last_error}", file=sys.stderr, flush=True)
+                say(f"tracking waits for {uri}: {reason_of(error)}")
             if closing:
-                deadline = deadline or time.monotonic() + grace
+                deadline = deadline or time.monotonic() + (0 if is_refusal(error) else grace)
                 if time.monotonic() >= deadline:
-                    print(_advice(journal, plan, uri, grace), file=sys.stderr, flush=True)
+                    say(_advice(journal, plan, uri, error))
                     return 1
                 delay = min(delay, _POLL)
             end.wait(delay)
             delay = min(2 * delay, _LONGEST_WAIT)
         else:
             if closing:
-                return 0
+                return int(refusals.any)
             delay = _POLL
             end.wait(_POLL)
 
 
-def _connect(journal: Journal, tracked: TrackedStudy, uri: str) -> "Exporter":
+def _connect(journal: Journal, tracked: TrackedStudy, uri: str, refusals: Refusals) -> "Exporter":
     from coablate_platform.tracking.exporter import Exporter  # MLflow: only in the follower's process
 
     local = journal.folder.local
     server = uri.startswith(("http://", "https://"))
-    return Exporter(tracked, uri, None if server or local is None else (local / "mlartifacts").as_uri())
+    return Exporter(tracked, uri, None if server or local is None else (local / "mlartifacts").as_uri(), refusals)
 
 
-def _advice(journal: Journal, plan: AnyPlan, uri: str, grace: float) -> str:
-    return (
-        f"tracking gave up: {uri} could not be reached for {grace:.0f} s after the end. Nothing is lost; "
-        f"run `coablate track {journal.folder.uri} --study {plan.key} --tracking {uri}` when it is back."
-    )
+def _advice(journal: Journal, plan: AnyPlan, uri: str, error: Exception) -> str:
+    why = "refuses" if is_refusal(error) else "is out of reach"
+    again = f"`coablate track {journal.folder.uri} --study {plan.key} --tracking {uri}`"
+    return f"MLflow at {uri} {why}: {reason_of(error)}. Nothing is lost; later run {again}"
 
 
 @contextlib.contextmanager
@@ -244,7 +250,7 @@ def track(directory: str, study: str | None, uri: str | None, *, keep: bool = Fa
         grace: seconds for which to retry to reach MLflow after that.
 
     Returns:
-        0, or 1 if MLflow could not be reached.
+        0, or 1 if MLflow could not be reached or refused something.
 
     Raises:
         InputError: there is no such study, MLflow cannot track to the URI, or another follower is at work.

@@ -5,25 +5,23 @@ What MLflow holds is queried once, at the start, and kept in memory. After that,
 
 import hashlib
 import json
-import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.entities import LifecycleStage, Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
 
-from coablate_platform.study.errors import InputError
 from coablate_platform.study.plan import AnyPlan
+from coablate_platform.tracking.names import LONGEST_NAME, allowed_text, metric_name
+from coablate_platform.tracking.refusals import Refusals, is_refusal
 
 EXPERIMENT = "coablate"
 """Name of the MLflow experiment that holds all studies."""
-LONGEST_TEXT = 6000
-"""Longest value of a param or a tag, in characters, that is sent."""
 _METRICS_A_REQUEST = 800  # of the 1000 items that MLflow takes in one request; at most 100 may be params, 100 tags
 _PARAMS_A_REQUEST = 100
-_LONGEST_NAME = 250
 
 Level = tuple[str | None, str | None]
 """An MLflow run's (arm, seed): (None, None) is the study, (arm, None) an arm, (arm, seed) a training run."""
@@ -36,6 +34,7 @@ class LoggedRun:
 
     Args:
         id: MLflow's run id.
+        name: the run's name.
         status: MLflow's status.
         epoch: the last epoch whose metrics are logged.
         params: names of the logged params.
@@ -44,11 +43,16 @@ class LoggedRun:
     """
 
     id: str
+    name: str
     status: str
     epoch: int = 0
     params: set[str] = field(default_factory=set)
     metrics: dict[str, float] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
+
+
+class RunDeletedError(Exception):
+    """A run was deleted in MLflow since it was found. It comes back when MLflow is queried again."""
 
 
 class MlflowRuns:
@@ -58,38 +62,43 @@ class MlflowRuns:
         plan: the plan of the study or the search.
         uri: MLflow's tracking URI.
         artifacts: artifact location of the experiment if it must be created; None leaves that to the server.
+        refusals: is told what MLflow refuses; the rest is sent all the same.
 
     Attributes:
-        logged: level -> what MLflow holds of its run.
+        logged: level -> what is logged.
 
     Raises:
-        InputError: the experiment was deleted in MLflow.
-        MlflowException: MLflow cannot be reached or refuses.
+        MlflowException: MLflow cannot be reached, or refuses to show or create the experiment.
     """
 
-    def __init__(self, plan: AnyPlan, uri: str, artifacts: str | None) -> None:
-        self._plan = plan
+    def __init__(self, plan: AnyPlan, uri: str, artifacts: str | None, refusals: Refusals) -> None:
+        self._plan, self._refusals = plan, refusals
         self._client = MlflowClient(tracking_uri=uri)
-        self._experiment = self._find_experiment(uri, artifacts)
+        self._experiment = self._find_experiment(artifacts)
         self.logged = self._search_runs()
 
     def open(
         self, level: Level, name: str, tags: Mapping[str, str], params: Mapping[str, object], started: float | None
     ) -> LoggedRun:
-        """Return the run of a level, created if there is none, with these params.
+        """Return the run of a level, created if there is none, with these tags and params.
 
         Args:
             level: the study, an arm or a training run.
             name: the run's name, if it is created.
-            tags: its tags, if it is created.
+            tags: its tags.
             params: its params, as texts or values that JSON can hold; those that it has stay as they are.
             started: its start in Unix seconds, if it is created.
+
+        Raises:
+            MlflowException: MLflow refuses to create it.
         """
+        tags = {"coablate.study": self._plan.name, "coablate.key": self._plan.key, **tags}
         if level not in self.logged:
-            tags = {"coablate.study": self._plan.name, "coablate.key": self._plan.key, **tags}
+            tags = {key: allowed_text(value) for key, value in tags.items()}
+            name = allowed_text(name, LONGEST_NAME)
             run = self._client.create_run(self._experiment, start_time=milliseconds(started), tags=tags, run_name=name)
-            self.logged[level] = LoggedRun(id=run.info.run_id, status=run.info.status, tags=run.data.tags)
-        self.log(self.logged[level], params=params)
+            self.logged[level] = LoggedRun(id=run.info.run_id, name=name, status=run.info.status, tags=run.data.tags)
+        self.log(self.logged[level], params=params, tags=tags)
         return self.logged[level]
 
     def log(
@@ -101,11 +110,12 @@ class MlflowRuns:
         tags: Mapping[str, str] | None = None,
     ) -> None:
         """Send metrics, and the params and tags that are new, in one request or as many as MLflow's limits require."""
-        texts = {allowed_name(key): _text(value)[:LONGEST_TEXT] for key, value in (params or {}).items()}
+        texts = {metric_name(key): allowed_text(_text(value)) for key, value in (params or {}).items()}
         new_params = [Param(key, value) for key, value in texts.items() if key not in run.params]
-        new_tags = [RunTag(key, value) for key, value in (tags or {}).items() if run.tags.get(key) != value]
+        texts = {key: allowed_text(value) for key, value in (tags or {}).items()}
+        new_tags = [RunTag(key, value) for key, value in texts.items() if run.tags.get(key) != value]
         while metrics or new_params or new_tags:
-            self._client.log_batch(run.id, metrics[:_METRICS_A_REQUEST], new_params[:_PARAMS_A_REQUEST], new_tags)
+            self._send(run, [*metrics[:_METRICS_A_REQUEST], *new_params[:_PARAMS_A_REQUEST], *new_tags])
             run.metrics |= {metric.key: metric.value for metric in metrics[:_METRICS_A_REQUEST]}
             run.params |= {param.key for param in new_params[:_PARAMS_A_REQUEST]}
             run.tags |= {tag.key: tag.value for tag in new_tags}
@@ -128,59 +138,111 @@ class MlflowRuns:
         with tempfile.TemporaryDirectory() as folder:
             for file, content in files.items():
                 (Path(folder) / file).write_bytes(content)
-            self._client.log_artifacts(run.id, folder, name)
-        self.log(run, tags={f"coablate.{name}": digest})
+            sent = self._request(run, f"its {name}", lambda: self._client.log_artifacts(run.id, folder, name))
+        if sent:
+            self.log(run, tags={f"coablate.{name}": digest})
 
     def set_status(self, run: LoggedRun, status: str, ended: float | None = None) -> None:
         """Set a run's status; ``ended`` is the time of its end in Unix seconds, None for now."""
         if run.status == status:
             return
         if status == "RUNNING":
-            self._client.update_run(run.id, status=status)
+            self._request(run, f"status {status}", lambda: self._client.update_run(run.id, status=status))
         else:
-            self._client.set_terminated(run.id, status, milliseconds(ended) if ended else None)
+            end = milliseconds(ended) if ended else None
+            self._request(run, f"status {status}", lambda: self._client.set_terminated(run.id, status, end))
         run.status = status
 
-    def _find_experiment(self, uri: str, artifacts: str | None) -> str:
-        """Return the experiment's id; create it if there is none."""
+    def _send(self, run: LoggedRun, items: Sequence[Metric | Param | RunTag]) -> None:
+        """Send metrics, params and tags in one request; if it is refused, its halves, down to what MLflow refuses."""
+        metrics = [item for item in items if isinstance(item, Metric)]
+        params = [item for item in items if isinstance(item, Param)]
+        tags = [item for item in items if isinstance(item, RunTag)]
+        if len(items) == 1:
+            what = f"{type(items[0]).__name__.lower()} {items[0].key!r}"
+            self._request(run, what, lambda: self._client.log_batch(run.id, metrics, params, tags))
+            return
+        try:
+            self._client.log_batch(run.id, metrics, params, tags)
+        except MlflowException as error:
+            self._check_refusal(run, error)
+            self._send(run, items[: len(items) // 2])
+            self._send(run, items[len(items) // 2 :])
+
+    def _request(self, run: LoggedRun, what: str, request: Callable[[], object]) -> bool:
+        """Make a request, and say so if MLflow refuses it.
+
+        Returns:
+            Whether MLflow took it.
+
+        Raises:
+            RunDeletedError: the run was deleted.
+            Exception: MLflow cannot be reached.
+        """
+        try:
+            request()
+        except Exception as error:  # of files: whatever the artifact store raises
+            self._check_refusal(run, error)
+            self._refusals.add(f"{what} of run {run.name!r}", error)
+            return False
+        return True
+
+    def _check_refusal(self, run: LoggedRun, error: Exception) -> None:
+        """Raise the error again if it is an outage, and another one if its cause is that the run was deleted."""
+        if not is_refusal(error):
+            raise error
+        try:
+            active = self._client.get_run(run.id).info.lifecycle_stage == LifecycleStage.ACTIVE
+        except MlflowException as unknown:
+            if not is_refusal(unknown):
+                raise
+            active = False
+        if not active:
+            raise RunDeletedError(f"run {run.name!r} was deleted in MLflow") from error
+
+    def _find_experiment(self, artifacts: str | None) -> str:
+        """Return the experiment's id; create it if there is none, and restore it if it was deleted."""
         experiment = self._client.get_experiment_by_name(EXPERIMENT)
         if experiment is None:
-            return str(self._client.create_experiment(EXPERIMENT, artifact_location=artifacts))
+            try:
+                return str(self._client.create_experiment(EXPERIMENT, artifact_location=artifacts))
+            except MlflowException:  # another study's follower may have created it meanwhile
+                experiment = self._client.get_experiment_by_name(EXPERIMENT)
+                if experiment is None:
+                    raise
         if experiment.lifecycle_stage == LifecycleStage.DELETED:
-            raise InputError(
-                f"MLflow experiment {EXPERIMENT!r} at {uri} is deleted, restore it or choose another --tracking"
-            )
+            self._client.restore_experiment(experiment.experiment_id)
         return str(experiment.experiment_id)
 
     def _search_runs(self) -> dict[Level, LoggedRun]:
-        """Return level -> what is logged, of all runs with the study's tag; of several of a level, the oldest."""
+        """Return level -> what is logged, of all runs with the study's tag; of several of a level, the oldest.
+
+        MLflow's filters have no escape for a name with quotes, so they get the key's digest only.
+        """
         logged: dict[Level, LoggedRun] = {}
         token = None
         while True:
             page = self._client.search_runs(
                 [self._experiment],
-                filter_string=f"tags.`coablate.key` = '{self._plan.key}'",
+                filter_string=f"tags.`coablate.key` LIKE '%-{self._plan.key.rpartition('-')[2]}'",
                 order_by=["attributes.start_time DESC"],
                 page_token=token,
             )
             for run in page:
-                metrics = run.data.metrics
-                logged[run.data.tags.get("coablate.arm"), run.data.tags.get("coablate.seed")] = LoggedRun(
-                    id=run.info.run_id,
-                    status=run.info.status,
-                    epoch=int(metrics.get("epoch", 0)),
-                    params=set(run.data.params),
-                    metrics=metrics,
-                    tags=run.data.tags,
-                )
+                tags, metrics = run.data.tags, run.data.metrics
+                if tags["coablate.key"] == self._plan.key:
+                    logged[tags.get("coablate.arm"), tags.get("coablate.seed")] = LoggedRun(
+                        id=run.info.run_id,
+                        name=run.info.run_name,
+                        status=run.info.status,
+                        epoch=int(metrics.get("epoch", 0)),
+                        params=set(run.data.params),
+                        metrics=metrics,
+                        tags=tags,
+                    )
             token = page.token
             if not token:
                 return logged
-
-
-def allowed_name(text: str) -> str:
-    """Return the name of a metric or a param with ``_`` in place of characters that MLflow refuses."""
-    return re.sub(r"[^\w\-. :/]", "_", text)[:_LONGEST_NAME]
 
 
 def milliseconds(seconds: float | None) -> int:
