@@ -11,9 +11,9 @@ import torch
 from coablate_platform.data.clips import ClipData, clips_of
 from coablate_platform.data.store import Store
 from coablate_platform.planning.checks import check
-from coablate_platform.study.config import ClipShape, Description, RunConfig, TakesTurns, TrainingConfig
+from coablate_platform.study.config import ClipShape, Description, RunConfig, TrainingConfig
 from coablate_platform.study.errors import InputError
-from coablate_platform.train.state import new_network
+from coablate_platform.train.state import new_network, turns_of
 
 TIMED_STEPS = 4
 TIMED_S = 10.0  # after which no further step is timed
@@ -71,7 +71,7 @@ def _estimate_seconds(config: RunConfig, clips: ClipData, threads: int) -> float
     objective, micro_batch = config.model.objective(), _micro_batches(config.training, clips)[0]
     with _measurement_device(threads) as device:
         model = new_network(config, clips.shape, (0, 0)).to(device)
-        steps = len(objective.turns(model)) if isinstance(objective, TakesTurns) else 1
+        steps = len(turns_of(objective, model))
 
         def seconds_per_clip(count: int) -> float:
             batch = {name: tensor.to(device) for name, tensor in random_batch(clips.shape, count).items()}

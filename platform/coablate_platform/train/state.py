@@ -91,7 +91,7 @@ def initial_state(config: RunConfig, shape: ClipShape, seed: tuple[int, int], de
     scaler = torch.amp.GradScaler(device.type, enabled=training.precision == "fp16")
     return TrainingState(
         model=model,
-        optimisers=[_optimiser(parameters, training) for parameters in _turns(config.model.objective(), model)],
+        optimisers=[_optimiser(parameters, training) for parameters in turns_of(config.model.objective(), model)],
         generators=ModuleGenerators(model, seed, distributed.rank()),
         scaler=scaler,
     )
@@ -117,7 +117,7 @@ def use_channels_last(model: nn.Module) -> nn.Module:
     return model
 
 
-def _turns(objective: Objective, model: nn.Module) -> Sequence[Sequence[nn.Parameter]]:
+def turns_of(objective: Objective, model: nn.Module) -> Sequence[Sequence[nn.Parameter]]:
     """Return the parameters that each optimiser step on a batch changes."""
     return objective.turns(model) if isinstance(objective, TakesTurns) else [list(model.parameters())]
 
