@@ -18,7 +18,8 @@ SOURCES = sorted(file for folder in PACKAGES.values() for file in folder.rglob("
 MAY_IMPORT = {
     "study": set(),
     "files": {"study"},
-    "process": set(),
+    "process": {"study"},
+    "passwords": set(),
     "data": {"study", "files", "process"},
     "train": {"study", "files"},
     "planning": {"study", "data", "train"},
@@ -26,12 +27,12 @@ MAY_IMPORT = {
     "search": {"study", "train", "journal"},
     "lanes": {"study", "process", "data", "train", "planning"},
     "results": {"study", "train", "journal", "search"},
-    "tracking": {"study", "files", "train", "journal", "results"},
+    "tracking": {"study", "files", "passwords", "train", "journal", "results"},
     "screen": {"study", "data", "train", "planning", "journal", "search", "results"},
     "conformance": {"study", "data", "train", "planning", "search"},
 }
 """Room -> the rooms below it that it may import."""
-MAY_IMPORT["session"] = {"study", "files", "process", "journal", "lanes", "tracking"}
+MAY_IMPORT["session"] = {"study", "files", "passwords", "journal", "lanes", "tracking"}
 MAY_IMPORT["searching"] = set(MAY_IMPORT)
 MAY_IMPORT["driver"] = set(MAY_IMPORT)
 MAY_IMPORT["cli"] = set(MAY_IMPORT)

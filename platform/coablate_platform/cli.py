@@ -4,6 +4,7 @@ Exit codes: 0 done, 1 something that ran failed, 2 the input was wrong, 130 inte
 SIGHUP. Heavy modules are imported only by the commands that need them, so ``coablate --help`` answers at once.
 """
 
+import errno
 import os
 import signal
 import sys
@@ -15,6 +16,7 @@ import typer
 from rich.console import Console
 
 from coablate_platform import process
+from coablate_platform.passwords import STORAGE, TRACKING, masked
 from coablate_platform.study.errors import InputError, LaneLostError
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ app = typer.Typer(
 data_app = typer.Typer(help="Prepare and inspect data sets.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 console = Console(markup=False)  # folders and reasons may hold brackets
+_STORAGE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.EACCES, errno.EPERM)
 
 
 def _local(folder: str | Path) -> Path:
@@ -47,13 +50,25 @@ def _on_disk(path: str | Path) -> Path:
     return Path(path)
 
 
+def _store_address(store: str) -> str:
+    """Read the address of a store: a URI, or a path that is made absolute."""
+    if masked(store) != store:
+        raise InputError(
+            f"store {masked(store)}: results would keep this password; give it by the storage's own environment "
+            "variables, for example AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        )
+    return store if "://" in store else str(Path(store).resolve())
+
+
 DEFAULT_OUT = Path("coablate-out")
 StudyArgument = Annotated[str, typer.Argument(help="A shipped name, package.module, or a path to a .py file.")]
 ReferenceArgument = Annotated[
     str,
     typer.Argument(help="FILE.py:NAME, FILE.py if one object in it fits, package.module:NAME, or a known name."),
 ]
-DataOption = Annotated[str, typer.Option("--data", help="The prepared store (see: coablate data prepare).")]
+DataOption = Annotated[
+    str, typer.Option("--data", help="The prepared store (see: coablate data prepare).", parser=_store_address)
+]
 OutOption = Annotated[
     Path, typer.Option("--out", help="Results folder; studies in it share runs and MLflow.", parser=_local)
 ]
@@ -67,14 +82,18 @@ SetOption = Annotated[
 ]
 KeyOption = Annotated[str | None, typer.Option("--study", help="Which study, where the folder holds several.")]
 AddressOption = Annotated[str | None, typer.Option("--address", help="host:port of a Ray cluster; default: local.")]
-TrackingOption = Annotated[str | None, typer.Option("--tracking", help="MLflow tracking URI; default: embedded.")]
+TrackingOption = Annotated[
+    str | None, typer.Option("--tracking", help="MLflow tracking URI; default: embedded.", envvar=TRACKING)
+]
 GpusOption = Annotated[str | None, typer.Option("--gpus", help="GPUs a worker holds: a number, a share, or fit.")]
 TrialsOption = Annotated[int | None, typer.Option("--trials", help="Number of trials of a search.", min=1)]
 SamplerOption = Annotated[
     str | None, typer.Option("--sampler", help="What suggests a search's trials: tpe … or FILE.py:NAME.")
 ]
 GraceOption = Annotated[int | None, typer.Option("--grace", help="Epochs before a trial may be stopped.", min=1)]
-StorageOption = Annotated[str | None, typer.Option("--storage", help="URL of Optuna's storage; default: embedded.")]
+StorageOption = Annotated[
+    str | None, typer.Option("--storage", help="URL of Optuna's storage; default: embedded.", envvar=STORAGE)
+]
 WarmOption = Annotated[list[str] | None, typer.Option("--warm", help="Learn from an earlier search in the folder.")]
 MixedOption = Annotated[bool, typer.Option("--mixed", help="Allow runs of different code or package versions.")]
 RecordedOption = Annotated[
@@ -303,7 +322,7 @@ def prepare(
 
 
 @data_app.command("info")
-def info(store: Annotated[str, typer.Argument(help="A prepared store.")]) -> None:
+def info(store: Annotated[str, typer.Argument(help="A prepared store.", parser=_store_address)]) -> None:
     """Show a store's counts per protocol, shapes, recipe and fingerprint."""
     from coablate_platform.data.info import describe_store
     from coablate_platform.data.store import Store
@@ -347,6 +366,11 @@ def main() -> None:
         _stop(str(error), 2)
     except LaneLostError as error:
         _stop(str(error), 1)
+    except OSError as error:
+        if error.errno not in _STORAGE_FAULTS:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        _stop(f"{where}cannot be written or read ({error.strerror}); what is recorded is kept", 1)
     except Exception as error:
         if hasattr(error, "format_message"):  # click's own errors: unknown option, missing argument
             _stop(error.format_message(), 2)  # empty where the help was shown already, for want of a command
@@ -355,7 +379,7 @@ def main() -> None:
 
 def _stop(message: str, code: int) -> None:
     if message:
-        line = " ".join(message.splitlines())
+        line = masked(" ".join(message.splitlines()))
         Console(stderr=True).print(f"coablate: {line}", markup=False, highlight=False, soft_wrap=True)
     sys.exit(code)
 
@@ -374,13 +398,12 @@ def _command(study: str, data: str, **rest: Any) -> "Command":
     from coablate_platform.session import Command
     from coablate_platform.study.extensions import absolute_reference
 
-    path = str(Path(data).resolve()) if "://" not in data else data
     for name in ("protocol", "sampler"):
         if rest.get(name):
             rest[name] = absolute_reference(rest[name])
     fields = [text.partition("=") for text in rest["overrides"]]
     rest["overrides"] = tuple(f"{field}{equals}{absolute_reference(value)}" for field, equals, value in fields)
-    return Command(study=absolute_reference(study), data=path, **rest)
+    return Command(study=absolute_reference(study), data=data, **rest)
 
 
 def _printer(out: Path) -> "Callable[[Table], None]":

@@ -3,6 +3,7 @@
 This is where study, data, lanes and results are connected. The command line only parses options and calls it.
 """
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -104,6 +105,7 @@ def resume(
     plan = Journal(str(out.resolve())).plan(key)
     command = Command(**plan.command)
     command = replace(command, overrides=tuple(command.overrides), warm=tuple(command.warm))
+    command = command.with_passwords(os.environ)
     copies = source_copies(out, plan.key, command.source)
     if command.source and (missing := [file for file in command.user_files if not file.is_file()]):
         console.print(f"{missing[0]} no longer exists; continuing with its copy in {copies}", soft_wrap=True)
@@ -172,7 +174,7 @@ def _train_open_runs(prepared: PreparedStudy, session: Session, records: Mapping
     session.join_cluster()
     with Progress(plan, training.epochs, done, session.console) as progress:
         locations = Locations.below(session.out, prepared.store, session.journal, session.source_folder(plan))
-        run_all(prepared.study, FixedOrder(open_tasks), locations, progress.update)
+        run_all(prepared.study, FixedOrder(open_tasks), locations, progress.update, progress.begin)
 
 
 def _check_versions(prepared: PreparedStudy, session: Session, records: dict[str, RunRecord]) -> str:

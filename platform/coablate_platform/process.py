@@ -9,7 +9,9 @@ import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import FrameType
-from typing import IO
+from typing import IO, Any
+
+from coablate_platform.study.errors import InputError, first_line
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _PROXY_EXCEPTIONS = ("no_proxy", "NO_PROXY", "no_grpc_proxy")
@@ -62,6 +64,27 @@ def away_from_working_directory() -> contextlib.AbstractContextManager[None]:
     Ray puts the directory in which it starts first on its workers' path, whatever Python's own settings are.
     """
     return contextlib.chdir(os.sep) if working_directory() else contextlib.nullcontext()
+
+
+def start_ray(**options: Any) -> None:
+    """Start a Ray of this machine, whatever cluster the environment names.
+
+    Args:
+        options: of ``ray.init``.
+
+    Raises:
+        InputError: it does not start.
+    """
+    import ray  # not for every process
+
+    try:
+        with away_from_working_directory():
+            ray.init(address="local", log_to_driver=False, logging_level="error", **options)
+    except Exception as error:  # of many kinds: long paths, no shared memory, a busy machine
+        ray.shutdown()
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        hint = "; set TMPDIR to a folder with a shorter path" if "path length" in reason else ""
+        raise InputError(f"Ray does not start on this machine ({reason}){hint}") from None
 
 
 def exempt_from_proxies(hosts: Iterable[str]) -> None:

@@ -55,7 +55,7 @@ def search(prepared: PreparedSearch, session: Session) -> Study:
         else:
             session.join_cluster()
             with SearchProgress(plan, scheduler, session.console) as progress:
-                run_all(declared, scheduler, locations, progress.update)
+                run_all(declared, scheduler, locations, progress.update, progress.begin)
         write_report(read_findings(plan, log), log)
     return _confirmation(declared, scheduler)
 

@@ -1,8 +1,9 @@
 """A user's command, and the session that carries it out: folder lock, Ray cluster, copies of source, MLflow."""
 
 import contextlib
-import subprocess
-from collections.abc import Iterator
+import os
+import socket
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -12,11 +13,12 @@ from rich.console import Console
 from coablate_platform.files import locked
 from coablate_platform.journal.journal import Journal
 from coablate_platform.lanes.cluster import joined, package_folders
-from coablate_platform.study.errors import InputError, LaneLostError
+from coablate_platform.passwords import STORAGE, TRACKING, completed, masked
+from coablate_platform.study.errors import InputError
 from coablate_platform.study.extensions import file_of, reference_to_copy
 from coablate_platform.study.plan import AnyPlan, StudyPlan
 from coablate_platform.study.source import Sources
-from coablate_platform.tracking.follower import ask_to_finish, finish_follower, start_follower
+from coablate_platform.tracking.keeper import FollowerKeeper
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,8 +79,28 @@ class Command:
         )
 
     def to_resume(self) -> dict[str, Any]:
-        """Return the options as a plan keeps them for ``resume``, with the digest of the imported user files."""
-        return asdict(replace(self, source=Sources.imported().digest))
+        """Return the options as a plan keeps them: without passwords, with the digest of the imported user files."""
+        tracking, storage = (text and masked(text) for text in (self.tracking, self.storage))
+        return asdict(replace(self, source=Sources.imported().digest, tracking=tracking, storage=storage))
+
+    def with_passwords(self, environment: Mapping[str, str]) -> "Command":
+        """Return the command with the passwords that its plan does not keep.
+
+        Args:
+            environment: the environment variables, in which the whole addresses stand.
+
+        Raises:
+            InputError: an address lacks its password, and the environment does not have the whole address.
+        """
+        whole: dict[str, str | None] = {}
+        for name, variable in (("tracking", TRACKING), ("storage", STORAGE)):
+            kept = getattr(self, name)
+            whole[name] = completed(kept, environment.get(variable))
+            if kept and whole[name] is None:
+                raise InputError(
+                    f"--{name} {kept}: its password was not kept; set {variable} to the whole address and resume again"
+                )
+        return replace(self, **whole)  # type: ignore[arg-type]  # both are texts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +146,7 @@ class Session:
         self.sources = Sources.imported()
         self._cleanup = contextlib.ExitStack()
         self._joined = False
-        self._followers: list[tuple[str, subprocess.Popen[bytes]]] = []  # a study's key and its follower
+        self._followers: dict[str, FollowerKeeper] = {}  # of each study, by its key
 
     def __enter__(self) -> Self:
         """Acquire the folder's lock: studies share runs, and two processes must not write the same run.
@@ -132,10 +154,14 @@ class Session:
         Raises:
             InputError: the folder cannot be written, or another process holds its lock.
         """
-        taken = f"results folder {self.out}: another process uses it; wait until it has ended, or use another folder"
+        holder = self.out / ".lock-holder"
+        taken = f"{_read(holder) or 'another process'} uses it; wait until it has ended, or use another folder"
         try:
             self.out.mkdir(parents=True, exist_ok=True)
+            taken = f"results folder {self.out}: {taken}"
             self._cleanup.enter_context(locked(self.out / ".lock", wait=False, taken=taken))
+            self.journal.keep_room()
+            holder.write_text(f"process {os.getpid()} on {socket.gethostname()}")
         except OSError as error:
             raise InputError(f"results folder {self.out}: cannot be written ({error.strerror})") from None
         self._cleanup.callback(self._finish_followers)
@@ -151,6 +177,7 @@ class Session:
             InputError: no Ray cluster answers at the address.
         """
         if not self._joined:
+            self.console.print("Joining Ray" if self.command.address else "Starting Ray", highlight=False)
             self._cleanup.enter_context(joined(self.command.address, package_folders()))
             self._joined = True
 
@@ -180,26 +207,35 @@ class Session:
 
         At the block's end the follower is asked to finish; the session waits for it at its exit.
 
-        If the block is interrupted, the command that resumes it is printed.
+        If the block is interrupted or fails, the command that resumes it is printed.
         """
         for name, content in self.sources.files.items():
             self.journal.write_study_file(plan.key, f"source/{self.sources.digest}/{name}", content)
         self.journal.write_plan(plan)
-        follower = start_follower(self.journal.folder.uri, plan.key, self.command.tracking)
-        self._followers.append((plan.key, follower))
+        follower = FollowerKeeper(self.journal.folder.uri, plan.key, self.command.tracking, self._say)
+        self._followers[plan.key] = follower
         try:
             yield
-        except (KeyboardInterrupt, LaneLostError):
+        except (KeyboardInterrupt, Exception):
             key = (isinstance(plan, StudyPlan) and plan.confirms) or plan.key
-            command = f"coablate resume {self.out} --study {key}{self.accepts.options}"
-            self.console.print(f"To continue: {command}", soft_wrap=True, highlight=False)
+            self._say(f"To continue: coablate resume {self.out} --study {key}{self.accepts.options}")
             raise
         finally:
-            ask_to_finish(follower)
+            follower.ask_to_finish()
 
     def _finish_followers(self) -> None:
         """Wait for the followers, and print how to catch up if MLflow is not up to date."""
-        for key, follower in self._followers:
-            if finish_follower(follower):
-                command = f"coablate track {self.out} --study {key}"
-                self.console.print(f"MLflow is not up to date; to update it: {command}", soft_wrap=True)
+        for key, follower in self._followers.items():
+            if follower.finish():
+                self._say(f"MLflow is not up to date; to update it: coablate track {self.out} --study {key}")
+
+    def _say(self, line: str) -> None:
+        self.console.print(line, soft_wrap=True, highlight=False)
+
+
+def _read(file: Path) -> str:
+    """Return a small file's text; empty if it cannot be read."""
+    try:
+        return file.read_text(errors="replace").strip()
+    except OSError:
+        return ""

@@ -200,6 +200,25 @@ except OSError:
     assert not list(tmp_path.rglob("*.tmp"))
 
 
+def test_a_failure_is_recorded_on_a_full_disk_in_the_room_that_was_kept_for_it(tmp_path: Path) -> None:
+    """A quota stands for the full disk: writes fail while the kept file is there, and the failure's still arrives."""
+    journal = Journal(str(tmp_path))
+    journal.keep_room()
+    journal.begin(RUN, 0, CONTEXT)
+    write = type(journal.folder).write
+
+    def write_within_quota(folder: Any, name: str, content: bytes) -> None:
+        if (tmp_path / ".room").exists():
+            raise OSError(errno.ENOSPC, "No space left on device", name)
+        write(folder, name, content)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(journal.folder), "write", write_within_quota)
+        journal.fail(RUN, 0, Failure(state=RunState.CRASHED, reason="No space left on device"))
+    assert journal.record(RUN).state is RunState.CRASHED
+    assert not (tmp_path / ".room").exists()
+
+
 def test_readers_during_writing_never_see_an_incomplete_file(tmp_path: Path) -> None:
     journal = Journal(str(tmp_path))
     journal.begin(RUN, 0, CONTEXT)

@@ -1,10 +1,12 @@
 """The progress of a study: plain lines without a terminal, one live table with one."""
 
 import io
+from dataclasses import replace
 
 import pytest
 from made_study import make_plan
 from rich.console import Console
+from rich.text import Text
 
 from coablate_platform.screen.progress import Progress
 from coablate_platform.study.plan import PlannedArm
@@ -71,6 +73,42 @@ def test_a_terminal_shows_one_table_of_arms_and_seeds(output):
         progress.update(RUN["MMTM", 0], epoch(1, **{"validation/accuracy": 0.4}))
         progress.update(RUN["DSFM", 0], RunUpdate(state=RunState.DIVERGED, reason="nan"))
     shown = output.getvalue()
-    for text in ("Which [fusion]? — utd/cs", "seed 0", "seed 1", "1/9  validation 40.0%", "75.0% (known)", "diverged"):
+    for text in ("Which [fusion]? — utd/cs", "seed 0", "seed 1", "1/9", "40.0%", "75.0%", "(known)"):
         assert text in shown
-    assert "DSFM, seed 0:" not in shown
+    assert "MMTM, seed 0:" not in shown
+    assert "DSFM, seed 0: diverged: nan" in shown  # above the table, at once
+
+
+def test_a_narrow_terminal_shows_every_seed_and_the_time_left():
+    arms = [replace(ARMS[0], name=f"DSFM at a place with a long name {number}") for number in range(3)]
+    plan = make_plan(*arms, seeds=9)
+    output = io.StringIO()
+    with Progress(plan, 9, {}, Console(file=output, force_terminal=True, width=80, height=60)) as progress:
+        for run in plan.runs:
+            progress.update(run.run_id, epoch(1, **{"validation/accuracy": 0.4}))
+    last = output.getvalue()[output.getvalue().rindex("epochs/min") :]
+    assert "about 0:00:" in last
+    assert all(f"seed {seed}" in last for seed in range(9))
+    assert last.count("40.0%") == len(plan.runs)
+    assert "…" not in last
+    assert max(len(line) for line in Text.from_ansi(last).plain.splitlines()) <= 80
+
+
+def test_a_low_terminal_shows_the_arms_that_train():
+    plan = make_plan(*(replace(ARMS[0], name=f"arm {number}") for number in range(30)), seeds=1)
+    output = io.StringIO()
+    with Progress(plan, 9, {}, Console(file=output, force_terminal=True, width=80, height=24)) as progress:
+        progress.update(plan.runs[0].run_id, completed(0.5))
+        progress.update(plan.runs[29].run_id, epoch(1, **{"validation/accuracy": 0.4}))
+    last = output.getvalue()[output.getvalue().rindex("epochs/min") :]
+    assert "arm 29" in last
+    assert "more arms" in last
+
+
+def test_what_begins_is_shown_until_the_first_report(output):
+    with progress_on(output, terminal=True) as progress:
+        progress.begin("starting 2 lanes")
+    assert "starting 2 lanes" in output.getvalue()
+    lines = io.StringIO()
+    progress_on(lines).begin("starting 2 lanes")
+    assert lines.getvalue() == "Starting 2 lanes\n"

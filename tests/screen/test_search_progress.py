@@ -39,7 +39,7 @@ def test_pruned_and_completed_trials_and_the_best_so_far_are_shown(terminal):
     winner = best(declared.costs, scheduler.records, 1)[0]
     assert f"12 of 12 trials, best {winner.values[0]:.1%} (trial {winner.number})" in output
     assert "pruned after epoch 1/27" in output
-    assert "completed" in output
+    assert f"completed, accuracy {winner.values[0]:.1%}" in output
     assert ("─" in output) == terminal
 
 

@@ -19,7 +19,8 @@ from mlflow.entities import Run
 from coablate_platform.journal.journal import Journal
 from coablate_platform.study.errors import InputError
 from coablate_platform.study.plan import StudyPlan
-from coablate_platform.tracking.follower import finish_follower, run_ui, start_follower, tracking_uri
+from coablate_platform.tracking.follower import run_ui, tracking_uri
+from coablate_platform.tracking.keeper import FollowerKeeper
 from coablate_platform.train.events import EpochReport, Failure, RunState
 
 pytestmark = [
@@ -137,8 +138,8 @@ def test_an_interrupted_study_leaves_no_run_running_and_is_resumed_in_the_same_r
     uri = tracking_uri(str(directory))
     code = f"""
 import time
-from coablate_platform.tracking.follower import start_follower
-print(start_follower({str(directory)!r}, {plan.key!r}).pid, flush=True)
+from coablate_platform.tracking.keeper import FollowerKeeper
+print(FollowerKeeper({str(directory)!r}, {plan.key!r}, None, print).pid, flush=True)
 time.sleep(600)
 """
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as driver:
@@ -153,14 +154,14 @@ time.sleep(600)
     assert {run.info.status for run in runs(uri, key=plan.key)} == {"KILLED"}
     before = {run.info.run_id for run in runs(uri, key=plan.key)}
 
-    process = start_follower(str(directory), plan.key)
+    process = FollowerKeeper(str(directory), plan.key, None, print)
     train(plan.runs[0], None, epochs=(2, 3), attempt=1)
     until(lambda: {run.info.status for run in runs(uri, key=plan.key)} == {"RUNNING"})
     assert {run.info.run_id for run in runs(uri, key=plan.key)} == before
     train(plan.runs[0], 0.9, epochs=(3,), attempt=1)
     for run in plan.runs[1:]:
         train(run, 0.8 + 0.01 * run.seed)
-    assert finish_follower(process) == 0
+    assert process.finish() == 0
     assert Counter(run.info.status for run in runs(uri, key=plan.key)) == {"FINISHED": 13}
     first = MlflowClient(tracking_uri=uri).get_metric_history(
         runs(uri, run_id=plan.runs[0].run_id)[0].info.run_id, "epoch"
@@ -174,16 +175,16 @@ time.sleep(600)
 def test_a_server_that_starts_late_gets_everything(
     directory: Path, plan: StudyPlan, journal: Journal, train: Train, serve: Serve, free_port: int
 ) -> None:
-    process = start_follower(str(directory), plan.key, f"http://127.0.0.1:{free_port}")
+    process = FollowerKeeper(str(directory), plan.key, f"http://127.0.0.1:{free_port}", print)
     for epoch in range(1, 4):  # training does not wait for MLflow
         journal.begin(plan.runs[0].run_id, 0, {})
         journal.epoch(plan.runs[0].run_id, 0, EpochReport(epoch=epoch, metrics={"loss": 1.0}, seconds=0.1))
     until(lambda: "tracking waits for" in (directory / "studies" / plan.key / "tracking.log").read_text())
-    assert process.poll() is None
+    assert alive(process.pid)
     with serve() as uri:
         for run in plan.runs:
             train(run, 0.8)
-        assert finish_follower(process) == 0
+        assert process.finish() == 0
         assert Counter(run.info.status for run in runs(uri, key=plan.key)) == {"FINISHED": 13}
         study = next(run for run in runs(uri, key=plan.key) if "coablate.arm" not in run.data.tags)
         stored = MlflowClient(tracking_uri=uri).list_artifacts(study.info.run_id, "table")
@@ -196,7 +197,7 @@ def test_a_server_that_stops_and_starts_again_gets_everything(
     directory: Path, plan: StudyPlan, journal: Journal, train: Train, serve: Serve
 ) -> None:
     with serve() as uri:
-        process = start_follower(str(directory), plan.key, uri)
+        process = FollowerKeeper(str(directory), plan.key, uri, print)
         train(plan.runs[0], 0.8)
         train(plan.runs[1], None, epochs=(1,))
         until(lambda: [run.info.status for run in runs(uri, seed="0", arm=plan.runs[1].arm)] == ["RUNNING"])
@@ -206,7 +207,7 @@ def test_a_server_that_stops_and_starts_again_gets_everything(
     until(lambda: "tracking waits for" in (directory / "studies" / plan.key / "tracking.log").read_text())
     with serve() as uri:
         train(plan.runs[-1], 0.8)
-        assert finish_follower(process) == 0
+        assert process.finish() == 0
         assert Counter(run.info.status for run in runs(uri, key=plan.key)) == {"FINISHED": 13}
         client = MlflowClient(tracking_uri=uri)
         for run in plan.runs:

@@ -20,7 +20,7 @@ from coablate_platform.train.loop import Task, train
 
 GOLDEN = Path(__file__).parent / "golden"
 STEPS = 10
-COMPARED_ELSEWHERE = 2  # steps that are compared on other machines
+COMPARED_ELSEWHERE = 2  # losses that are compared on other machines; with several updates a batch, the first alone
 TOLERANCE = 1e-3
 SMALL = {"width": 0.125, "hcn_features": 8, "mffm_channels": 16}
 MODELS = {
@@ -73,8 +73,9 @@ def test_the_losses_of_ten_steps_stay_the_same(tmp_path, name, request, one_thre
     if head == machine():
         assert losses == golden, "the losses changed; if that is intended, run make golden"
     else:
+        compared = COMPARED_ELSEWHERE if MODELS[name].training != "alternating" else 1
         machines = f"measured there: {head}; here: {machine()}"
-        assert losses[:COMPARED_ELSEWHERE] == pytest.approx(golden[:COMPARED_ELSEWHERE], rel=TOLERANCE), machines
+        assert losses[:compared] == pytest.approx(golden[:compared], rel=TOLERANCE), machines
 
 
 def test_each_network_has_its_own_losses():

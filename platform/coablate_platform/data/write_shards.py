@@ -17,7 +17,7 @@ from coablate_platform.data.progress import ProgressCallback
 from coablate_platform.data.schema import SHARDS
 from coablate_platform.data.shard import DAMAGE, PrepareOptions, read_shard, write_shard
 from coablate_platform.files import write_atomically
-from coablate_platform.process import away_from_working_directory, working_directory
+from coablate_platform.process import start_ray, working_directory
 from coablate_platform.study.errors import InputError, first_line
 from coablate_platform.study.source import Sources, attach
 
@@ -113,7 +113,7 @@ def _ray_data(cpus: int | None, store: Path) -> Iterator[ModuleType]:
 
     started = not ray.is_initialized()
     if started:
-        _start_ray(cpus)
+        start_ray(num_cpus=cpus, include_dashboard=False)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
@@ -131,23 +131,3 @@ def _ray_data(cpus: int | None, store: Path) -> Iterator[ModuleType]:
         logger.setLevel(level)
         if started:
             ray.shutdown()
-
-
-def _start_ray(cpus: int | None) -> None:
-    """Start Ray on this machine, whatever cluster the environment names."""
-    import ray
-
-    try:
-        with away_from_working_directory():
-            ray.init(
-                address="local",
-                num_cpus=cpus,
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
-    except Exception as error:  # of many kinds: long paths, no shared memory, a busy machine
-        ray.shutdown()
-        reason = f"{type(error).__name__}: {first_line(error)}"
-        hint = "; set TMPDIR to a folder with a shorter path" if "path length" in reason else ""
-        raise InputError(f"Ray does not start on this machine ({reason}){hint}") from None

@@ -1,5 +1,6 @@
 """The Arrow files of a run's attempts: ``journal/<run>/<attempt>/<name>.arrow``."""
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,8 @@ _SCHEMAS = {
     "stopped": pa.schema([("time", pa.float64())]),
 }
 """Name of a file -> its columns; times in Unix seconds."""
+_PREDICTIONS = {"name", "label", "scores"}
+_FILE = re.compile(r"(\d+)/(\w+)\.arrow")
 
 
 @dataclass(frozen=True)
@@ -38,11 +41,11 @@ class AttemptFiles:
     folder: Folder
 
     def names(self, run_id: str) -> dict[int, set[str]]:
-        """Return attempt -> names of its files, by one listing of the run's folder."""
+        """Return attempt -> names of its files, by one listing of the run's folder; files of others do not count."""
         names: dict[int, set[str]] = {}
         for path in self.folder.stamps(f"journal/{run_id}"):
-            attempt, _, file = path.partition("/")
-            names.setdefault(int(attempt), set()).add(file.removesuffix(".arrow"))
+            if match := _FILE.fullmatch(path):
+                names.setdefault(int(match[1]), set()).add(match[2])
         return names
 
     def rows(self, run_id: str, attempt: int, name: str) -> list[dict[str, Any]] | None:
@@ -99,10 +102,14 @@ class AttemptFiles:
         if content is None:
             return None
         try:
-            return arrow_table(content)
-        except (pa.ArrowException, OSError) as error:
+            table = arrow_table(content)
+            columns = _SCHEMAS[name].names if name in _SCHEMAS else _PREDICTIONS
+            if missing := set(columns).difference(table.column_names):
+                raise KeyError(f"it has no column {', '.join(sorted(missing))}")
+            return table
+        except (pa.ArrowException, OSError, KeyError) as error:
             raise InputError(
-                f"{self.folder.uri}/{path} is damaged ({error}); delete the run's folder and run the study again"
+                f"{self.folder.uri}/{path} is damaged ({error.args[0]}); delete the run's folder and run the study again"
             ) from None
 
     def _write(self, run_id: str, attempt: int, name: str, table: pa.Table) -> None:

@@ -8,6 +8,7 @@ not change its meaning. A crash between two writes therefore leaves a readable j
 """
 
 import json
+import logging
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,10 @@ from coablate_platform.journal.storage import Folder
 from coablate_platform.study.errors import InputError, did_you_mean
 from coablate_platform.study.plan import AnyPlan, SearchPlan, StudyPlan, plan_from_json
 from coablate_platform.train.events import Conclusion, EpochReport, Failure, Predictions, RunState
+
+_ROOM = ".room"  # a file that is deleted where the disk is full
+_ROOM_BYTES = 2**20
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,10 +102,32 @@ class Journal:
         self._files.write(run_id, attempt, "conclusion", [row])
 
     def fail(self, run_id: str, attempt: int, failure: Failure) -> None:
-        """Record that an attempt failed. If that is recorded already, nothing changes."""
-        if self._files.rows(run_id, attempt, "failure") is None:
-            row = {"state": failure.state.value, "reason": failure.reason, "traceback": failure.traceback}
-            self._files.write(run_id, attempt, "failure", [row | {"time": time.time()}])
+        """Record that an attempt failed. If that is recorded already, nothing changes.
+
+        On a full disk the record takes the room that :meth:`keep_room` has kept.
+
+        Raises:
+            OSError: the record cannot be written.
+        """
+        if self._files.rows(run_id, attempt, "failure") is not None:
+            return
+        row = {"state": failure.state.value, "reason": failure.reason, "traceback": failure.traceback}
+        rows = [row | {"time": time.time()}]
+        try:
+            self._files.write(run_id, attempt, "failure", rows)
+        except OSError as error:
+            if not self.folder.delete(_ROOM):
+                raise
+            log.warning("%s: %s; a failure is recorded in the room that was kept for it", self.folder.uri, error)
+            self._files.write(run_id, attempt, "failure", rows)
+
+    def keep_room(self) -> None:
+        """Keep room on the disk for the record of a failure, which may be that the disk is full.
+
+        Raises:
+            OSError: there is no such room.
+        """
+        self.folder.write(_ROOM, bytes(_ROOM_BYTES))
 
     def stop(self, run_id: str) -> None:
         """Record that a search has stopped a run, unless the run has ended already."""
@@ -185,7 +212,7 @@ class Journal:
         Raises:
             InputError: a plan is damaged or of another version.
         """
-        names = sorted(name for name in self.folder.stamps("studies") if name.endswith("/study.json"))
+        names = sorted(name for name in self.folder.stamps("studies") if name.split("/")[1:] == ["study.json"])
         contents = {name: self.folder.read(f"studies/{name}") for name in names}
         return [self._parse_plan(name, content) for name, content in contents.items() if content is not None]
 
@@ -247,7 +274,7 @@ class Journal:
     def _parse_plan(self, name: str, content: bytes) -> AnyPlan:
         try:
             return plan_from_json(content.decode())
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(
                 f"{self.folder.uri}/studies/{name} is damaged or of another version ({error}); "
                 "delete it and run the study again, which does not repeat completed runs"

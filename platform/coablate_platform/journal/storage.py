@@ -48,6 +48,15 @@ class Folder:
         except FileNotFoundError:
             return None
 
+    def delete(self, name: str) -> bool:
+        """Delete a file, and return whether there was one."""
+        filesystem, root = filesystem_of(self.uri)
+        try:
+            filesystem.delete_file(f"{root}/{name}")
+        except FileNotFoundError:
+            return False
+        return True
+
     def stamps(self, name: str) -> dict[str, tuple[int, int]]:
         """List the files below a subfolder, with stamps that change when a file is written. Costs one request.
 

@@ -1,6 +1,7 @@
 """The trials of a search in the journal: ``studies/<key>/trials/<number>.arrow``, one row each."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
@@ -161,7 +162,8 @@ class JournalTrialLog:
 
     def stamps(self) -> dict[str, tuple[int, int]]:
         """Return name of a trial's file -> a value that changes when it is written. Costs one listing."""
-        return self.journal.folder.stamps(self._folder)
+        stamps = self.journal.folder.stamps(self._folder)
+        return {name: stamp for name, stamp in stamps.items() if re.fullmatch(r"\d+\.arrow", name)}
 
     def read(self, name: str) -> TrialRecord:
         """Read one of the files that :meth:`stamps` names.

@@ -6,12 +6,11 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import ray
 from ray.util.state import list_nodes
 
-from coablate_platform.process import away_from_working_directory, end_on_signals, exempt_from_proxies
+from coablate_platform.process import away_from_working_directory, end_on_signals, exempt_from_proxies, start_ray
 from coablate_platform.study.errors import InputError, first_line
 from coablate_platform.study.search import Search
 from coablate_platform.study.study import Study
@@ -97,25 +96,24 @@ def joined(address: str | None, modules: list[str]) -> Iterator[None]:
         modules: folders of packages that workers elsewhere need (their ``py_modules``).
 
     Raises:
-        InputError: no Ray answers at the address, or its State API (which Train's clean-up needs) does not.
+        InputError: Ray does not start, none answers at the address, or its State API (which Train's clean-up needs) does not.
     """
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
     exempt_from_proxies([ray.util.get_node_ip_address()])
-    with away_from_working_directory():
-        if address is None:
-            ray.init(
-                address="local",
-                include_dashboard=True,
-                dashboard_host="127.0.0.1",
-                object_store_memory=OBJECT_STORE_BYTES,
-                _system_config={"worker_maximum_startup_concurrency": STARTED_AT_ONCE},
-                **quiet,
-            )
-        else:
-            try:
-                ray.init(address=address, runtime_env={"py_modules": modules}, **quiet)
-            except Exception as error:
-                raise InputError(f"Ray at {address}: {type(error).__name__}: {first_line(error)}") from None
+    if address is None:
+        start_ray(
+            include_dashboard=True,
+            dashboard_host="127.0.0.1",
+            object_store_memory=OBJECT_STORE_BYTES,
+            _system_config={"worker_maximum_startup_concurrency": STARTED_AT_ONCE},
+        )
+    else:
+        try:
+            with away_from_working_directory():
+                ray.init(
+                    address=address, runtime_env={"py_modules": modules}, log_to_driver=False, logging_level="error"
+                )
+        except Exception as error:
+            raise InputError(f"Ray at {address}: {type(error).__name__}: {first_line(error)}") from None
     end_on_signals()  # Ray has replaced the handlers
     try:
         _check_state_api()
@@ -159,6 +157,6 @@ def _check_state_api() -> None:
             if time.monotonic() > deadline:
                 raise InputError(
                     "the cluster's State API does not answer, so Train could not clean up after itself; "
-                    f"start Ray with its dashboard ({type(error).__name__}: {error})"
+                    f"start Ray with its dashboard ({type(error).__name__}: {first_line(error)})"
                 ) from None
             time.sleep(0.5)

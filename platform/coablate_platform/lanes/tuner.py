@@ -112,6 +112,7 @@ def run_all(
     scheduler: Scheduler,
     locations: Locations,
     on_update: OnUpdate = lambda run_id, update, stops: None,
+    on_phase: Callable[[str], None] = lambda phase: None,
     max_lanes: int | None = None,
 ) -> None:
     """Train every run of a scheduler, on as many lanes as fit the joined cluster.
@@ -121,6 +122,7 @@ def run_all(
         scheduler: decides which runs train.
         locations: store, checkpoints, recorder and source.
         on_update: called with every update, for example to show it.
+        on_phase: called with what begins, in words, until the first update.
         max_lanes: most runs that train at a time; None: as many as fit the cluster.
 
     Raises:
@@ -128,8 +130,15 @@ def run_all(
         KeyboardInterrupt: the user interrupted it; recorded results are kept.
         LaneLostError: a lane was lost too often; recorded results are kept.
     """
-    size = Cluster.now().size_of(study, lambda: fit_together(study, locations.store, locations.source))
+
+    def fit() -> int:
+        on_phase("measuring how many runs fit a GPU")
+        return fit_together(study, locations.store, locations.source)
+
+    size = Cluster.now().size_of(study, fit)
     most = min(scheduler.most, max_lanes or MAX_LANES)
+    lanes_now = min(Cluster.now().lanes(size), most)
+    on_phase("starting 1 lane" if lanes_now == 1 else f"starting {lanes_now} lanes")
     name = f"coablate-dispatcher-{uuid.uuid4().hex}"
     with contextlib.ExitStack() as cleanup:
         scratch = cleanup.enter_context(tempfile.TemporaryDirectory(prefix="coablate-", ignore_cleanup_errors=True))

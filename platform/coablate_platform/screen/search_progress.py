@@ -2,7 +2,7 @@
 
 import time
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -45,33 +45,41 @@ class SearchProgress(LiveDisplay):
             text = f"epoch {update.epoch}/{self._plan.epochs}  validation {value:.1%}"
         else:
             text = "completed" if update.state is RunState.COMPLETED else f"{update.state.value}: {update.reason}"
+        failed = update.state.ended and update.state is not RunState.COMPLETED
         self._last[run_id] = text, stops
         if stops or update.state.ended:
             trial = next(record for record in self._scheduler.records if record.run_id == run_id)
-            self._print_line(f"{trial_name(trial.number)}: {self._status_text(trial)}  [{self._pace_text()}]")
+            line = f"{trial_name(trial.number)}: {self._status_text(trial)}  [{self._pace_text()}]"
+            self._print_line(line, always=failed)
 
     def _status_text(self, trial: TrialRecord) -> str:
         text, stopped = self._last.get(trial.run_id, (str(trial.outcome or "·"), False))
+        if trial.outcome is TrialOutcome.COMPLETE:
+            return f"completed, {self._plan.metric} {trial.values[0]:.1%}"
         if not stopped:
             return text
         if trial.outcome is None:
             return f"paused after {text}"
         return f"{'replaced' if self._plan.stopping.rule == 'pbt' else 'pruned'} after {text}"
 
-    def _render(self) -> Table:
-        table = Table(title=Text(f"{self._plan.title} — {self._plan.protocol}"), caption=self._pace_text())
+    def _render(self) -> RenderableType:
+        """Return the newest trials first: a screen that is too low cuts off the oldest."""
+        table = Table()
         table.add_column("trial", justify="right")
-        table.add_column("configuration")
-        table.add_column("", min_width=34)
-        for record in self._scheduler.records[-SHOWN_TRIALS:]:
+        table.add_column("configuration", overflow="fold")
+        table.add_column("", min_width=24, overflow="fold")
+        for record in reversed(self._scheduler.records[-SHOWN_TRIALS:]):
             table.add_row(str(record.number), Text(parameters_text(record)), Text(self._status_text(record)))
-        return table
+        title = Text(f"{self._plan.title} — {self._plan.protocol}", "italic")
+        return Group(title, Text(self._pace_text(), "dim"), table)
 
     def _pace_text(self) -> str:
         """Return how many trials have ended, the best so far, the time elapsed and an estimate of the time left."""
         ended = [record for record in self._scheduler.records if record.outcome is not None]
         values = [(record.values[0], -record.number) for record in ended if record.outcome is TrialOutcome.COMPLETE]
         best = f"best {max(values)[0]:.1%} (trial {-max(values)[1]})" if values else "none completed yet"
+        if not self._last:
+            return self._phase
         elapsed, done = time.monotonic() - self._started, len(ended) - self._ended_before
         planned = max(self._plan.trials, len(self._scheduler.records))  # a population grows as members are replaced
         left = elapsed / done * (planned - len(ended)) if done else None

@@ -118,7 +118,7 @@ def plan_from_json(text: str) -> AnyPlan:
     """Return the plan that :meth:`Plan.to_json` wrote.
 
     Raises:
-        ValueError, KeyError, TypeError: the text is damaged, or another version wrote it.
+        ValueError, KeyError, TypeError, AttributeError: the text is damaged, or another version wrote it.
     """
     values = json.loads(text)
     kind = values.pop("kind")

@@ -2,6 +2,8 @@
 
 ``python -m coablate_platform.tracking.follower DIR --study KEY [--tracking URI] [--follow]``
 
+The URI may stand in the environment variable ``COABLATE_TRACKING`` instead, which keeps its password from others.
+
 Without ``--follow`` it brings MLflow up to date once. With ``--follow`` it does so repeatedly until the study is
 completed, its standard input ends, or it gets SIGTERM; then it does so a last time.
 
@@ -14,7 +16,6 @@ import hashlib
 import os
 import select
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -26,6 +27,7 @@ import typer
 
 from coablate_platform.files import locked
 from coablate_platform.journal.journal import Journal
+from coablate_platform.passwords import TRACKING, completed, masked
 from coablate_platform.study.errors import InputError
 from coablate_platform.study.plan import AnyPlan
 from coablate_platform.tracking.arms import TrackedStudy
@@ -58,7 +60,7 @@ def tracking_uri(directory: str, uri: str | None = None) -> str:
         scheme = uri.partition("://")[0].partition("+")[0]
         if "://" not in uri or scheme not in _SCHEMES:
             raise InputError(
-                f"tracking URI {uri!r} is no address that MLflow can track to; "
+                f"tracking URI {masked(uri)!r} is no address that MLflow can track to; "
                 f"expected SCHEME://… with one of these schemes: {', '.join(_SCHEMES)}"
             )
         return uri
@@ -66,51 +68,6 @@ def tracking_uri(directory: str, uri: str | None = None) -> str:
     if local is None:
         raise InputError(f"results folder {directory} is not on this machine: name an MLflow server with --tracking")
     return f"sqlite:///{local / 'mlflow.db'}"
-
-
-def start_follower(directory: str, key: str, uri: str | None = None) -> "subprocess.Popen[bytes]":
-    """Start the process that follows a study into MLflow. It ends when this process ends, if not before.
-
-    Its messages go to ``studies/<key>/tracking.log`` in a local results folder, else to a temporary folder.
-
-    Args:
-        directory: the results folder.
-        key: the study's key; its plan is written already.
-        uri: MLflow's tracking URI; None means the folder's own, see :func:`tracking_uri`.
-    """
-    local = Journal(directory).folder.local
-    folder = local / "studies" / key if local else Path(tempfile.mkdtemp(prefix="coablate-"))
-    folder.mkdir(parents=True, exist_ok=True)
-    module = "coablate_platform.tracking.follower"
-    command = [sys.executable, "-m", module, directory, "--study", key, "--tracking", tracking_uri(directory, uri)]
-    with (folder / "tracking.log").open("ab") as log:
-        return subprocess.Popen(
-            [*command, "--follow"],
-            stdin=subprocess.PIPE,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,  # Ctrl-C then interrupts the driver only, and the follower can still finish
-        )
-
-
-def ask_to_finish(process: "subprocess.Popen[bytes]") -> None:
-    """Ask a follower to bring MLflow up to date a last time, without waiting for it."""
-    if process.stdin is not None:
-        process.stdin.close()
-
-
-def finish_follower(process: "subprocess.Popen[bytes]", timeout: float = GRACE + 30) -> int:
-    """Ask a follower to bring MLflow up to date a last time, and wait for it up to ``timeout`` seconds.
-
-    Returns:
-        0 if MLflow is up to date; otherwise ``coablate track`` can catch up later.
-    """
-    ask_to_finish(process)
-    try:
-        return process.wait(timeout)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        return process.wait()
 
 
 def run_ui(directory: str, uri: str | None = None, host: str = "127.0.0.1", port: int = 5000) -> NoReturn:
@@ -127,18 +84,19 @@ def run_ui(directory: str, uri: str | None = None, host: str = "127.0.0.1", port
     """
     backend = tracking_uri(directory, uri)
     if backend.startswith(("http://", "https://")):
-        raise InputError(f"{backend} is a server already: open it in a browser")
+        raise InputError(f"{masked(backend)} is a server already: open it in a browser")
     local = Journal(directory).folder.local
     if uri is None and local is not None and not (local / "mlflow.db").exists():
         elsewhere = sorted({where for plan in Journal(directory).plans() if (where := plan.command.get("tracking"))})
         if elsewhere:
             raise InputError(f"results folder {directory} is tracked elsewhere, at {', '.join(elsewhere)}")
         raise InputError(f"results folder {directory} was not tracked yet: run `coablate track {directory}` first")
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", backend, "--workers", "1"]
+    command = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
     command += ["--host", host, "--port", str(port)]
     if local is not None:
         command += ["--artifacts-destination", (local / "mlartifacts").as_uri()]
-    os.execve(sys.executable, command, os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"})
+    settings = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_BACKEND_STORE_URI": backend}  # it may hold a password
+    os.execve(sys.executable, command, os.environ | settings)
 
 
 class _EndSignal:
@@ -260,14 +218,22 @@ def track(directory: str, study: str | None, uri: str | None, *, keep: bool = Fa
     journal = Journal(directory)
     plan = journal.plan(study)
     with _only_follower(journal, plan, wait=keep):
-        where = tracking_uri(directory, uri or plan.command.get("tracking"))
+        kept = plan.command.get("tracking")
+        where = uri or completed(kept, None)
+        if kept and not where:
+            raise InputError(
+                f"study {plan.key} was tracked to {kept}; set {TRACKING} to this address with its password"
+            )
+        where = tracking_uri(directory, where)
         return follow(journal, plan, where, _EndSignal(keep), grace)
 
 
 def main(
     directory: Annotated[str, typer.Argument(help="Results folder.")],
     study: Annotated[str | None, typer.Option(help="The study's name or key, where the folder holds several.")] = None,
-    tracking: Annotated[str | None, typer.Option(help="MLflow tracking URI; default: the study's.")] = None,
+    tracking: Annotated[
+        str | None, typer.Option(help="MLflow tracking URI; default: the study's.", envvar=TRACKING)
+    ] = None,
     follow: Annotated[bool, typer.Option("--follow", help="Continue until standard input ends.")] = False,
     grace: Annotated[float, typer.Option(help="Seconds for which to retry after the end.")] = GRACE,
 ) -> None:

@@ -4,6 +4,8 @@ import errno
 import sys
 import time
 
+from coablate_platform.passwords import masked
+
 _MAY_PASS = (408, 429)  # HTTP: the request took too long, or there were too many
 _FILES_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EEXIST)
 _LONGEST_REASON = 300
@@ -50,5 +52,5 @@ class Refusals:
 
 
 def say(message: str) -> None:
-    """Print a line with the time, for the log."""
-    print(f"{time.strftime('%F %T')} {message}", file=sys.stderr, flush=True)
+    """Print a line with the time, for the log; without passwords."""
+    print(f"{time.strftime('%F %T')} {masked(message)}", file=sys.stderr, flush=True)
