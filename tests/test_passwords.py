@@ -45,5 +45,5 @@ def test_a_plan_keeps_no_password_and_the_environment_gives_it_back():
     again = Command(**kept | {"overrides": (), "warm": ()})
     variables = {"COABLATE_TRACKING": SECRET, "COABLATE_STORAGE": "mysql://u:p@h/d"}
     assert again.with_passwords(variables) == command
-    with pytest.raises(InputError, match="--storage mysql.*was not kept; set COABLATE_STORAGE"):
+    with pytest.raises(InputError, match=r"--storage mysql.*was not kept; set COABLATE_STORAGE"):
         again.with_passwords({"COABLATE_TRACKING": SECRET})

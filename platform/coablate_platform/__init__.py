@@ -2,7 +2,8 @@
 
 The rooms: ``study`` declares, ``data`` feeds, ``train`` computes, ``planning`` resolves, ``journal`` remembers,
 ``search`` chooses, ``lanes`` executes, ``results`` concludes, ``tracking`` and ``screen`` show, ``conformance`` proves.
-``cli``, ``driver``, ``searching`` and ``session`` stand above. Imports point one way; ``tests/test_tree.py`` holds it.
+``cli`` with its ``options``, ``driver``, ``searching`` and ``session`` stand above. Imports point one way;
+``tests/test_tree.py`` holds it.
 """
 
 import os

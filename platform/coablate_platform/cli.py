@@ -16,7 +16,31 @@ import typer
 from rich.console import Console
 
 from coablate_platform import process
-from coablate_platform.passwords import STORAGE, TRACKING, masked
+from coablate_platform.options import (
+    DEFAULT_OUT,
+    AddressOption,
+    DataOption,
+    GpusOption,
+    GraceOption,
+    KeyOption,
+    MixedOption,
+    OutArgument,
+    OutOption,
+    ProtocolOption,
+    RecordedOption,
+    ReferenceArgument,
+    SamplerOption,
+    SeedsOption,
+    SetOption,
+    StorageOption,
+    StudyArgument,
+    TrackingOption,
+    TrialsOption,
+    WarmOption,
+    path_on_disk,
+    store_address,
+)
+from coablate_platform.passwords import masked
 from coablate_platform.study.errors import InputError, LaneLostError
 
 if TYPE_CHECKING:
@@ -34,71 +58,6 @@ data_app = typer.Typer(help="Prepare and inspect data sets.", no_args_is_help=Tr
 app.add_typer(data_app, name="data")
 console = Console(markup=False)  # folders and reasons may hold brackets
 _STORAGE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.EACCES, errno.EPERM)
-
-
-def _local(folder: str | Path) -> Path:
-    """Read the results folder's path."""
-    if "://" in str(folder):
-        raise InputError(f"results folder {folder}: expected a path; mount the storage where all nodes see it")
-    return Path(folder)
-
-
-def _on_disk(path: str | Path) -> Path:
-    """Read the path of raw data or of a store to write."""
-    if "://" in str(path):
-        raise InputError(f"{path}: expected a path; data sets are read from, and stores written to, a local folder")
-    return Path(path)
-
-
-def _store_address(store: str) -> str:
-    """Read the address of a store: a URI, or a path that is made absolute."""
-    if masked(store) != store:
-        raise InputError(
-            f"store {masked(store)}: results would keep this password; give it by the storage's own environment "
-            "variables, for example AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-        )
-    return store if "://" in store else str(Path(store).resolve())
-
-
-DEFAULT_OUT = Path("coablate-out")
-StudyArgument = Annotated[str, typer.Argument(help="A shipped name, package.module, or a path to a .py file.")]
-ReferenceArgument = Annotated[
-    str,
-    typer.Argument(help="FILE.py:NAME, FILE.py if one object in it fits, package.module:NAME, or a known name."),
-]
-DataOption = Annotated[
-    str, typer.Option("--data", help="The prepared store (see: coablate data prepare).", parser=_store_address)
-]
-OutOption = Annotated[
-    Path, typer.Option("--out", help="Results folder; studies in it share runs and MLflow.", parser=_local)
-]
-OutArgument = Annotated[Path, typer.Argument(help="Results folder.", parser=_local)]
-ProtocolOption = Annotated[
-    str | None, typer.Option("--protocol", help="Which rows train and test: a name, or FILE.py:NAME.")
-]
-SeedsOption = Annotated[int | None, typer.Option("--seeds", help="Number of seeds.")]
-SetOption = Annotated[
-    list[str] | None, typer.Option("--set", help="Override a.b=c of every arm (model=FILE.py:NAME too).")
-]
-KeyOption = Annotated[str | None, typer.Option("--study", help="Which study, where the folder holds several.")]
-AddressOption = Annotated[str | None, typer.Option("--address", help="host:port of a Ray cluster; default: local.")]
-TrackingOption = Annotated[
-    str | None, typer.Option("--tracking", help="MLflow tracking URI; default: embedded.", envvar=TRACKING)
-]
-GpusOption = Annotated[str | None, typer.Option("--gpus", help="GPUs a worker holds: a number, a share, or fit.")]
-TrialsOption = Annotated[int | None, typer.Option("--trials", help="Number of trials of a search.", min=1)]
-SamplerOption = Annotated[
-    str | None, typer.Option("--sampler", help="What suggests a search's trials: tpe … or FILE.py:NAME.")
-]
-GraceOption = Annotated[int | None, typer.Option("--grace", help="Epochs before a trial may be stopped.", min=1)]
-StorageOption = Annotated[
-    str | None, typer.Option("--storage", help="URL of Optuna's storage; default: embedded.", envvar=STORAGE)
-]
-WarmOption = Annotated[list[str] | None, typer.Option("--warm", help="Learn from an earlier search in the folder.")]
-MixedOption = Annotated[bool, typer.Option("--mixed", help="Allow runs of different code or package versions.")]
-RecordedOption = Annotated[
-    bool, typer.Option("--as-recorded", help="Take completed runs and trials though the code has changed since.")
-]
 
 
 @app.command()
@@ -270,7 +229,7 @@ def ui(
 
 @data_app.command("generate")
 def generate(
-    folder: Annotated[Path, typer.Argument(help="Where to write the synthetic set.", parser=_on_disk)],
+    folder: Annotated[Path, typer.Argument(help="Where to write the synthetic set.", parser=path_on_disk)],
     seed: Annotated[int, typer.Option(help="Seed of everything in the set.", min=0)] = 0,
     replications: Annotated[int, typer.Option(help="Times that a performer does an action for a camera.")] = 2,
     size: Annotated[int, typer.Option(help="Side of the square video in pixels.")] = 96,
@@ -296,8 +255,8 @@ def prepare(
     source: Annotated[
         str, typer.Argument(help="ntu (the synthetic set too), utd_mhad, nw_ucla, or a reader FILE.py:NAME.")
     ],
-    raw: Annotated[Path, typer.Argument(help="Folder or zip file of the set as published.", parser=_on_disk)],
-    store: Annotated[Path, typer.Argument(help="Where to write the store.", parser=_on_disk)],
+    raw: Annotated[Path, typer.Argument(help="Folder or zip file of the set as published.", parser=path_on_disk)],
+    store: Annotated[Path, typer.Argument(help="Where to write the store.", parser=path_on_disk)],
     short_side: Annotated[int, typer.Option(help="Shorter side of the stored video, in pixels.", min=16)] = 256,
     resize: Annotated[
         Literal["crop", "squash", "pad"],
@@ -322,7 +281,7 @@ def prepare(
 
 
 @data_app.command("info")
-def info(store: Annotated[str, typer.Argument(help="A prepared store.", parser=_store_address)]) -> None:
+def info(store: Annotated[str, typer.Argument(help="A prepared store.", parser=store_address)]) -> None:
     """Show a store's counts per protocol, shapes, recipe and fingerprint."""
     from coablate_platform.data.info import describe_store
     from coablate_platform.data.store import Store

@@ -21,6 +21,19 @@ from coablate_platform.train.provenance import origin_of, versions
 FAULTY = str(Path(__file__).parents[1] / "helpers" / "faulty_study.py")
 
 
+class NoFollower:
+    """Stands for a follower where MLflow does not matter."""
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def ask_to_finish(self) -> None:
+        pass
+
+    def finish(self) -> int:
+        return 0
+
+
 @pytest.fixture
 def command(store) -> Command:
     return Command(study=FAULTY, data=store.uri)
@@ -77,9 +90,7 @@ def test_a_search_does_not_learn_from_trials_of_other_code(store, tmp_path):
 
 
 def test_the_way_on_from_a_mixed_table_is_named_as_such(command, tmp_path, monkeypatch):
-    monkeypatch.setattr("coablate_platform.session.start_follower", lambda *_: None)
-    monkeypatch.setattr("coablate_platform.session.ask_to_finish", lambda _: None)
-    monkeypatch.setattr("coablate_platform.session.finish_follower", lambda _: 0)
+    monkeypatch.setattr("coablate_platform.session.FollowerKeeper", NoFollower)
     plan = driver.prepare(command).plan
     console = Console(width=200)
     for accepts in (Accepts(), Accepts(mixed=True), Accepts(mixed=True, as_recorded=True)):
@@ -120,9 +131,7 @@ def own(tmp_path) -> Path:
 @pytest.fixture
 def completed(own, store, tmp_path, monkeypatch) -> Path:
     """A results folder in which all runs of that study are completed."""
-    monkeypatch.setattr("coablate_platform.session.start_follower", lambda *_: None)
-    monkeypatch.setattr("coablate_platform.session.ask_to_finish", lambda _: None)
-    monkeypatch.setattr("coablate_platform.session.finish_follower", lambda _: 0)
+    monkeypatch.setattr("coablate_platform.session.FollowerKeeper", NoFollower)
     command, out = Command(study=str(own), data=store.uri, overrides=("training.epochs=1",)), tmp_path / "out"
     prepared = driver.prepare(command)
     journal = Journal(str(out))
@@ -137,7 +146,7 @@ def completed(own, store, tmp_path, monkeypatch) -> Path:
 
 def test_the_table_is_shown_before_mlflow_is_waited_for(completed, monkeypatch):
     order: list[str] = []
-    monkeypatch.setattr("coablate_platform.session.finish_follower", lambda _: order.append("MLflow") or 1)
+    monkeypatch.setattr(NoFollower, "finish", lambda self: order.append("MLflow") or 1)
     console = Console(width=500)
     with console.capture() as captured:
         driver.resume(completed, None, console, show=lambda table: order.append("table"))

@@ -109,7 +109,8 @@ class AttemptFiles:
             return table
         except (pa.ArrowException, OSError, KeyError) as error:
             raise InputError(
-                f"{self.folder.uri}/{path} is damaged ({error.args[0]}); delete the run's folder and run the study again"
+                f"{self.folder.uri}/{path} is damaged ({error.args[0]}); delete the run's folder and run the study "
+                "again"
             ) from None
 
     def _write(self, run_id: str, attempt: int, name: str, table: pa.Table) -> None:

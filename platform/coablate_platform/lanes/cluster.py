@@ -96,7 +96,8 @@ def joined(address: str | None, modules: list[str]) -> Iterator[None]:
         modules: folders of packages that workers elsewhere need (their ``py_modules``).
 
     Raises:
-        InputError: Ray does not start, none answers at the address, or its State API (which Train's clean-up needs) does not.
+        InputError: Ray does not start, none answers at the address, or its State API, which Train's clean-up needs,
+            does not.
     """
     exempt_from_proxies([ray.util.get_node_ip_address()])
     if address is None:

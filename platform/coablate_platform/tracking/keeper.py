@@ -53,6 +53,7 @@ class FollowerKeeper:
         with self._changing:
             self._asked.set()
             if self._process.poll() not in (None, _DONE, _REFUSED):
+                _close_input(self._process)
                 self._process = self._start()  # it died, and MLflow may lack what happened since
             _close_input(self._process)
 
@@ -89,6 +90,7 @@ class FollowerKeeper:
             with self._changing:
                 if self._asked.is_set():
                     return
+                _close_input(self._process)
                 self._process = self._start()
 
     def _start(self) -> "subprocess.Popen[bytes]":
