@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 
 from coablate_platform import process
-from coablate_platform.study.errors import InputError, LaneLostError
+from coablate_platform.study.errors import InputError, LaneLostError, RepeatedFailureError
 
 if TYPE_CHECKING:
     from coablate_platform.results.report import SearchFindings
@@ -345,7 +345,7 @@ def main() -> None:
         sys.exit(128 + signal.SIGPIPE)
     except InputError as error:
         _stop(str(error), 2)
-    except LaneLostError as error:
+    except (LaneLostError, RepeatedFailureError) as error:
         _stop(str(error), 1)
     except Exception as error:
         if hasattr(error, "format_message"):  # click's own errors: unknown option, missing argument

@@ -36,7 +36,8 @@ def search(prepared: PreparedSearch, session: Session) -> Study:
 
     Raises:
         InputError: Optuna's storage cannot be opened, or the trials of an earlier search cannot be used.
-        KeyboardInterrupt, LaneLostError: it was interrupted; running it again continues it.
+        KeyboardInterrupt, LaneLostError, RepeatedFailureError: it was interrupted or gave up; running it again
+            continues it.
     """
     plan, declared = prepared.plan, prepared.search
     locations = Locations.below(session.out, prepared.store, session.journal, session.source_folder(plan))

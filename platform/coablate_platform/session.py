@@ -12,7 +12,7 @@ from rich.console import Console
 from coablate_platform.files import locked
 from coablate_platform.journal.journal import Journal
 from coablate_platform.lanes.cluster import joined, package_folders
-from coablate_platform.study.errors import InputError, LaneLostError
+from coablate_platform.study.errors import InputError, LaneLostError, RepeatedFailureError
 from coablate_platform.study.extensions import file_of, reference_to_copy
 from coablate_platform.study.plan import AnyPlan, StudyPlan
 from coablate_platform.study.source import Sources
@@ -189,7 +189,7 @@ class Session:
         self._followers.append((plan.key, follower))
         try:
             yield
-        except (KeyboardInterrupt, LaneLostError):
+        except (KeyboardInterrupt, LaneLostError, RepeatedFailureError):
             key = (isinstance(plan, StudyPlan) and plan.confirms) or plan.key
             command = f"coablate resume {self.out} --study {key}{self.accepts.options}"
             self.console.print(f"To continue: {command}", soft_wrap=True, highlight=False)

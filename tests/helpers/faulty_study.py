@@ -9,6 +9,7 @@ population-based training.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import time
@@ -26,7 +27,9 @@ from coablate_platform.study.search import Search, Stopping
 from coablate_platform.study.space import Space
 from coablate_platform.study.study import Arm, Resources, Study
 
-Fault = Literal["none", "diverge", "fifth", "raise", "memory", "memory once", "die", "die once", "hang once"]
+Fault = Literal[
+    "none", "diverge", "fifth", "raise", "while full", "memory", "memory once", "die", "die once", "hang once"
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +91,8 @@ class Net(nn.Module):
             return logits * float("nan")
         if fault == "raise":
             raise RuntimeError("the model is broken on purpose")
+        if fault == "while full" and (Path(self.config.folder) / "full").exists():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.config.folder)
         if fault == "memory" or (fault == "memory once" and not mark.exists()):
             if fault == "memory once":
                 mark.touch()

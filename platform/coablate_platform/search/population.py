@@ -159,6 +159,11 @@ class PopulationScheduler(SearchScheduler):
     def _may_continue(self, stopped: bool) -> bool:
         return True
 
+    def _may_reopen(self, record: TrialRecord) -> bool:
+        """Return whether no later generation was created: it has replaced the failed member."""
+        last = max(record.epoch, record.origin["epoch"])
+        return all(other.origin["epoch"] <= last for other in self._records.values())
+
     def _lineage(self, origin: Mapping[str, int]) -> Lineage:
         parent = self._records.get(origin.get("parent", -1))
         return (self._setup.name, parent.run_id if parent else "", origin["epoch"], origin["slot"])
