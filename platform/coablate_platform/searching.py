@@ -1,7 +1,6 @@
 """Runs a search: trains its trials, writes its report, and declares the confirmation of its best trials."""
 
 from dataclasses import replace
-from pathlib import Path
 
 from coablate_platform.data.clips import clips_of
 from coablate_platform.data.store import Store
@@ -35,7 +34,7 @@ def search(prepared: PreparedSearch, session: Session) -> Study:
         session: an entered session.
 
     Raises:
-        InputError: Optuna's storage cannot be opened, or the trials of an earlier search cannot be used.
+        InputError: there can be no such storage for Optuna's study, or the trials of an earlier search cannot be used.
         KeyboardInterrupt, LaneLostError, RepeatedFailureError: it was interrupted or gave up; running it again
             continues it.
     """
@@ -57,6 +56,9 @@ def search(prepared: PreparedSearch, session: Session) -> Study:
             session.join_cluster()
             with SearchProgress(plan, scheduler, session.console) as progress:
                 run_all(declared, scheduler, locations, progress.update)
+        if fault := scheduler.finish():
+            again = session.resuming(plan)
+            session.say(f"Optuna's study in {_storage(session)} is not up to date ({fault}); to update it: {again}")
         write_report(read_findings(plan, log), log)
     return _confirmation(declared, scheduler)
 
@@ -75,11 +77,6 @@ def _outdated(declared: Search, trials: list[TrialRecord], journal: Journal) -> 
     return code_changes((trial_name(trial.number), journal.record(trial.run_id), at_hand(trial)) for trial in trained)
 
 
-def embedded_storage(out: Path) -> str:
-    """Return the URL of Optuna's storage in a results folder."""
-    return f"sqlite:///{out.resolve() / STORAGE}"
-
-
 def _scheduler(
     prepared: PreparedSearch, session: Session, log: JournalTrialLog, earlier: list[TrialRecord]
 ) -> SearchScheduler:
@@ -91,10 +88,16 @@ def _scheduler(
         log=log,
         task_of=lambda config, lineage: trial_task(declared, config, store, lineage),
         cost=lambda config: _cost(declared, store, config),
-        storage=session.command.storage or embedded_storage(session.out),
+        storage=_storage(session),
         earlier=earlier,
+        say=session.say,
     )
     return PopulationScheduler(setup) if declared.stopping.rule == "pbt" else EarlyStoppingScheduler(setup)
+
+
+def _storage(session: Session) -> str:
+    """Return the URL of Optuna's storage; it is in the results folder where the command names no other."""
+    return session.command.storage or f"sqlite:///{session.out.resolve() / STORAGE}"
 
 
 def _cost(declared: Search, store: Store, config: RunConfig) -> dict[str, int]:

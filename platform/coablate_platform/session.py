@@ -170,6 +170,15 @@ class Session:
                 "--as-recorded takes them as they are and says so in the caption"
             )
 
+    def say(self, line: str) -> None:
+        """Print a line as it is."""
+        self.console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+    def resuming(self, plan: AnyPlan) -> str:
+        """Return the command that resumes a study or a search; of a confirmation, its search."""
+        key = (isinstance(plan, StudyPlan) and plan.confirms) or plan.key
+        return f"coablate resume {self.out} --study {key}{self.accepts.options}"
+
     def source_folder(self, plan: AnyPlan) -> str:
         """Return the folder from which a plan's workers import the user's files; empty if there are no such files."""
         return str(source_copies(self.out, plan.key, self.sources.digest)) if self.sources.files else ""
@@ -190,9 +199,7 @@ class Session:
         try:
             yield
         except (KeyboardInterrupt, LaneLostError, RepeatedFailureError):
-            key = (isinstance(plan, StudyPlan) and plan.confirms) or plan.key
-            command = f"coablate resume {self.out} --study {key}{self.accepts.options}"
-            self.console.print(f"To continue: {command}", soft_wrap=True, highlight=False)
+            self.say(f"To continue: {self.resuming(plan)}")
             raise
         finally:
             ask_to_finish(follower)

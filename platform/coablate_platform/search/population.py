@@ -119,7 +119,7 @@ class PopulationScheduler(SearchScheduler):
     | was replaced, completed or failed | its record has an outcome |
 
     Raises:
-        InputError: Optuna's storage cannot be opened, or the file of a member is gone.
+        InputError: there can be no such storage for Optuna's study, or the file of a member is gone.
     """
 
     def __init__(self, setup: SearchSetup) -> None:

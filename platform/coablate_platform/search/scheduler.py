@@ -41,8 +41,9 @@ class SearchSetup:
         log: where trials are written.
         task_of: makes the run of a configuration and a lineage.
         cost: returns the cost of a configuration, by the names in ``search.costs`` (and more).
-        storage: URL of Optuna's storage; None keeps the study in memory.
+        storage: URL of the storage with a copy of Optuna's study; None: there is no copy.
         earlier: trials of other searches on the same data to learn from.
+        say: shows a line to the user.
     """
 
     search: Search
@@ -52,6 +53,7 @@ class SearchSetup:
     cost: Callable[[RunConfig], Mapping[str, int]]
     storage: str | None = None
     earlier: Sequence[TrialRecord] = ()
+    say: Callable[[str], None] = print
 
 
 class SearchScheduler(ABC):
@@ -61,7 +63,7 @@ class SearchScheduler(ABC):
     configuration share one run. At the start, failed trials whose runs may be retried are opened again.
 
     Raises:
-        InputError: Optuna's storage cannot be opened.
+        InputError: there can be no such storage for Optuna's study.
     """
 
     def __init__(self, setup: SearchSetup) -> None:
@@ -76,7 +78,7 @@ class SearchScheduler(ABC):
         self._reopen()
         self._fail_what_cannot_be_suggested()
         self._untried = self._enqueued_but_untried()
-        self._optuna = OptunaStudy(setup.search, setup.name, setup.log, setup.earlier, setup.storage)
+        self._optuna = OptunaStudy(setup.search, setup.name, setup.log, setup.earlier, setup.storage, setup.say)
         self._open_records = [record for record in self._records.values() if record.outcome is None]
 
     @property
@@ -154,6 +156,10 @@ class SearchScheduler(ABC):
                 self._on_stop(number, update.epoch)
         self._settle()
         return not update.state.ended
+
+    def finish(self) -> str:
+        """Bring the copy in Optuna's storage up to date, and return what prevents it; empty if nothing does."""
+        return self._optuna.finish()
 
     @abstractmethod
     def _new_trial(self) -> TrialRecord:
