@@ -13,8 +13,9 @@ from coablate_platform.results.ranking import best
 from coablate_platform.results.report import read_findings, write_report
 from coablate_platform.results.versions import code_changes
 from coablate_platform.screen.search_progress import SearchProgress
+from coablate_platform.search.early_stopping import EarlyStoppingScheduler
 from coablate_platform.search.population import PopulationScheduler
-from coablate_platform.search.scheduler import EarlyStoppingScheduler, SearchScheduler, SearchSetup
+from coablate_platform.search.scheduler import SearchScheduler, SearchSetup
 from coablate_platform.session import Session
 from coablate_platform.study.config import RunConfig
 from coablate_platform.study.errors import InputError

@@ -1,9 +1,9 @@
 """A study of fast models that fail on purpose: one trains, others diverge, raise, run out of memory or die.
 
 Read as ``coablate run tests/helpers/faulty_study.py``; tests override ``model.folder`` (where a model leaves its marks
-and a line a training step), ``model.pause`` (seconds a step) and the arms through the environment. With
-``FAULTS=search`` it is a search in which models of every fifth size diverge, with ``FAULTS=population`` one by
-population-based training.
+and a line a training step, and where a file ``full`` says that the disk is full), ``model.pause`` (seconds a step) and
+the arms through the environment. With ``FAULTS=search`` it is a search in which models of every fifth size diverge, with
+``FAULTS=population`` one by population-based training.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ import csv
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -145,6 +146,13 @@ def test_a_row_of_alike_failures_ends_a_search_and_a_resumed_one_has_all_of_it(s
     finished(started("resume", tmp_path / "out"))
     after = check_everything_agrees(tmp_path / "out", number=8).trials()
     assert TrialOutcome.FAILED not in {trial.outcome for trial in after}
+    with contextlib.closing(sqlite3.connect(tmp_path / "out" / "optuna.db", isolation_level=None)) as dashboard:
+        dashboard.execute("BEGIN EXCLUSIVE")
+        said = finished(started("resume", tmp_path / "out"))
+    assert "All 8 trials are in the journal already." in said
+    stale = f"Optuna's study in sqlite:///{tmp_path / 'out'}/optuna.db is not up to date (OperationalError: "
+    assert stale in said
+    assert f"to update it: coablate resume {tmp_path / 'out'} --study sizes-" in said
     assert [(t.params, t.run_id) for t in after if t.number in before] == [
         (t.params, t.run_id) for t in before.values()
     ]
