@@ -17,7 +17,8 @@ from scipy import stats
 from coablate_model.hcn import LAYERS
 from coablate_model.placement import RGB_SITES
 from coablate_platform.journal.trials import TrialOutcome
-from coablate_platform.search.scheduler import EarlyStoppingScheduler, SearchSetup
+from coablate_platform.search.early_stopping import EarlyStoppingScheduler
+from coablate_platform.search.scheduler import SearchSetup
 from coablate_platform.search.simulator import Curve, MemoryTrialLog, Simulator
 from coablate_platform.study.config import RunConfig
 from coablate_platform.study.identity import run_id

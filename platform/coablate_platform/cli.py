@@ -41,7 +41,7 @@ from coablate_platform.options import (
     store_address,
 )
 from coablate_platform.passwords import masked
-from coablate_platform.study.errors import InputError, LaneLostError
+from coablate_platform.study.errors import InputError, LaneLostError, RepeatedFailureError
 
 if TYPE_CHECKING:
     from coablate_platform.results.report import SearchFindings
@@ -323,7 +323,7 @@ def main() -> None:
         sys.exit(128 + signal.SIGPIPE)
     except InputError as error:
         _stop(str(error), 2)
-    except LaneLostError as error:
+    except (LaneLostError, RepeatedFailureError) as error:
         _stop(str(error), 1)
     except OSError as error:
         if error.errno not in _STORAGE_FAULTS:

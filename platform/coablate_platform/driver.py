@@ -86,8 +86,8 @@ def run(
     Raises:
         InputError: the input is invalid, the folder cannot be written, the cluster does not answer, or another process
             uses the folder.
-        KeyboardInterrupt, LaneLostError: the user interrupted it, or workers were lost too often; :func:`resume`
-            continues it.
+        KeyboardInterrupt, LaneLostError, RepeatedFailureError: the user interrupted it, workers were lost too often, or
+            a search's runs failed one after another; :func:`resume` continues it.
     """
     return _execute(prepare(command), Session(command, out, console, accepts), show)
 

@@ -1,7 +1,6 @@
 """Runs a search: trains its trials, writes its report, and declares the confirmation of its best trials."""
 
 from dataclasses import replace
-from pathlib import Path
 
 from coablate_platform.data.clips import clips_of
 from coablate_platform.data.store import Store
@@ -14,8 +13,9 @@ from coablate_platform.results.ranking import best
 from coablate_platform.results.report import read_findings, write_report
 from coablate_platform.results.versions import code_changes
 from coablate_platform.screen.search_progress import SearchProgress
+from coablate_platform.search.early_stopping import EarlyStoppingScheduler
 from coablate_platform.search.population import PopulationScheduler
-from coablate_platform.search.scheduler import EarlyStoppingScheduler, SearchScheduler, SearchSetup
+from coablate_platform.search.scheduler import SearchScheduler, SearchSetup
 from coablate_platform.session import Session
 from coablate_platform.study.config import RunConfig
 from coablate_platform.study.errors import InputError
@@ -35,8 +35,9 @@ def search(prepared: PreparedSearch, session: Session) -> Study:
         session: an entered session.
 
     Raises:
-        InputError: Optuna's storage cannot be opened, or the trials of an earlier search cannot be used.
-        KeyboardInterrupt, LaneLostError: it was interrupted; running it again continues it.
+        InputError: there can be no such storage for Optuna's study, or the trials of an earlier search cannot be used.
+        KeyboardInterrupt, LaneLostError, RepeatedFailureError: it was interrupted or gave up; running it again
+            continues it.
     """
     plan, declared = prepared.plan, prepared.search
     locations = Locations.below(session.out, prepared.store, session.journal, session.source_folder(plan))
@@ -56,6 +57,9 @@ def search(prepared: PreparedSearch, session: Session) -> Study:
             session.join_cluster()
             with SearchProgress(plan, scheduler, session.console) as progress:
                 run_all(declared, scheduler, locations, progress.update, progress.begin)
+        if fault := scheduler.finish():
+            again = session.resuming(plan)
+            session.say(f"Optuna's study in {_storage(session)} is not up to date ({fault}); to update it: {again}")
         write_report(read_findings(plan, log), log)
     return _confirmation(declared, scheduler)
 
@@ -74,11 +78,6 @@ def _outdated(declared: Search, trials: list[TrialRecord], journal: Journal) -> 
     return code_changes((trial_name(trial.number), journal.record(trial.run_id), at_hand(trial)) for trial in trained)
 
 
-def embedded_storage(out: Path) -> str:
-    """Return the URL of Optuna's storage in a results folder."""
-    return f"sqlite:///{out.resolve() / STORAGE}"
-
-
 def _scheduler(
     prepared: PreparedSearch, session: Session, log: JournalTrialLog, earlier: list[TrialRecord]
 ) -> SearchScheduler:
@@ -90,10 +89,16 @@ def _scheduler(
         log=log,
         task_of=lambda config, lineage: trial_task(declared, config, store, lineage),
         cost=lambda config: _cost(declared, store, config),
-        storage=session.command.storage or embedded_storage(session.out),
+        storage=_storage(session),
         earlier=earlier,
+        say=session.say,
     )
     return PopulationScheduler(setup) if declared.stopping.rule == "pbt" else EarlyStoppingScheduler(setup)
+
+
+def _storage(session: Session) -> str:
+    """Return the URL of Optuna's storage; it is in the results folder where the command names no other."""
+    return session.command.storage or f"sqlite:///{session.out.resolve() / STORAGE}"
 
 
 def _cost(declared: Search, store: Store, config: RunConfig) -> dict[str, int]:

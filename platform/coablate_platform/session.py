@@ -197,6 +197,15 @@ class Session:
                 "--as-recorded takes them as they are and says so in the caption"
             )
 
+    def say(self, line: str) -> None:
+        """Print a line as it is, without passwords."""
+        self.console.print(masked(line), soft_wrap=True, highlight=False, markup=False)
+
+    def resuming(self, plan: AnyPlan) -> str:
+        """Return the command that resumes a study or a search; of a confirmation, its search."""
+        key = (isinstance(plan, StudyPlan) and plan.confirms) or plan.key
+        return f"coablate resume {self.out} --study {key}{self.accepts.options}"
+
     def source_folder(self, plan: AnyPlan) -> str:
         """Return the folder from which a plan's workers import the user's files; empty if there are no such files."""
         return str(source_copies(self.out, plan.key, self.sources.digest)) if self.sources.files else ""
@@ -212,13 +221,12 @@ class Session:
         for name, content in self.sources.files.items():
             self.journal.write_study_file(plan.key, f"source/{self.sources.digest}/{name}", content)
         self.journal.write_plan(plan)
-        follower = FollowerKeeper(self.journal.folder.uri, plan.key, self.command.tracking, self._say)
+        follower = FollowerKeeper(self.journal.folder.uri, plan.key, self.command.tracking, self.say)
         self._followers[plan.key] = follower
         try:
             yield
         except (KeyboardInterrupt, Exception):
-            key = (isinstance(plan, StudyPlan) and plan.confirms) or plan.key
-            self._say(f"To continue: coablate resume {self.out} --study {key}{self.accepts.options}")
+            self.say(f"To continue: {self.resuming(plan)}")
             raise
         finally:
             follower.ask_to_finish()
@@ -227,10 +235,7 @@ class Session:
         """Wait for the followers, and print how to catch up if MLflow is not up to date."""
         for key, follower in self._followers.items():
             if follower.finish():
-                self._say(f"MLflow is not up to date; to update it: coablate track {self.out} --study {key}")
-
-    def _say(self, line: str) -> None:
-        self.console.print(line, soft_wrap=True, highlight=False)
+                self.say(f"MLflow is not up to date; to update it: coablate track {self.out} --study {key}")
 
 
 def _read(file: Path) -> str:

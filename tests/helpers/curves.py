@@ -6,9 +6,10 @@ from typing import Any
 
 from optuna.samplers import BaseSampler, TPESampler
 
+from coablate_platform.search.early_stopping import EarlyStoppingScheduler
 from coablate_platform.search.population import PopulationScheduler
 from coablate_platform.search.samplers import rungs_of
-from coablate_platform.search.scheduler import EarlyStoppingScheduler, SearchScheduler, SearchSetup
+from coablate_platform.search.scheduler import SearchScheduler, SearchSetup
 from coablate_platform.search.simulator import Curve, MemoryTrialLog, Simulator
 from coablate_platform.study.config import RunConfig
 from coablate_platform.study.domains import Choice, Float

@@ -1,14 +1,15 @@
 """A study of fast models that fail on purpose: one trains, others diverge, raise, run out of memory or die.
 
 Read as ``coablate run tests/helpers/faulty_study.py``; tests override ``model.folder`` (where a model leaves its marks
-and a line a training step), ``model.pause`` (seconds a step) and the arms through the environment. With
-``FAULTS=search`` it is a search in which models of every fifth size diverge, with ``FAULTS=population`` one by
-population-based training.
+and a line a training step, and where a file ``full`` says that the disk is full), ``model.pause`` (seconds a step) and
+the arms through the environment. With ``FAULTS=search`` it is a search in which models of every fifth size diverge, with
+``FAULTS=population`` one by population-based training.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import time
@@ -26,7 +27,9 @@ from coablate_platform.study.search import Search, Stopping
 from coablate_platform.study.space import Space
 from coablate_platform.study.study import Arm, Resources, Study
 
-Fault = Literal["none", "diverge", "fifth", "raise", "memory", "memory once", "die", "die once", "hang once"]
+Fault = Literal[
+    "none", "diverge", "fifth", "raise", "while full", "memory", "memory once", "die", "die once", "hang once"
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +91,8 @@ class Net(nn.Module):
             return logits * float("nan")
         if fault == "raise":
             raise RuntimeError("the model is broken on purpose")
+        if fault == "while full" and (Path(self.config.folder) / "full").exists():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.config.folder)
         if fault == "memory" or (fault == "memory once" and not mark.exists()):
             if fault == "memory once":
                 mark.touch()

@@ -5,6 +5,7 @@ import csv
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -127,6 +128,36 @@ def test_a_search_ends_with_a_confirmed_table(store, tmp_path):
         assert [row["outcome"] for row in csv.DictReader(file)] == [trial.outcome.value for trial in trials]
 
 
+def test_a_row_of_alike_failures_ends_a_search_and_a_resumed_one_has_all_of_it(store, tmp_path):
+    model = tmp_path / "model"
+    model.mkdir()
+    command = ("run", STUDY, "--data", store.uri, "--out", tmp_path / "out", "--trials", "8")
+    changes = ("--set", "model.fault=while full", "--set", f"model.folder={model}")
+    (model / "full").touch()
+    process = started(*command, *changes)
+    said = process.communicate(timeout=300)[0]
+    assert process.returncode == 1, said
+    assert "coablate: search sizes has stopped: 5 runs in a row failed alike (crashed: OSError: [Errno 28] No" in said
+    assert f"To continue: coablate resume {tmp_path / 'out'} --study sizes-" in said
+    assert "Traceback" not in said
+    before = trials_of(tmp_path / "out")
+    assert 5 <= len([trial for trial in before.values() if trial.outcome is TrialOutcome.FAILED]) < 8
+    (model / "full").unlink()
+    finished(started("resume", tmp_path / "out"))
+    after = check_everything_agrees(tmp_path / "out", number=8).trials()
+    assert TrialOutcome.FAILED not in {trial.outcome for trial in after}
+    with contextlib.closing(sqlite3.connect(tmp_path / "out" / "optuna.db", isolation_level=None)) as dashboard:
+        dashboard.execute("BEGIN EXCLUSIVE")
+        said = finished(started("resume", tmp_path / "out"))
+    assert "All 8 trials are in the journal already." in said
+    stale = f"Optuna's study in sqlite:///{tmp_path / 'out'}/optuna.db is not up to date (OperationalError: "
+    assert stale in said
+    assert f"to update it: coablate resume {tmp_path / 'out'} --study sizes-" in said
+    assert [(t.params, t.run_id) for t in after if t.number in before] == [
+        (t.params, t.run_id) for t in before.values()
+    ]
+
+
 @pytest.mark.slow
 def test_a_population_s_members_go_on_from_each_other_and_the_best_are_confirmed(store, tmp_path):
     killed = started("run", STUDY, "--data", store.uri, "--out", tmp_path, faults="population")
@@ -190,6 +221,9 @@ class GivenUp:
         assert update.epoch == 1
         self.reports[run_id] += 1
         return True
+
+    def check(self) -> None:
+        """Go on."""
 
 
 def test_a_hundred_runs_that_are_given_up_free_their_lanes_at_once(store, tmp_path, monkeypatch):

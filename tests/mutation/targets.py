@@ -12,10 +12,12 @@ TARGETS = {
         "tests/search/test_scheduler.py",
         "tests/search/test_scheduler_resumed.py",
         "tests/search/test_population.py",
+        "tests/search/test_retries.py",
     ),
     "search/population.py": (
         "tests/search/test_generations.py",
         "tests/search/test_population.py",
+        "tests/search/test_retries.py",
         "tests/search/test_scheduler_resumed.py::test_killed_between_any_two_writes_a_population_takes_the_same_course",
     ),
     "lanes/pool.py": ("tests/lanes/test_pool.py", "tests/lanes/test_ray_lanes.py"),

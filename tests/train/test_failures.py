@@ -5,8 +5,16 @@ import errno
 import pytest
 import torch
 
-from coablate_platform.train.events import RunState
-from coablate_platform.train.failures import DivergedError, failure_of, is_peer_loss, lane_must_restart, should_run
+from coablate_platform.train.events import RunState, RunUpdate
+from coablate_platform.train.failures import (
+    MAX_ALIKE,
+    DivergedError,
+    failure_of,
+    is_peer_loss,
+    lane_must_restart,
+    repeated_failure,
+    should_run,
+)
 
 
 def raised(error: Exception) -> Exception:
@@ -97,3 +105,37 @@ def test_a_lane_restarts_only_where_it_must(error, workers, restart):
 )
 def test_a_resumed_study_runs_what_may_still_complete(state, again):
     assert should_run(state) is again
+
+
+def ended(state: RunState = RunState.CRASHED, reason: str = "OSError: no space", times: int = 1) -> list[RunUpdate]:
+    return [RunUpdate(state=state, reason=reason)] * times
+
+
+PARTIAL = "OSError: no space: '/out/checkpoints/{0}/.state.pt.{0}{0}.tmp'"
+
+
+@pytest.mark.parametrize(
+    ("ends", "failure"),
+    [
+        (ended(times=MAX_ALIKE), "crashed: OSError: no space"),
+        (ended(times=MAX_ALIKE - 1), ""),
+        (ended(times=1) + ended(RunState.COMPLETED, "") + ended(times=MAX_ALIKE), "crashed: OSError: no space"),
+        (ended(times=MAX_ALIKE) + ended(RunState.COMPLETED, ""), ""),
+        (ended(times=2) + ended(RunState.DIVERGED) + ended(times=MAX_ALIKE - 1), ""),
+        (ended(times=2) + ended(RunState.RUNNING, "") + ended(times=MAX_ALIKE - 1), ""),  # it was stopped
+        (ended(times=2) + ended(RunState.LOST) + ended(times=MAX_ALIKE - 1), ""),
+        (ended(times=2) + ended(reason="ValueError: 1") + ended(times=MAX_ALIKE - 1), ""),
+        (ended(RunState.LOST, times=MAX_ALIKE), "lost: OSError: no space"),
+        (ended(RunState.OUT_OF_MEMORY, "full", times=MAX_ALIKE), "out_of_memory: full"),
+        (ended(RunState.DIVERGED, times=MAX_ALIKE), ""),
+        (ended(RunState.COMPLETED, "", times=MAX_ALIKE), ""),
+        ([end for n in range(MAX_ALIKE) for end in ended(reason=f"KeyError: 1\n{n}")], "crashed: KeyError: 1"),
+        (
+            [end for n in range(MAX_ALIKE) for end in ended(reason=PARTIAL.format(f"{n:08x}"))],
+            "crashed: OSError: no space: '/out/checkpoints/*/.state.pt.*.tmp'",
+        ),
+        ([end for n in range(MAX_ALIKE) for end in ended(reason=f"KeyError: 123456{n}")], ""),
+    ],
+)
+def test_failures_in_a_row_are_told_from_those_of_single_configurations(ends, failure):
+    assert repeated_failure(ends) == failure

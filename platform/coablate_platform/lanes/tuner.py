@@ -61,9 +61,19 @@ class Scheduler(Protocol):
         """Process a run's update, and return whether the run must stop."""
         ...
 
+    def check(self) -> None:
+        """Check that the runs should go on. Called after reports and before a run is started.
+
+        Raises:
+            RepeatedFailureError: they should not; what was recorded is kept.
+        """
+        ...
+
 
 class FixedOrder:
     """Scheduler of a study with declared arms: every run trains to its full budget, in a given order.
+
+    It goes on whatever fails: the number of runs is declared, and an arm that fails is a result of the study.
 
     Args:
         tasks: the open runs in order.
@@ -82,6 +92,9 @@ class FixedOrder:
 
     def report(self, run_id: str, update: RunUpdate) -> bool:
         return False
+
+    def check(self) -> None:
+        """Do nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +142,7 @@ def run_all(
         InputError: no lane fits the cluster.
         KeyboardInterrupt: the user interrupted it; recorded results are kept.
         LaneLostError: a lane was lost too often; recorded results are kept.
+        RepeatedFailureError: the scheduler gave up, since runs fail one after another; recorded results are kept.
     """
 
     def fit() -> int:
@@ -159,8 +173,10 @@ def run_all(
         lanes = RayLanes(config, size, scratch, most)
         cleanup.callback(lanes.kill)
         pool = WorkerPool(lanes, lambda: Cluster.now().lanes(size), most)
+        pool.reconcile()
         searcher = _SchedulerSearcher(scheduler, on_update, dispatcher, name, pool)
-        _tune(searcher, pool, scratch)
+        _tune(searcher, _BeforeEachStep(scheduler, pool), scratch)
+        scheduler.check()  # of the last runs
         if not searcher.done:
             raise KeyboardInterrupt  # Tune returns early after SIGUSR1
         lanes.wait(LANE_SHUTDOWN_S)
@@ -227,27 +243,30 @@ class _SchedulerSearcher(Searcher):  # type: ignore[misc]  # ray is untyped
         """Do nothing: :meth:`stop` has passed on the last update."""
 
 
-class _Reconcile(tune.Callback):  # type: ignore[misc]  # ray is untyped
-    """A callback that reconciles the pool at each of Tune's steps. Its pickled state is empty, as the searcher's is."""
+class _BeforeEachStep(tune.Callback):  # type: ignore[misc]  # ray is untyped
+    """A callback that asks the scheduler whether to go on, and reconciles the pool, before each of Tune's steps.
 
-    def __init__(self, pool: WorkerPool) -> None:
-        self._pool = pool
+    Its errors end Tune, while those of a searcher may not. Its pickled state is empty, as the searcher's is.
+    """
+
+    def __init__(self, scheduler: Scheduler, pool: WorkerPool) -> None:
+        self._scheduler, self._pool = scheduler, pool
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        self._scheduler.check()
         self._pool.reconcile()
 
 
-def _tune(searcher: _SchedulerSearcher, pool: WorkerPool, scratch: str) -> None:
+def _tune(searcher: _SchedulerSearcher, callback: _BeforeEachStep, scratch: str) -> None:
     """Let Tune drive the proxies until the searcher is done."""
     os.environ |= {
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
         "RAY_AIR_NEW_OUTPUT": "0",
         "TUNE_DISABLE_SIGINT_HANDLER": "1",  # it would wait for the end of a step
     }  # the journal and screen do
-    pool.reconcile()
     tuner = tune.Tuner(
         tune.with_resources(RunProxy, {"CPU": 0.001}),
         tune_config=tune.TuneConfig(search_alg=searcher, num_samples=NO_LIMIT, reuse_actors=True),
@@ -256,7 +275,7 @@ def _tune(searcher: _SchedulerSearcher, pool: WorkerPool, scratch: str) -> None:
             name="tune",
             verbose=0,
             stop=searcher.stop,
-            callbacks=[_Reconcile(pool)],
+            callbacks=[callback],
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # lanes write the checkpoints
             failure_config=tune.FailureConfig(max_failures=-1),
         ),

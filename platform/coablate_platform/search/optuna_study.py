@@ -1,17 +1,17 @@
 """Optuna's study of a search: it suggests parameters, and its pruner says which trials are hopeless.
 
-The study is rebuilt from the trial log at every start, so neither a crash nor another search can leave anything else in
-it.
+The study is in memory, and rebuilt from the trial log at every start: neither a crash nor another search can leave
+anything else in it. Optuna's storage has a copy of it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import optuna
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from coablate_platform.journal.trials import TrialLog, TrialOutcome, TrialRecord
-from coablate_platform.search.optuna_storage import put
+from coablate_platform.search.optuna_storage import StudyCopy
 from coablate_platform.search.samplers import keeps_count, pruner_of, quiet, sampler_of
 from coablate_platform.study.errors import InputError
 from coablate_platform.study.identity import canonical
@@ -29,7 +29,8 @@ class OptunaStudy:
         name: name of Optuna's study; no other search may have it.
         log: the search's trials so far.
         earlier: trials of other searches to learn from.
-        storage: URL of Optuna's storage; None keeps the study in memory.
+        storage: URL of Optuna's storage; None: there is no copy.
+        say: shows a line to the user.
 
     Attributes:
         study: Optuna's study.
@@ -37,11 +38,17 @@ class OptunaStudy:
             suggest.
 
     Raises:
-        InputError: the storage cannot be opened.
+        InputError: there can be no such storage, or it holds another folder's study of this name.
     """
 
     def __init__(
-        self, search: Search, name: str, log: TrialLog, earlier: Sequence[TrialRecord], storage: str | None
+        self,
+        search: Search,
+        name: str,
+        log: TrialLog,
+        earlier: Sequence[TrialRecord],
+        storage: str | None,
+        say: Callable[[str], None],
     ) -> None:
         quiet()
         self._search = search
@@ -49,6 +56,7 @@ class OptunaStudy:
         self._trials: dict[int, optuna.Trial] = {}
         self._judged: dict[int, int] = {}  # trial -> the last epoch that the pruner judged
         self._hopeless: dict[int, bool] = {}  # trial -> its judgement of that epoch
+        self._copy: StudyCopy | None = None
         self.learnt = 0
         directions = [StudyDirection.MAXIMIZE, *(StudyDirection.MINIMIZE for _ in search.costs)]
         memory, pruner = optuna.storages.InMemoryStorage(), pruner_of(search)
@@ -57,10 +65,7 @@ class OptunaStudy:
             self._learn(other)
         self._replay_all(log)
         if storage is not None:
-            self.study = put(name, memory, storage, log.owner, pruner)
-            for trial in self.study.get_trials(deepcopy=False):
-                if not trial.state.is_finished():
-                    self._trials[trial.number - self.learnt] = optuna.Trial(self.study, trial._trial_id)
+            self._copy = StudyCopy(self.study, memory, storage, log.owner, say)
 
     def ask(self, number: int, parameters: Mapping[str, PlainValue] | None) -> optuna.Trial:
         """Return a new trial that suggests these parameters where they are given, else those of the sampler."""
@@ -76,6 +81,7 @@ class OptunaStudy:
             self.study.tell(trial, list(record.values))
         else:
             self.study.tell(trial, state=_STATES[record.outcome])
+        self._copy_trial(trial)
 
     def judge(self, number: int, epoch: int, value: float) -> tuple[bool, int]:
         """Report an epoch to the pruner, unless it has seen this epoch or a later one.
@@ -88,11 +94,20 @@ class OptunaStudy:
             trial.report(value, epoch)
             self._judged[number] = epoch
             self._hopeless[number] = trial.should_prune()
+            self._copy_trial(trial)
         return self._hopeless[number], self._judged[number]
 
     def judged(self, number: int) -> int:
         """Return the last epoch of a trial that the pruner judged; 0 before the first."""
         return self._judged.get(number, 0)
+
+    def finish(self) -> str:
+        """Bring the copy up to date, and return what prevents it; an empty text if nothing does."""
+        return self._copy.catch_up() if self._copy is not None else ""
+
+    def _copy_trial(self, trial: optuna.Trial) -> None:
+        if self._copy is not None:
+            self._copy.update(trial.number)
 
     def _new(self, parameters: Mapping[str, PlainValue] | None, sampler: optuna.samplers.BaseSampler) -> optuna.Trial:
         self.study.sampler = sampler

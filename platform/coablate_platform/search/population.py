@@ -119,7 +119,7 @@ class PopulationScheduler(SearchScheduler):
     | was replaced, completed or failed | its record has an outcome |
 
     Raises:
-        InputError: Optuna's storage cannot be opened, or the file of a member is gone.
+        InputError: there can be no such storage for Optuna's study, or the file of a member is gone.
     """
 
     def __init__(self, setup: SearchSetup) -> None:
@@ -158,6 +158,11 @@ class PopulationScheduler(SearchScheduler):
 
     def _may_continue(self, stopped: bool) -> bool:
         return True
+
+    def _may_reopen(self, record: TrialRecord) -> bool:
+        """Return whether no later generation was created: it has replaced the failed member."""
+        last = max(record.epoch, record.origin["epoch"])
+        return all(other.origin["epoch"] <= last for other in self._records.values())
 
     def _lineage(self, origin: Mapping[str, int]) -> Lineage:
         parent = self._records.get(origin.get("parent", -1))

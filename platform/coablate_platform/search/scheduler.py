@@ -19,12 +19,12 @@ from optuna.distributions import distribution_to_json
 from coablate_platform.journal.trials import TrialLog, TrialOutcome, TrialRecord
 from coablate_platform.search.optuna_study import OptunaStudy
 from coablate_platform.study.config import RunConfig
-from coablate_platform.study.errors import InputError
+from coablate_platform.study.errors import InputError, RepeatedFailureError
 from coablate_platform.study.identity import canonical, canonical_changes
 from coablate_platform.study.search import Search
 from coablate_platform.study.suggesters import PlainValue
 from coablate_platform.train.events import RunState, RunUpdate
-from coablate_platform.train.failures import should_run
+from coablate_platform.train.failures import MAX_ALIKE, RETRIED, repeated_failure, should_run
 from coablate_platform.train.loop import Task
 
 Lineage = Sequence[str | int]
@@ -41,8 +41,9 @@ class SearchSetup:
         log: where trials are written.
         task_of: makes the run of a configuration and a lineage.
         cost: returns the cost of a configuration, by the names in ``search.costs`` (and more).
-        storage: URL of Optuna's storage; None keeps the study in memory.
+        storage: URL of the storage with a copy of Optuna's study; None: there is no copy.
         earlier: trials of other searches on the same data to learn from.
+        say: shows a line to the user.
     """
 
     search: Search
@@ -52,16 +53,17 @@ class SearchSetup:
     cost: Callable[[RunConfig], Mapping[str, int]]
     storage: str | None = None
     earlier: Sequence[TrialRecord] = ()
+    say: Callable[[str], None] = print
 
 
 class SearchScheduler(ABC):
     """What all schedulers of a search share: trials, their runs, and how both end.
 
     A configuration that was tried before takes its outcome from the log and trains nothing. Two open trials of one
-    configuration share one run.
+    configuration share one run. At the start, failed trials whose runs may be retried are opened again.
 
     Raises:
-        InputError: Optuna's storage cannot be opened.
+        InputError: there can be no such storage for Optuna's study.
     """
 
     def __init__(self, setup: SearchSetup) -> None:
@@ -71,9 +73,12 @@ class SearchScheduler(ABC):
         self._values: dict[str, dict[int, float]] = {}  # run id -> epoch -> metric
         self._waiting: dict[str, list[int]] = {}  # run id -> the trials that wait for its reports
         self._handed_out: set[str] = set()  # run ids handed out since the start
+        self._retried: set[str] = set()  # run ids of those that had failed before
+        self._ends: list[RunUpdate] = []  # of the runs that ended or stopped since the start
+        self._reopen()
         self._fail_what_cannot_be_suggested()
         self._untried = self._enqueued_but_untried()
-        self._optuna = OptunaStudy(setup.search, setup.name, setup.log, setup.earlier, setup.storage)
+        self._optuna = OptunaStudy(setup.search, setup.name, setup.log, setup.earlier, setup.storage, setup.say)
         self._open_records = [record for record in self._records.values() if record.outcome is None]
 
     @property
@@ -116,6 +121,21 @@ class SearchScheduler(ABC):
             self._settle()
         return None
 
+    def check(self) -> None:
+        """Check that the search should go on.
+
+        A retried run that fails again does not count: where configurations fail for good, all of them are retried in a
+        row, and the search could never go on.
+
+        Raises:
+            RepeatedFailureError: the last runs failed alike.
+        """
+        if failure := repeated_failure(self._ends):
+            raise RepeatedFailureError(
+                f"search {self._search.name} has stopped: {MAX_ALIKE} runs in a row failed alike ({failure}). They are "
+                "tried again when it goes on"
+            )
+
     def report(self, run_id: str, update: RunUpdate) -> bool:
         """Take in what a run reports, and return whether it must stop."""
         numbers = self._waiting[run_id]
@@ -126,6 +146,8 @@ class SearchScheduler(ABC):
             if not all(stops):
                 return False
             self._log.stop(run_id)
+        if update.state not in RETRIED or run_id not in self._retried:
+            self._ends.append(update)
         del self._waiting[run_id]
         for number in numbers:
             if update.state.ended:
@@ -134,6 +156,10 @@ class SearchScheduler(ABC):
                 self._on_stop(number, update.epoch)
         self._settle()
         return not update.state.ended
+
+    def finish(self) -> str:
+        """Bring the copy in Optuna's storage up to date, and return what prevents it; empty if nothing does."""
+        return self._optuna.finish()
 
     @abstractmethod
     def _new_trial(self) -> TrialRecord:
@@ -150,6 +176,10 @@ class SearchScheduler(ABC):
     @abstractmethod
     def _may_continue(self, stopped: bool) -> bool:
         """Return whether the run of a reopened trial may train on, ``stopped`` being whether it stopped before."""
+
+    @abstractmethod
+    def _may_reopen(self, record: TrialRecord) -> bool:
+        """Return whether a failed trial may still become a better one: the search did not react to its failure."""
 
     @abstractmethod
     def _settle(self) -> None:
@@ -240,6 +270,8 @@ class SearchScheduler(ABC):
             self._fail(record, "the search space has changed since this trial was suggested")
         else:
             self._waiting[run_id] = [number]
+            if state in RETRIED:
+                self._retried.add(run_id)
             return task
         return None
 
@@ -280,6 +312,19 @@ class SearchScheduler(ABC):
             return max(values.values())
         return values[max(values) if selection == "last" else int(selection)]
 
+    def _reopen(self) -> None:
+        """Open failed trials whose runs may be retried. Optuna's study is not there yet."""
+        for record in self.records:
+            failed = record.outcome is TrialOutcome.FAILED and record.run_id
+            if (
+                failed
+                and should_run(self._log.state(record.run_id))
+                and self._may_reopen(record)
+                and self._task(record)
+            ):
+                self._records[record.number] = replace(record, outcome=None, epoch=0, reason="")
+                self._log.write_trial(self._records[record.number])
+
     def _fail_what_cannot_be_suggested(self) -> None:
         """Close open trials with values that the space no longer has. Optuna's study is not there yet."""
         for record in self.records:
@@ -295,25 +340,3 @@ class SearchScheduler(ABC):
         self._log.write_trial(record)
         self._records[record.number] = record
         self._optuna.tell(record)
-
-
-class EarlyStoppingScheduler(SearchScheduler):
-    """Runs each trial to its end, or until the stopping rule (ASHA, HyperBand, median or none) gives it up."""
-
-    def _new_trial(self) -> TrialRecord:
-        return self._suggest(origin={})
-
-    def _stops(self, number: int, epoch: int, value: float) -> bool:
-        if self._search.costs:
-            return False  # with several objectives no trial is simply worse
-        hopeless, judged = self._optuna.judge(number, epoch, value)
-        return hopeless and judged < self._search.base.training.epochs  # after the last epoch nothing can be saved
-
-    def _on_stop(self, number: int, epoch: int) -> None:
-        self._end(number, RunState.STOPPED)
-
-    def _may_continue(self, stopped: bool) -> bool:
-        return not stopped
-
-    def _settle(self) -> None:
-        """Do nothing: no trial waits for another."""

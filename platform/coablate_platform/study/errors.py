@@ -12,6 +12,10 @@ class LaneLostError(Exception):
     """A lane or the dispatcher died too often. Recorded results are kept; the command line exits with code 1."""
 
 
+class RepeatedFailureError(Exception):
+    """A search's runs fail one after another in the same way. Recorded results are kept; exit code 1, as above."""
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message; it may be empty."""
     return str(error).partition("\n")[0]

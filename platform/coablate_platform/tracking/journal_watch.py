@@ -69,7 +69,7 @@ class JournalWatch:
             self._stamps = {run.run_id: self._stamps.get(run.run_id) for run in self.tracked.runs}
 
     def _is_final(self, run_id: str) -> bool:
-        """Return whether nothing more will be written of a run. A search does not repeat a failed run, a study may."""
+        """Return whether nothing more will be written of a run. A search that retries a run opens its trial first."""
         if isinstance(self.tracked.plan, SearchPlan):
             return run_id in self.records and self.records[run_id].state.ended and run_id not in self._open_runs
         return self._is_completed(run_id)

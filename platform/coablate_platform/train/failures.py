@@ -3,15 +3,18 @@
 import errno
 import re
 import traceback
+from collections.abc import Sequence
 
 import torch
 
-from coablate_platform.train.events import Failure, RunState
+from coablate_platform.train.events import Failure, RunState, RunUpdate
 
 MAX_LOSSES = 3
 """How often a worker may die with a run, or a lane may be lost, before it is not retried."""
 RETRIED = (RunState.CRASHED, RunState.LOST, RunState.OUT_OF_MEMORY)
-"""Failures that a resumed study retries: their cause may be gone."""
+"""Failures that a resumed study or search retries: their cause may be gone."""
+MAX_ALIKE = 5
+"""After how many runs in a row that failed alike a search stops."""
 
 _PEER_GONE = re.compile(r"(closed|reset) by peer|remote process exited", re.IGNORECASE)
 _NO_MEMORY = re.compile(
@@ -19,6 +22,8 @@ _NO_MEMORY = re.compile(
     re.IGNORECASE,
 )
 """Messages of torch's CPU allocator, the system, CUDA, NCCL, cuBLAS and cuDNN."""
+_IDENTIFIER = re.compile("[0-9a-f]{8,}")
+"""Run ids and the random part of a temporary file's name."""
 
 
 class DivergedError(Exception):
@@ -66,8 +71,25 @@ def lane_must_restart(error: BaseException, workers: int) -> bool:
 
 
 def should_run(state: RunState) -> bool:
-    """Return whether a started or resumed study runs a run in this state.
+    """Return whether a started or resumed study or search runs a run in this state.
 
     A completed run is not run again; nor is one that diverged, since it would diverge again.
     """
     return not state.ended or state in (*RETRIED, RunState.STOPPED)
+
+
+def repeated_failure(ends: Sequence[RunUpdate]) -> str:
+    """Return how the last :data:`MAX_ALIKE` runs failed, in a line, where they failed alike; else an empty text.
+
+    Failures are alike if they have the same state and the same first line of the reason, whatever identifiers it names.
+    Only those count whose cause may pass. A run that completed, diverged or was stopped ends the row: it shows that
+    runs can train.
+
+    Args:
+        ends: the last update of each run, in the order in which the runs ended or were stopped.
+    """
+    alike = {(end.state, _IDENTIFIER.sub("*", end.reason.partition("\n")[0])) for end in ends[-MAX_ALIKE:]}
+    if len(ends) < MAX_ALIKE or len(alike) > 1 or ends[-1].state not in RETRIED:
+        return ""
+    state, reason = alike.pop()
+    return f"{state.value}: {reason}"
