@@ -57,6 +57,15 @@ def test_every_command_parses(file):
     assert wrong == []
 
 
+def test_the_readme_shows_every_command():
+    """But for options: those of a command are in its ``--help``."""
+    shown = {" ".join(words[:2] if words[0] == "data" else words[:1])
+             for words in commands(fenced((ROOT / "README.md").read_text()))}  # fmt: skip
+    top = typer.main.get_command(app).commands
+    named = {*top, *(f"data {name}" for name in top["data"].commands)} - {"data"}
+    assert sorted(named - shown) == []
+
+
 def test_the_makefile_s_commands_parse():
     found = list(commands(iter((ROOT / "Makefile").read_text().splitlines())))
     assert len(found) >= 4

@@ -29,7 +29,7 @@ from coablate_platform.train.checkpoint import Checkpoints
 from coablate_platform.train.loop import train
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
-SECTION = README[README.index("## Adding something") : README.index("## What it promises")]
+SECTION = README[README.index("## Adding something") : README.index("## Searching")]
 FILES = dict(re.findall(r"^```python\n# (\w+\.py)\n(.*?)^```", SECTION, re.MULTILINE | re.DOTALL))
 COMMANDS = [line.partition("#")[0].strip() for line in re.findall(r"^coablate (.*)$", SECTION, re.MULTILINE)]
 MOST_LINES = 40

@@ -2,8 +2,8 @@
 
 Read as ``coablate run tests/helpers/faulty_study.py``; tests override ``model.folder`` (where a model leaves its marks
 and a line a training step, and where a file ``full`` says that the disk is full), ``model.pause`` (seconds a step) and
-the arms through the environment. With ``FAULTS=search`` it is a search in which models of every fifth size diverge, with
-``FAULTS=population`` one by population-based training.
+the arms through the environment. With ``FAULTS=search`` it is a search in which models of every fifth size diverge,
+with ``FAULTS=population`` one by population-based training.
 """
 
 from __future__ import annotations
