@@ -1,6 +1,7 @@
 """What an ordinary machine does to the process: signals, proxies, the working directory, the output's encoding."""
 
 import contextlib
+import os
 import signal
 import subprocess
 import sys
@@ -52,6 +53,20 @@ def test_a_signal_that_is_ignored_stays_ignored():
         assert child.poll() is None
         child.send_signal(signal.SIGTERM)
         assert child.wait(10) == 143
+
+
+@pytest.mark.parametrize("command", ["studies", "--help", "run --help"])
+def test_a_reader_that_closes_the_pipe_and_a_missing_home_are_no_errors(command):
+    """As in ``coablate studies | head -1``, in a container whose user has no home folder."""
+    environment = {name: value for name, value in os.environ.items() if name not in ("HOME", "XDG_CACHE_HOME")}
+    words = [sys.executable, "-m", "coablate_platform", *command.split()]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(words, env=environment, text=True, **pipes) as child:
+        assert child.stdout is not None
+        assert child.stderr is not None
+        child.stdout.close()
+        assert child.stderr.read() == ""
+        child.wait(60)
 
 
 def test_hosts_are_added_to_those_that_the_user_exempts(monkeypatch):

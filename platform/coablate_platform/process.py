@@ -77,14 +77,25 @@ def start_ray(**options: Any) -> None:
     """
     import ray  # not for every process
 
+    silence_raylets()
     try:
         with away_from_working_directory():
-            ray.init(address="local", log_to_driver=False, logging_level="error", **options)
+            ray.init(address="local", log_to_driver=False, logging_level="critical", **options)
     except Exception as error:  # of many kinds: long paths, no shared memory, a busy machine
         ray.shutdown()
         reason = f"{type(error).__name__}: {first_line(error)}"
         hint = "; set TMPDIR to a folder with a shorter path" if "path length" in reason else ""
         raise InputError(f"Ray does not start on this machine ({reason}){hint}") from None
+
+
+def silence_raylets() -> None:
+    """Let Ray print nothing of what its raylets report of lost processes; ``log_to_driver=False`` leaves that out.
+
+    It would stand on the standard output, among the tables. What is lost is noticed and said by its owners.
+    """
+    from ray._private import worker  # Ray has no public switch
+
+    worker.print_to_stdstream = lambda *_, **__: None
 
 
 def exempt_from_proxies(hosts: Iterable[str]) -> None:

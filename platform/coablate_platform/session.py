@@ -3,6 +3,7 @@
 import contextlib
 import os
 import socket
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -147,6 +148,7 @@ class Session:
         self._cleanup = contextlib.ExitStack()
         self._joined = False
         self._followers: dict[str, FollowerKeeper] = {}  # of each study, by its key
+        self._ways_on: list[str] = []  # the commands that resume what is being carried out
 
     def __enter__(self) -> Self:
         """Acquire the folder's lock: studies share runs, and two processes must not write the same run.
@@ -178,7 +180,7 @@ class Session:
         """
         if not self._joined:
             self.console.print("Joining Ray" if self.command.address else "Starting Ray", highlight=False)
-            self._cleanup.enter_context(joined(self.command.address, package_folders()))
+            self._cleanup.enter_context(joined(self.command.address, package_folders(), self._abandon))
             self._joined = True
 
     def accept_recorded(self, what: str, changed: str) -> None:
@@ -223,13 +225,24 @@ class Session:
         self.journal.write_plan(plan)
         follower = FollowerKeeper(self.journal.folder.uri, plan.key, self.command.tracking, self.say)
         self._followers[plan.key] = follower
+        self._ways_on.append(f"To continue: {self.resuming(plan)}")
         try:
             yield
         except (KeyboardInterrupt, Exception):
-            self.say(f"To continue: {self.resuming(plan)}")
+            self.say(self._ways_on[-1])
             raise
         finally:
+            self._ways_on.pop()
             follower.ask_to_finish()
+
+    def _abandon(self) -> None:
+        """End this process because Ray's control process has: clean-up would wait for it. The followers finish."""
+        for line in self._ways_on:
+            self.say(line)
+        self.console.show_cursor()
+        print("coablate: Ray's control process has ended; what is recorded is kept", file=sys.stderr, flush=True)
+        sys.stdout.flush()
+        os._exit(1)
 
     def _finish_followers(self) -> None:
         """Wait for the followers, and print how to catch up if MLflow is not up to date."""

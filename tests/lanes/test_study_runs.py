@@ -219,12 +219,18 @@ def test_lanes_that_are_lost_as_a_whole_are_started_again(cluster, store, tmp_pa
     assert list(outcome(tmp_path)["scores"].values()) == list(undisturbed["scores"].values())
 
 
-def test_a_study_whose_dispatcher_dies_stops_and_says_how_to_go_on(store, tmp_path):
+@pytest.mark.parametrize(
+    ("title", "reason"), [("ray::Dispatcher", "the dispatcher died"), ("gcs_server", "Ray's control process has ended")]
+)
+def test_a_study_that_loses_what_all_lanes_need_stops_and_says_how_to_go_on(store, tmp_path, title, reason):
     with killed_at_the_end(started(store, tmp_path, 1.0)) as process:
-        os.kill(children(process, "ray::Dispatcher")[0].pid, signal.SIGKILL)
+        os.kill(children(process, title)[0].pid, signal.SIGKILL)
         said = finished(process, code=1)
-    assert "the dispatcher died" in said
-    assert "coablate resume" in said
+    assert f"coablate: {reason}" in said
+    assert "To continue: coablate resume" in said
+    assert "raylet" not in said
+    assert "Traceback" not in said
+    assert len(said.splitlines()) < 8
     journal = Journal(str(tmp_path))
     assert not any(journal.state(run.run_id).ended for run in journal.plan().runs)
 
@@ -235,6 +241,7 @@ def test_an_interrupt_stops_in_good_order_and_says_how_to_go_on(store, tmp_path)
         said = finished(process, code=130)
     assert "coablate resume" in said
     assert "Traceback" not in said
+    assert "raylet" not in said
     assert {run.info.status for run in tracked(tmp_path)} == {"KILLED"}
 
 

@@ -7,11 +7,12 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from annotated_types import Ge, Le
 
 from coablate_platform.data.formats.clip import (
     NO_VIDEO,
@@ -29,7 +30,7 @@ from coablate_platform.data.formats.files import FileFingerprint, fingerprint_fi
 from coablate_platform.data.schema import PARQUET, SCHEMA, Row, make_row
 from coablate_platform.data.video import Resize, VideoError, encode, fit
 from coablate_platform.files import replacing
-from coablate_platform.study.errors import InputError, did_you_mean
+from coablate_platform.study.validation import Count, Expected, check_fields
 
 LENGTH_TOLERANCE, LENGTH_TOLERANCE_SHARE = 3, 0.05
 """A video may be longer or shorter than its skeleton by this many frames plus this share of the skeleton's frames: two
@@ -63,30 +64,15 @@ class PrepareOptions:
             video, so the recipe does not.
     """
 
-    short_side: int = 256
+    short_side: Annotated[int, Ge(16), Le(8192), Expected("a whole number from 16 to 8192")] = 256
     resize: Resize = "crop"
-    gop: int = 12
-    quality: int = 2
-    shard_clips: int = 128
+    gop: Annotated[int, Ge(1), Le(600), Expected("a whole number from 1 to 600")] = 12
+    quality: Annotated[int, Ge(1), Le(31), Expected("a whole number from 1 to 31")] = 2
+    shard_clips: Count = 128
     skeleton_only: bool = False
 
     def __post_init__(self) -> None:
-        for name, least, most in (
-            ("short_side", 16, 8192),
-            ("gop", 1, 600),
-            ("quality", 1, 31),
-            ("shard_clips", 1, None),
-        ):
-            value = getattr(self, name)
-            if type(value) is not int or value < least or (most is not None and value > most):
-                expected = f"from {least}" if most is None else f"from {least} to {most}"
-                raise InputError(f"preparation: {name} is {value!r}, expected a whole number {expected}")
-        if not isinstance(self.skeleton_only, bool):
-            raise InputError(f"preparation: skeleton_only is {self.skeleton_only!r}, expected True or False")
-        if self.resize not in get_args(Resize):
-            raise InputError(
-                f"preparation: there is no resize {self.resize!r}{did_you_mean(str(self.resize), get_args(Resize))}"
-            )
+        check_fields(self, "preparation: ")
 
     def recipe(self) -> Recipe:
         """Return the settings that decide what is stored of a clip."""

@@ -10,7 +10,13 @@ from pathlib import Path
 import ray
 from ray.util.state import list_nodes
 
-from coablate_platform.process import away_from_working_directory, end_on_signals, exempt_from_proxies, start_ray
+from coablate_platform.lanes.control import watched
+from coablate_platform.process import (
+    away_from_working_directory,
+    end_on_signals,
+    exempt_from_proxies,
+    start_ray,
+)
 from coablate_platform.study.errors import InputError, first_line
 from coablate_platform.study.search import Search
 from coablate_platform.study.study import Study
@@ -19,6 +25,10 @@ SHARE = 0.95  # share of its cores that a worker reserves; the rest is for Tune'
 OBJECT_STORE_BYTES = 128 * 2**20  # small: data is memory-mapped and results are files
 GPU_STEPS = 10_000  # Ray counts GPU shares in these steps; shares are rounded down so that all of them fit
 STATE_API_WAIT_S = 30.0
+LOCAL_PATIENCE_S = 3.0
+"""Seconds after which the control process of a Ray on this machine counts as ended."""
+CLUSTER_PATIENCE_S = 45.0
+"""Likewise of a cluster, which may start it again; after 60 s Ray ends this process."""
 MAX_PORT = 65535
 STARTED_AT_ONCE = 8  # worker processes; with Ray's default a lane's processes draw a warning on few cores
 
@@ -86,7 +96,7 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def joined(address: str | None, modules: list[str]) -> Iterator[None]:
+def joined(address: str | None, modules: list[str], on_end: Callable[[], None]) -> Iterator[None]:
     """Join the cluster at ``address``, or start a local one and stop it at the end.
 
     A local cluster's dashboard is on loopback; Ray binds its other servers to all interfaces, guarded by its token.
@@ -94,6 +104,7 @@ def joined(address: str | None, modules: list[str]) -> Iterator[None]:
     Args:
         address: ``host:port`` of a running cluster; None starts a local one.
         modules: folders of packages that workers elsewhere need (their ``py_modules``).
+        on_end: called, in another thread, if Ray's control process ends during the block; no call of Ray answers then.
 
     Raises:
         InputError: Ray does not start, none answers at the address, or its State API, which Train's clean-up needs,
@@ -108,17 +119,19 @@ def joined(address: str | None, modules: list[str]) -> Iterator[None]:
             _system_config={"worker_maximum_startup_concurrency": STARTED_AT_ONCE},
         )
     else:
+        environment = {"py_modules": modules}
+        silence_raylets()
         try:
             with away_from_working_directory():
-                ray.init(
-                    address=address, runtime_env={"py_modules": modules}, log_to_driver=False, logging_level="error"
-                )
+                ray.init(address=address, runtime_env=environment, log_to_driver=False, logging_level="critical")
         except Exception as error:
             raise InputError(f"Ray at {address}: {type(error).__name__}: {first_line(error)}") from None
     end_on_signals()  # Ray has replaced the handlers
+    patience = LOCAL_PATIENCE_S if address is None else CLUSTER_PATIENCE_S
     try:
         _check_state_api()
-        yield
+        with watched(ray.get_runtime_context().gcs_address, patience, on_end):
+            yield
     finally:
         ray.shutdown()
 

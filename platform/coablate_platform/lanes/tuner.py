@@ -6,6 +6,7 @@ this project decide.
 """
 
 import contextlib
+import logging
 import os
 import tempfile
 import uuid
@@ -267,6 +268,7 @@ def _tune(searcher: _SchedulerSearcher, callback: _BeforeEachStep, scratch: str)
         "RAY_AIR_NEW_OUTPUT": "0",
         "TUNE_DISABLE_SIGINT_HANDLER": "1",  # it would wait for the end of a step
     }  # the journal and screen do
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # of a lost process it prints a traceback a proxy
     tuner = tune.Tuner(
         tune.with_resources(RunProxy, {"CPU": 0.001}),
         tune_config=tune.TuneConfig(search_alg=searcher, num_samples=NO_LIMIT, reuse_actors=True),

@@ -1,7 +1,6 @@
 """Writes the synthetic set: a ``.skeleton`` and an ``_rgb.avi`` file per clip, and ``coablate_set.json``."""
 
 import json
-import math
 import multiprocessing
 import os
 from collections.abc import Iterator
@@ -11,9 +10,11 @@ from dataclasses import asdict, dataclass
 from fractions import Fraction
 from itertools import product
 from pathlib import Path
+from typing import Annotated
 
 import av
 import numpy as np
+from annotated_types import Ge, Le
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
@@ -26,6 +27,7 @@ from coablate_platform.data.synthetic.sensor import record, skeleton_text
 from coablate_platform.files import replacing
 from coablate_platform.process import safe_imports
 from coablate_platform.study.errors import InputError
+from coablate_platform.study.validation import CountOrZero, Expected, NotNegative, check_fields
 
 PERFORMERS = range(1, 9)
 KEYFRAME_EVERY = 12
@@ -46,6 +48,9 @@ STREAMS = (
 )
 
 
+_Frames = Annotated[int, Ge(16), Le(LONGEST), Expected(f"a whole number from 16 to {LONGEST}")]
+
+
 @dataclass(frozen=True, kw_only=True)
 class SyntheticConfig:
     """The settings of a synthetic set.
@@ -58,29 +63,18 @@ class SyntheticConfig:
         difficulty: factor on sensor noise, occlusions and clutter; 1 is the default, 0 gives a clean set.
     """
 
-    seed: int = 0
-    replications: int = 2
-    size: int = 96
-    frames: tuple[int, int] = (32, 44)
-    difficulty: float = 1.0
+    seed: CountOrZero = 0
+    replications: Annotated[int, Ge(1), Le(999), Expected("a whole number from 1 to 999")] = 2
+    size: Annotated[int, Ge(48), Le(LARGEST), Expected(f"an even number from 48 to {LARGEST}")] = 96
+    frames: tuple[_Frames, _Frames] = (32, 44)
+    difficulty: NotNegative = 1.0
 
     def __post_init__(self) -> None:
-        low, high = self.frames
-        whole = {name for name in ("seed", "replications", "size") if type(getattr(self, name)) is int}
-        lengths = type(low) is int and type(high) is int and 16 <= low <= high <= LONGEST
-        for field, valid, expected in (
-            ("seed", "seed" in whole and self.seed >= 0, "a whole number, 0 or more"),
-            ("replications", "replications" in whole and 1 <= self.replications <= 999, "1 to 999"),
-            (
-                "size",
-                "size" in whole and 48 <= self.size <= LARGEST and self.size % 2 == 0,
-                f"an even number from 48 to {LARGEST}",
-            ),
-            ("frames", lengths, f"two numbers from 16 to {LONGEST}, the larger one last"),
-            ("difficulty", 0 <= self.difficulty < math.inf, "0 or more, and finite"),
-        ):
-            if not valid:
-                raise InputError(f"synthetic set: {field} is {getattr(self, field)!r}, expected {expected}")
+        check_fields(self, "synthetic set: ")
+        if self.size % 2:
+            raise InputError(f"synthetic set: size={self.size}: expected an even number")
+        if self.frames[0] > self.frames[1]:
+            raise InputError(f"synthetic set: frames={self.frames}: expected the larger number last")
 
 
 @dataclass(frozen=True, kw_only=True)
