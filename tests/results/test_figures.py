@@ -56,6 +56,16 @@ def test_there_are_no_figures_before_a_run_is_completed(plan, journal):
     assert figures_of(plan, journal) == {}
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_very_long_name_leaves_room_for_the_figure(played, journal):
+    """Otherwise matplotlib warns that nothing is left, and draws figures without a width."""
+    name = "a very telling name " * 12
+    plan = plan_from_json(played.to_json().replace("no gate", name.strip()))
+    shown = texts(figures_of(plan, journal)["effects.svg"])
+    (label,) = (text for text in shown if text.startswith("a very telling"))
+    assert label.startswith("a very telling name a very telling name…")
+
+
 def test_dollars_in_a_name_are_not_read_as_mathematics(played, journal):
     text = played.to_json().replace("fusion=mmtm|λ_0", "cost $1 or $2")
     assert "cost $1 or $2" in texts(figures_of(plan_from_json(text), journal)["effects.svg"])

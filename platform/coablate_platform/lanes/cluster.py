@@ -15,6 +15,7 @@ from coablate_platform.process import (
     away_from_working_directory,
     end_on_signals,
     exempt_from_proxies,
+    silence_raylets,
     start_ray,
 )
 from coablate_platform.study.errors import InputError, first_line

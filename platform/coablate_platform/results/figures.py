@@ -21,6 +21,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 LINES = ("-", "--", ":", "-.")
 FORMATS = ("png", "svg")
 _WIDEST = 2.0  # intervals that reach beyond this many times the largest difference of a seed end in arrows
+_LONGEST_NAME = 40  # characters of a name in a figure
 _MARGIN = 1.25  # half the width of the axis of differences, relative to the largest value on it
 
 
@@ -82,9 +83,9 @@ def _effects(table: Table) -> Figure:
     values.set_ylim(len(table.rows) - 0.5, -0.5)
     values.set_xlabel(f"test {table.plan.metric} %\nseeds and mean")
     differences.set_xlabel(
-        f"difference from {table.plan.reference}, percentage points\nseeds, mean and 95 % confidence interval"
+        f"difference from {_short(table.plan.reference)}, percentage points\nseeds, mean and 95 % confidence interval"
     )
-    figure.suptitle(f"{table.plan.title} · {table.plan.protocol}")
+    figure.suptitle(_title(table))
     return figure
 
 
@@ -132,13 +133,13 @@ def _curves(table: Table, records: dict[str, RunRecord]) -> Figure:
     split = "validation" if has_validation else "train"
     for place, row in enumerate(table.rows):
         arm_records = [records[run.run_id] for run in table.plan.runs if run.arm == row.arm]
-        _curve(left, arm_records, f"{split}/{metric}", 100.0, place, row.arm)
-        _curve(right, arm_records, "train/loss", 1.0, place, row.arm)
+        _curve(left, arm_records, f"{split}/{metric}", 100.0, place, _short(row.arm))
+        _curve(right, arm_records, "train/loss", 1.0, place, _short(row.arm))
     for axes, label in ((left, f"{split} {metric} %"), (right, "training loss")):
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_ylabel(label)
-    figure.suptitle(f"{table.plan.title} · {table.plan.protocol}: mean over seeds, band from minimum to maximum")
+    figure.suptitle(f"{_title(table)}: mean over seeds, band from minimum to maximum")
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=min(len(table.rows), 5))
     return figure
 
@@ -162,7 +163,16 @@ def _curve(axes: Axes, records: list[RunRecord], metric: str, scale: float, plac
 
 def _label(row: Row, table: Table) -> str:
     missing = f"  (n = {row.summary.n} of {row.planned})" if row.not_completed else ""
-    return row.arm + (" (reference)" if row.arm == table.plan.reference else "") + missing
+    return _short(row.arm) + (" (reference)" if row.arm == table.plan.reference else "") + missing
+
+
+def _title(table: Table) -> str:
+    return f"{_short(table.plan.title)} · {table.plan.protocol}"
+
+
+def _short(text: str) -> str:
+    """Shorten a name so that it leaves room for the figure; the table has it whole."""
+    return text if len(text) <= _LONGEST_NAME else f"{text[: _LONGEST_NAME - 1]}…"
 
 
 def _colour(place: int) -> str:
