@@ -18,8 +18,8 @@ import sys, time
 from coablate_platform import process
 {before}
 process.end_on_signals()
-print("ready", flush=True)
 try:
+    print("ready", flush=True)
     time.sleep(30)
 except KeyboardInterrupt:
     sys.exit(process.exit_code())
@@ -67,6 +67,21 @@ def test_a_reader_that_closes_the_pipe_and_a_missing_home_are_no_errors(command)
         child.stdout.close()
         assert child.stderr.read() == ""
         child.wait(60)
+
+
+@pytest.mark.parametrize("kept", [None, "mine"])
+def test_nobody_else_reads_the_token(tmp_path, monkeypatch, kept):
+    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    file = tmp_path / ".ray" / "auth_token"
+    if kept:
+        file.parent.mkdir()
+        file.write_text(kept)
+        file.chmod(0o644)
+    process.keep_token()
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert file.read_text() == kept if kept else len(file.read_text()) == 64
 
 
 def test_hosts_are_added_to_those_that_the_user_exempts(monkeypatch):

@@ -2,13 +2,14 @@
 
 import contextlib
 import os
+import secrets
 import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from types import FrameType
+from types import FrameType, MappingProxyType
 from typing import IO, Any
 
 from coablate_platform.study.errors import InputError, first_line
@@ -17,6 +18,8 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _PROXY_EXCEPTIONS = ("no_proxy", "NO_PROXY", "no_grpc_proxy")
 _SAFE_PATH = "PYTHONSAFEPATH"
 _ENDING = ("SIGINT", "SIGTERM", "SIGHUP")
+_CLOSED = {"enable_metrics_collection": False}  # its port would be open to all, without a token
+_USER_ONLY = 0o600
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 and the number of the signal, as a shell has it."""
 
@@ -66,10 +69,11 @@ def away_from_working_directory() -> contextlib.AbstractContextManager[None]:
     return contextlib.chdir(os.sep) if working_directory() else contextlib.nullcontext()
 
 
-def start_ray(**options: Any) -> None:
+def start_ray(system: Mapping[str, object] = MappingProxyType({}), **options: Any) -> None:
     """Start a Ray of this machine, whatever cluster the environment names.
 
     Args:
+        system: settings of Ray's own system configuration.
         options: of ``ray.init``.
 
     Raises:
@@ -78,14 +82,39 @@ def start_ray(**options: Any) -> None:
     import ray  # not for every process
 
     silence_raylets()
+    keep_token()
     try:
         with away_from_working_directory():
-            ray.init(address="local", log_to_driver=False, logging_level="critical", **options)
+            ray.init(
+                address="local",
+                log_to_driver=False,
+                logging_level="critical",
+                _system_config=_CLOSED | system,
+                **options,
+            )
     except Exception as error:  # of many kinds: long paths, no shared memory, a busy machine
         ray.shutdown()
         reason = f"{type(error).__name__}: {first_line(error)}"
         hint = "; set TMPDIR to a folder with a shorter path" if "path length" in reason else ""
         raise InputError(f"Ray does not start on this machine ({reason}){hint}") from None
+
+
+def keep_token() -> None:
+    """Make the token file that Ray uses by default, if there is none, and let nobody but the user read it.
+
+    Whoever reads it can run code on a cluster of this user. Ray makes it readable for all users of the machine.
+    """
+    if "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ:
+        return
+    file = Path.home() / ".ray" / "auth_token"
+    file.parent.mkdir(exist_ok=True)
+    with contextlib.suppress(FileExistsError), open(file, "x", opener=_open_for_the_user) as made:
+        made.write(secrets.token_hex(32))
+    file.chmod(_USER_ONLY)
+
+
+def _open_for_the_user(path: str, flags: int) -> int:
+    return os.open(path, flags, _USER_ONLY)
 
 
 def silence_raylets() -> None:

@@ -117,7 +117,7 @@ def joined(address: str | None, modules: list[str], on_end: Callable[[], None]) 
             include_dashboard=True,
             dashboard_host="127.0.0.1",
             object_store_memory=OBJECT_STORE_BYTES,
-            _system_config={"worker_maximum_startup_concurrency": STARTED_AT_ONCE},
+            system={"worker_maximum_startup_concurrency": STARTED_AT_ONCE},
         )
     else:
         environment = {"py_modules": modules}
