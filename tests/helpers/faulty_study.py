@@ -2,7 +2,7 @@
 
 Read as ``coablate run tests/helpers/faulty_study.py``; tests override ``model.folder`` (where a model leaves its marks
 and a line a training step, and where a file ``full`` says that the disk is full), ``model.pause`` (seconds a step) and
-the arms through the environment. With ``FAULTS=search`` it is a search in which models of every fifth size diverge, with
+the arms through the environment. With ``FAULTS=search`` it is a search in which every fifth size diverges, with
 ``FAULTS=population`` one by population-based training.
 """
 
