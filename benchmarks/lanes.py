@@ -6,6 +6,7 @@ are measured before and after the stock way, since that takes minutes.
 """
 
 import itertools
+import os
 import statistics
 import tempfile
 import time
@@ -112,7 +113,7 @@ def gaps(ends: list[float], runs: int) -> list[float]:
 
 def main() -> None:
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as folder, joined(None, []):
+    with tempfile.TemporaryDirectory() as folder, joined(None, [], os.abort):
         store = make_store(Path(folder) / "store", clips=40, has_video=False)
         tasks = prepare_study(resolve(STUDY, store), store, {}).tasks
         (training,) = in_turns([lambda: train_alone(tasks[0], store, f"{folder}/alone")], 5)

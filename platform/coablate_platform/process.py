@@ -89,7 +89,7 @@ def start_ray(system: Mapping[str, object] = MappingProxyType({}), **options: An
                 address="local",
                 log_to_driver=False,
                 logging_level="critical",
-                _system_config=_CLOSED | system,
+                _system_config={**_CLOSED, **system},
                 **options,
             )
     except Exception as error:  # of many kinds: long paths, no shared memory, a busy machine
