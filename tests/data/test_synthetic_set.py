@@ -214,7 +214,7 @@ def test_a_damaged_description_is_refused(tmp_path: Path, content: str) -> None:
     ],
 )
 def test_impossible_settings_are_refused_by_name(field: str, value: object) -> None:
-    with pytest.raises(InputError, match=f"{field} is"):
+    with pytest.raises(InputError, match=rf"synthetic set: {field}\S*=.*: expected "):
         replace(SMALL, **{field: value})  # type: ignore[arg-type]
 
 

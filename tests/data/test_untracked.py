@@ -9,7 +9,6 @@ import scipy.io
 from coablate_platform.data.formats import READERS
 from coablate_platform.data.formats.clip import BadClip, ClipRef, FileRef, RawClip
 from coablate_platform.data.shard import PrepareOptions, read_shard, write_shard
-from coablate_platform.data.synthetic import SyntheticConfig
 from coablate_platform.study.errors import InputError
 
 WALK = np.random.default_rng(0).normal([0, 0, 3], 0.3, (15, 20, 3)).astype(np.float32)
@@ -168,20 +167,3 @@ def test_a_coordinate_in_json_is_a_number(tmp_path, value):
 def test_the_options_of_a_preparation_are_checked(changes, message):
     with pytest.raises(InputError, match=message):
         PrepareOptions(**changes)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"seed": -1}, "synthetic set: seed=-1: expected a whole number of at least 0"),
-        ({"replications": 0}, "replications=0: expected a whole number from 1 to 999"),
-        ({"size": 49}, "size=49: expected an even number"),
-        ({"size": 10**6}, "size=1000000: expected an even number from 48 to 1024"),
-        ({"frames": (40, 20)}, r"frames=\(40, 20\): expected the larger number last"),
-        ({"frames": (1, 20)}, r"frames=.*expected a list, each a whole number from 16 to 1000"),
-        ({"difficulty": float("inf")}, "difficulty=.*must be finite"),
-    ],
-)
-def test_the_settings_of_a_synthetic_set_are_checked(changes, message):
-    with pytest.raises(InputError, match=message):
-        SyntheticConfig(**changes)
