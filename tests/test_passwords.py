@@ -42,7 +42,7 @@ def test_a_plan_keeps_no_password_and_the_environment_gives_it_back():
     kept = command.to_resume()
     assert kept["tracking"] == MASKED
     assert kept["storage"] == "mysql://u:***@h/d"
-    again = Command(**kept | {"overrides": (), "warm": ()})
+    again = Command(**kept | {"overrides": (), "warm": (), "source": ""})
     variables = {"COABLATE_TRACKING": SECRET, "COABLATE_STORAGE": "mysql://u:p@h/d"}
     assert again.with_passwords(variables) == command
     with pytest.raises(InputError, match=r"--storage mysql.*was not kept; set COABLATE_STORAGE"):

@@ -176,11 +176,15 @@ class Session:
         """Join the command's Ray cluster, or start a local one. Later calls do nothing.
 
         Raises:
-            InputError: no Ray cluster answers at the address.
+            InputError: no Ray cluster answers at the address, or Ray does not start; how to continue is printed.
         """
         if not self._joined:
             self.console.print("Joining Ray" if self.command.address else "Starting Ray", highlight=False)
-            self._cleanup.enter_context(joined(self.command.address, package_folders(), self._abandon))
+            try:
+                self._cleanup.enter_context(joined(self.command.address, package_folders(), self._abandon))
+            except InputError:
+                self.say(self._ways_on[-1])
+                raise
             self._joined = True
 
     def accept_recorded(self, what: str, changed: str) -> None:
@@ -218,7 +222,7 @@ class Session:
 
         At the block's end the follower is asked to finish; the session waits for it at its exit.
 
-        If the block is interrupted or fails, the command that resumes it is printed.
+        If the block is interrupted or fails, but not where the input was wrong, the command that resumes it is printed.
         """
         for name, content in self.sources.files.items():
             self.journal.write_study_file(plan.key, f"source/{self.sources.digest}/{name}", content)
@@ -228,6 +232,8 @@ class Session:
         self._ways_on.append(f"To continue: {self.resuming(plan)}")
         try:
             yield
+        except InputError:
+            raise
         except (KeyboardInterrupt, Exception):
             self.say(self._ways_on[-1])
             raise

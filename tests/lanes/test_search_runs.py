@@ -240,7 +240,7 @@ def test_a_hundred_runs_that_are_given_up_free_their_lanes_at_once(store, tmp_pa
     journal = Journal(str(tmp_path))
     for name, content in Sources.imported().files.items():
         journal.folder.write(f"source/{name}", content)
-    with joined(None, []):
+    with joined(None, [], os.abort):
         before = ray.available_resources()
         run_all(study, scheduler, Locations.below(tmp_path, opened, journal, str(tmp_path / "source")))
         deadline = time.monotonic() + 30
