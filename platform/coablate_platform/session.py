@@ -232,7 +232,8 @@ class Session:
         self._ways_on.append(f"To continue: {self.resuming(plan)}")
         try:
             yield
-        except InputError:
+        except InputError:  # nothing was trained that MLflow lacks: its follower ends without being waited for
+            del self._followers[plan.key]
             raise
         except (KeyboardInterrupt, Exception):
             self.say(self._ways_on[-1])
