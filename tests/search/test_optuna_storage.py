@@ -156,6 +156,7 @@ class Watched:
 @pytest.fixture
 def hasty(monkeypatch):
     monkeypatch.setattr(optuna_storage, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(optuna_storage, "_REST", 0)
 
 
 def test_the_copy_of_an_undisturbed_search_is_whole(storage):
@@ -228,12 +229,13 @@ def test_a_server_that_is_not_there_or_never_answers_stops_no_search(tmp_path):
 
 
 @pytest.mark.timeout(60)
-def test_a_server_s_table_that_another_has_locked_stops_no_search(server):
+def test_a_server_s_table_that_another_has_locked_stops_no_search(server, monkeypatch):
+    monkeypatch.setattr(optuna_storage, "_REST", 0)  # on a slow machine it would rest through the lock
     with open_storage(server).engine.connect() as other:
         watched = Watched(server, MemoryTrialLog())
         watched.simulator.run(25)
         other.execute(sqlalchemy.text("LOCK TABLE trials IN ACCESS EXCLUSIVE MODE"))
-        watched.simulator.run(20)
+        watched.simulator.run(4)
         other.rollback()
         watched.check()
         watched.check_said_once("statement timeout")
