@@ -9,7 +9,7 @@ PROGRAM = """
 import urllib.request, urllib.error
 import psutil, ray
 from coablate_platform.process import start_ray
-start_ray(num_cpus=1, include_dashboard=False, object_store_memory=100 * 2**20)
+start_ray(num_cpus=1, include_dashboard=True, dashboard_host="127.0.0.1", object_store_memory=100 * 2**20)
 family = psutil.Process().children(recursive=True)
 ports = {c.laddr.port for p in family for c in p.net_connections("tcp") if c.status == "LISTEN"}
 host = ray.util.get_node_ip_address()

@@ -42,6 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyP
     for name, text in FILES.items():
         (place / name).write_text(text)
     monkeypatch.chdir(place)
+    source.forget()  # what tests before this one may have imported
     yield place
     source.forget()
 

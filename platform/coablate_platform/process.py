@@ -18,7 +18,9 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _PROXY_EXCEPTIONS = ("no_proxy", "NO_PROXY", "no_grpc_proxy")
 _SAFE_PATH = "PYTHONSAFEPATH"
 _ENDING = ("SIGINT", "SIGTERM", "SIGHUP")
-_CLOSED = {"enable_metrics_collection": False}  # its port would be open to all, without a token
+_CLOSED = {"enable_metrics_collection": False}  # metrics' ports would be open to all, without a token
+_METRICS_PORTS = ("AUTOSCALER_METRIC_PORT", "DASHBOARD_METRIC_PORT")
+_NO_PORT = "-1"  # at which Ray starts no server, and goes on
 _USER_ONLY = 0o600
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 and the number of the signal, as a shell has it."""
@@ -83,6 +85,8 @@ def start_ray(system: Mapping[str, object] = MappingProxyType({}), **options: An
 
     silence_raylets()
     keep_token()
+    for name in _METRICS_PORTS:
+        os.environ.setdefault(name, _NO_PORT)
     try:
         with away_from_working_directory():
             ray.init(
