@@ -83,19 +83,11 @@ def start_ray(system: Mapping[str, object] = MappingProxyType({}), **options: An
     """
     import ray  # not for every process
 
-    silence_raylets()
     keep_token()
     for name in _METRICS_PORTS:
         os.environ.setdefault(name, _NO_PORT)
     try:
-        with away_from_working_directory():
-            ray.init(
-                address="local",
-                log_to_driver=False,
-                logging_level="critical",
-                _system_config={**_CLOSED, **system},
-                **options,
-            )
+        connect_ray(address="local", _system_config={**_CLOSED, **system}, **options)
     except Exception as error:  # of many kinds: long paths, no shared memory, a busy machine
         ray.shutdown()
         reason = f"{type(error).__name__}: {first_line(error)}"
@@ -121,14 +113,24 @@ def _open_for_the_user(path: str, flags: int) -> int:
     return os.open(path, flags, _USER_ONLY)
 
 
-def silence_raylets() -> None:
-    """Let Ray print nothing of what its raylets report of lost processes; ``log_to_driver=False`` leaves that out.
+def connect_ray(**options: Any) -> None:
+    """Call ``ray.init``, from outside the working directory and so that Ray prints nothing.
 
-    It would stand on the standard output, among the tables. What is lost is noticed and said by its owners.
+    What its raylets report of lost processes would stand on the standard output, among the tables. What is lost is
+    noticed and said by its owners.
+
+    Args:
+        options: of ``ray.init``.
+
+    Raises:
+        Exception: one of many kinds; Ray does not start or answer.
     """
-    from ray._private import worker  # Ray has no public switch
+    import ray
+    from ray._private import worker
 
-    worker.print_to_stdstream = lambda *_, **__: None
+    worker.print_to_stdstream = lambda *_, **__: None  # log_to_driver leaves it out, and Ray has no other switch
+    with away_from_working_directory():
+        ray.init(log_to_driver=False, logging_level="critical", **options)
 
 
 def exempt_from_proxies(hosts: Iterable[str]) -> None:

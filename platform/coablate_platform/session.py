@@ -148,7 +148,7 @@ class Session:
         self._cleanup = contextlib.ExitStack()
         self._joined = False
         self._followers: dict[str, FollowerKeeper] = {}  # of each study, by its key
-        self._ways_on: list[str] = []  # the commands that resume what is being carried out
+        self._way_on = ""  # names the command that resumes what is being carried out
 
     def __enter__(self) -> Self:
         """Acquire the folder's lock: studies share runs, and two processes must not write the same run.
@@ -157,10 +157,10 @@ class Session:
             InputError: the folder cannot be written, or another process holds its lock.
         """
         holder = self.out / ".lock-holder"
-        taken = f"{_read(holder) or 'another process'} uses it; wait until it has ended, or use another folder"
+        user = _read(holder) or "another process"
+        taken = f"results folder {self.out}: {user} uses it; wait until it has ended, or use another folder"
         try:
             self.out.mkdir(parents=True, exist_ok=True)
-            taken = f"results folder {self.out}: {taken}"
             self._cleanup.enter_context(locked(self.out / ".lock", wait=False, taken=taken))
             self.journal.keep_room()
             holder.write_text(f"process {os.getpid()} on {socket.gethostname()}")
@@ -183,7 +183,7 @@ class Session:
             try:
                 self._cleanup.enter_context(joined(self.command.address, package_folders(), self._abandon))
             except InputError:
-                self.say(self._ways_on[-1])
+                self.say(self._way_on)
                 raise
             self._joined = True
 
@@ -229,23 +229,21 @@ class Session:
         self.journal.write_plan(plan)
         follower = FollowerKeeper(self.journal.folder.uri, plan.key, self.command.tracking, self.say)
         self._followers[plan.key] = follower
-        self._ways_on.append(f"To continue: {self.resuming(plan)}")
+        self._way_on = f"To continue: {self.resuming(plan)}"
         try:
             yield
         except InputError:  # nothing was trained that MLflow lacks: its follower ends without being waited for
             del self._followers[plan.key]
             raise
         except (KeyboardInterrupt, Exception):
-            self.say(self._ways_on[-1])
+            self.say(self._way_on)
             raise
         finally:
-            self._ways_on.pop()
             follower.ask_to_finish()
 
     def _abandon(self) -> None:
         """End this process because Ray's control process has: clean-up would wait for it. The followers finish."""
-        for line in self._ways_on:
-            self.say(line)
+        self.say(self._way_on)
         self.console.show_cursor()
         print("coablate: Ray's control process has ended; what is recorded is kept", file=sys.stderr, flush=True)
         sys.stdout.flush()

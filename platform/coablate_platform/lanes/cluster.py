@@ -11,13 +11,7 @@ import ray
 from ray.util.state import list_nodes
 
 from coablate_platform.lanes.control import watched
-from coablate_platform.process import (
-    away_from_working_directory,
-    end_on_signals,
-    exempt_from_proxies,
-    silence_raylets,
-    start_ray,
-)
+from coablate_platform.process import connect_ray, end_on_signals, exempt_from_proxies, start_ray
 from coablate_platform.study.errors import InputError, first_line
 from coablate_platform.study.search import Search
 from coablate_platform.study.study import Study
@@ -120,11 +114,8 @@ def joined(address: str | None, modules: list[str], on_end: Callable[[], None]) 
             system={"worker_maximum_startup_concurrency": STARTED_AT_ONCE},
         )
     else:
-        environment = {"py_modules": modules}
-        silence_raylets()
         try:
-            with away_from_working_directory():
-                ray.init(address=address, runtime_env=environment, log_to_driver=False, logging_level="critical")
+            connect_ray(address=address, runtime_env={"py_modules": modules})
         except Exception as error:
             raise InputError(f"Ray at {address}: {type(error).__name__}: {first_line(error)}") from None
     end_on_signals()  # Ray has replaced the handlers

@@ -134,10 +134,10 @@ class Progress(LiveDisplay):
         table = Table()
         table.add_column("arm", overflow="fold")
         for seed in seeds:
-            table.add_column(f"seed {seed}", justify="right", no_wrap=False, min_width=_SEED_WIDTH - 3)
+            table.add_column(f"seed {seed}", justify="right", min_width=_SEED_WIDTH - 3)
         rows = {arm.name: self._row(arm.name, seeds) for arm in self._plan.arms}
         most = max((self._console.height // tables - _FRAME_LINES) // 2, 1)
-        shown = sorted(rows, key=lambda arm: not self._trains(arm))[:most] if len(rows) > most else list(rows)
+        shown = sorted(rows, key=lambda arm: not self._trains(arm))[:most]
         for arm in (arm for arm in rows if arm in shown):
             table.add_row(Text(arm), *rows[arm])
         if hidden := len(rows) - len(shown):
