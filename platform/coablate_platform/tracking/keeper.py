@@ -1,6 +1,7 @@
 """Keeps a study's follower alive from the driver: it is started, started again where it dies, and asked to finish."""
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -52,18 +53,29 @@ class FollowerKeeper:
         """Ask the follower to bring MLflow up to date a last time, without waiting for it."""
         with self._changing:
             self._asked.set()
-            if self._process.poll() not in (None, _DONE, _REFUSED):
-                _close_input(self._process)
-                self._process = self._start()  # it died, and MLflow may lack what happened since
             _close_input(self._process)
 
     def finish(self, timeout: float = GRACE + 30) -> int:
         """Ask the follower to bring MLflow up to date a last time, and wait for it up to ``timeout`` seconds.
 
+        A follower that has died, before or after it was asked, is started once more: MLflow may lack what happened
+        since.
+
         Returns:
             0 if MLflow is up to date; otherwise ``coablate track`` can catch up later.
         """
         self.ask_to_finish()
+        code = self._wait(timeout)
+        if code in (_DONE, _REFUSED, None):
+            return -signal.SIGKILL if code is None else code
+        with self._changing:
+            self._process = self._start()
+            _close_input(self._process)
+        code = self._wait(timeout)
+        return -signal.SIGKILL if code is None else code
+
+    def _wait(self, timeout: float) -> int | None:
+        """Wait for the follower to end, and return its exit code; None if it had to be killed."""
         try:
             return self._process.wait(min(timeout, SOON_S))
         except subprocess.TimeoutExpired:
