@@ -252,7 +252,7 @@ class Session:
     def _finish_followers(self) -> None:
         """Wait for the followers, and print how to catch up if MLflow is not up to date."""
         for key, follower in self._followers.items():
-            if follower.finish():
+            if follower.finish() != 0:
                 self.say(f"MLflow is not up to date; to update it: coablate track {self.out} --study {key}")
 
 

@@ -1,7 +1,6 @@
 """Keeps a study's follower alive from the driver: it is started, started again where it dies, and asked to finish."""
 
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -55,27 +54,26 @@ class FollowerKeeper:
             self._asked.set()
             _close_input(self._process)
 
-    def finish(self, timeout: float = GRACE + 30) -> int:
+    def finish(self, timeout: float = GRACE + 30) -> int | None:
         """Ask the follower to bring MLflow up to date a last time, and wait for it up to ``timeout`` seconds.
 
         A follower that has died, before or after it was asked, is started once more: MLflow may lack what happened
         since.
 
         Returns:
-            0 if MLflow is up to date; otherwise ``coablate track`` can catch up later.
+            0 if MLflow is up to date; otherwise ``coablate track`` can catch up later. None if it was killed, late.
         """
         self.ask_to_finish()
         code = self._wait(timeout)
         if code in (_DONE, _REFUSED, None):
-            return -signal.SIGKILL if code is None else code
+            return code
         with self._changing:
             self._process = self._start()
             _close_input(self._process)
-        code = self._wait(timeout)
-        return -signal.SIGKILL if code is None else code
+        return self._wait(timeout)
 
     def _wait(self, timeout: float) -> int | None:
-        """Wait for the follower to end, and return its exit code; None if it had to be killed."""
+        """Wait for the follower to end, and return its exit code; None if it took too long and was killed."""
         try:
             return self._process.wait(min(timeout, SOON_S))
         except subprocess.TimeoutExpired:
@@ -84,7 +82,8 @@ class FollowerKeeper:
             return self._process.wait(timeout)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            return self._process.wait()
+            self._process.wait()
+            return None
 
     def _keep(self) -> None:
         """Start the follower again, after a growing pause, whenever it dies before it is asked to finish."""
