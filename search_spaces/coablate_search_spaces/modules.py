@@ -3,7 +3,8 @@
 MMTM is placed at exactly the sites of DSFM, so the first step replaces one by the other and changes nothing else.
 """
 
-from coablate_platform.study.designs import Component, with_components
+from coablate_platform.study.component import Component
+from coablate_platform.study.designs import with_components
 from coablate_platform.study.study import Study
 from coablate_search_spaces._cc_dfarm import BASE, published
 
@@ -24,4 +25,5 @@ STUDY = Study(
         with_components(COMPONENTS, ["TIAM", "DSFM", "MFFM"], "all", published(93.8, 97.2, 90.9, 92.3)),
     ),
     reference="MMTM",
+    components=COMPONENTS,
 )

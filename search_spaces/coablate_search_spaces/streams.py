@@ -6,6 +6,7 @@ the fused arms from CC-DFARM's Tables 5 and 6, whose third row is the one withou
 which is not in these tables.
 """
 
+from coablate_platform.study.contrasts import Contrast
 from coablate_platform.study.study import Arm, Study
 from coablate_search_spaces._cc_dfarm import BASE, published
 
@@ -24,4 +25,9 @@ STUDY = Study(
         Arm(name="fused", changes={}, published=published(93.8, 97.2, 90.9, 92.3)),
     ),
     reference="skeleton only",
+    contrasts=(
+        Contrast(name="fusion over the skeleton", plus={"fused, no TIAM": 1}, minus={"skeleton only": 1}),
+        Contrast(name="fusion over the video", plus={"fused, no TIAM": 1}, minus={"video only": 1}),
+        Contrast(name="TIAM in the fused network", plus={"fused": 1}, minus={"fused, no TIAM": 1}),
+    ),
 )

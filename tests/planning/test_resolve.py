@@ -1,5 +1,6 @@
 """What a plan says of a study or a search, and what must change for its key and its runs' ids to change."""
 
+import json
 import re
 import sys
 from collections.abc import Callable
@@ -16,12 +17,14 @@ from coablate_model.placement import RGB_SITES, Site
 from coablate_platform.data.clips import clips_of
 from coablate_platform.data.protocols import PROTOCOLS, Rule
 from coablate_platform.planning.resolve import prepare_search, prepare_study, resolve, task_of, trial_task
+from coablate_platform.study.component import Component
 from coablate_platform.study.config import ClipShape, DataConfig
+from coablate_platform.study.contrasts import Contrast
 from coablate_platform.study.domains import Choice, Float, Int, Placement, Subset
 from coablate_platform.study.errors import InputError
 from coablate_platform.study.identity import canonical, run_id
 from coablate_platform.study.overrides import apply_changes
-from coablate_platform.study.plan import SearchPlan, StudyPlan
+from coablate_platform.study.plan import PlannedContrast, SearchPlan, StudyPlan, plan_from_json
 from coablate_platform.study.search import Search, Stopping
 from coablate_platform.study.space import Space
 from coablate_platform.study.study import Arm, Study
@@ -115,7 +118,7 @@ def test_a_study_s_plan_says_what_its_table_needs(store):
     assert (plan.name, plan.title, plan.metric, plan.selection) == ("s", "T", "accuracy", "last")
     assert (plan.protocol, plan.reference, plan.confirms) == ("utd/cs", "plain", "s-0a1b2c")
     assert plan.command == COMMAND
-    own = {"uri": store.uri, "fingerprint": store.fingerprint, "source": "utd_mhad"}
+    own = {"uri": store.uri, "fingerprint": store.fingerprint, "source": "utd_mhad", "classes": 3, "test_subjects": 4}
     assert plan.data == own | {"train": 15, "validation": 5, "test": 20}
     plain, decay = plan.arms
     assert (plain.name, plain.difference, plain.published) == ("plain", {}, {})
@@ -125,6 +128,25 @@ def test_a_study_s_plan_says_what_its_table_needs(store):
     assert decay.flops == plain.flops > 1000
     fixed = planned(study(base=changed(training__selection=4)), store)
     assert (fixed.selection, fixed.confirms) == ("epoch 4", None)
+
+
+def test_a_study_s_plan_holds_its_contrasts(store):
+    contrast = Contrast(name="decay", plus={"decay": 1}, minus={"plain": 1})
+    plan = planned(study(contrasts=(contrast,), margin=0.5), store)
+    assert plan.contrasts == (PlannedContrast(name="decay", weights={"decay": 1.0, "plain": -1.0}),)
+    assert (plan.contributions, plan.margin, plan.key) == (False, 0.5, planned(study(), store).key)
+    training = study().base.training
+    decay = Component(name="decay", on=DECAY, off={"training.weight_decay": training.weight_decay})
+    always_off = {"training.learning_rate": training.learning_rate}
+    rate = Component(name="rate", on={"training.learning_rate": 1.0}, off=always_off)
+    shown = planned(study(components=(decay, rate)), store)
+    assert shown.contributions
+    assert (shown.contrasts, shown.unknown) == (plan.contrasts, ("rate", "decay×rate"))
+    assert plan_from_json(shown.to_json()) == shown
+    without = json.loads(plan.to_json())
+    for name in ("contrasts", "contributions", "unknown", "margin"):
+        del without[name]  # as earlier versions wrote it
+    assert plan_from_json(json.dumps(without)) == planned(study(), store)
 
 
 def test_an_arm_that_cannot_be_built_is_named(store):

@@ -7,16 +7,22 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from made_study import make_plan
 
 from coablate_platform.journal.journal import Journal
+from coablate_platform.results.cells import formula, verdict_text
+from coablate_platform.results.collapses import collapsed_seeds
 from coablate_platform.results.render import FORMATS, render, save
-from coablate_platform.results.table import build_table
+from coablate_platform.results.statistics import Estimate, Verdict
+from coablate_platform.results.table import ContrastRow, build_table
 from coablate_platform.results.versions import code_changes, mixture_of, outdated
 from coablate_platform.study.errors import InputError
-from coablate_platform.study.plan import StudyPlan
-from coablate_platform.train.events import Failure, RunState
+from coablate_platform.study.plan import PlannedContrast, StudyPlan
+from coablate_platform.train.events import Conclusion, EpochReport, Failure, Predictions, RunState
 
 Train = Callable[..., None]
 OTHER = {"platform": "0ther"}
@@ -37,14 +43,162 @@ def played(plan: StudyPlan, journal: Journal, train: Train) -> StudyPlan:
 
 def test_failed_runs_are_counted_and_enter_no_mean(played: StudyPlan, journal: Journal) -> None:
     full, mmtm, gate = build_table(played, journal).rows
-    assert full.paired is None
+    assert full.estimate is None
     assert (full.summary.mean, full.summary.sd) == (pytest.approx(0.91), pytest.approx(0.01))
-    assert mmtm.paired is not None
-    assert (mmtm.paired.n, mmtm.paired.effect) == (3, pytest.approx(-0.16 / 3))
+    assert mmtm.estimate is not None
+    assert (mmtm.estimate.n, mmtm.estimate.effect) == (3, pytest.approx(-0.16 / 3))
     assert (gate.summary.n, gate.planned, gate.not_completed) == (2, 3, Counter({RunState.DIVERGED: 1}))
     assert gate.summary.mean == pytest.approx(0.905)
-    assert gate.paired is not None
-    assert (gate.paired.n, gate.paired.effect) == (2, pytest.approx(-0.005))
+    assert gate.estimate is not None
+    assert (gate.estimate.n, gate.estimate.effect) == (2, pytest.approx(-0.005))
+
+
+def test_the_mean_is_over_the_seeds_of_the_difference(plan: StudyPlan, journal: Journal, train: Train) -> None:
+    """The reference fails in the seed in which the arm is best; the arm's own mean is in the caption."""
+    accuracy = {"full": (None, 0.8, 0.9), "no gate": (0.99, 0.81, 0.91), "fusion=mmtm|λ_0": (0.5, 0.5, None)}
+    for run in plan.runs:
+        if (value := accuracy[run.arm][run.seed]) is not None:
+            train(run, value)
+    table = build_table(plan, journal)
+    assert [row.common.mean for row in table.rows] == pytest.approx([0.85, 0.5, 0.86])
+    lines = render(table, "md").splitlines()
+    head, gate = ([cell.strip() for cell in line.split("|")] for line in (lines[2], lines[6]))
+    assert (gate[head.index("n")], gate[head.index("pairs")]) == ("3/3", "2")
+    assert gate[head.index("accuracy %")] == "86.00 ± 7.07"
+    assert (
+        "'no gate': the mean is over the seeds that 'full' has completed too; over all of its own 3 it is 90.33."
+        in lines
+    )
+
+
+def test_failed_runs_at_chance_level_are_named_where_they_change_the_verdict(
+    plan: StudyPlan, journal: Journal, train: Train
+) -> None:
+    for run in plan.runs:
+        if run.arm == "no gate" and run.seed == 2:
+            train(run, None)
+            journal.fail(run.run_id, 0, Failure(state=RunState.DIVERGED, reason="loss is NaN in epoch 3"))
+        else:
+            train(run, 0.9 + 0.01 * (run.arm == "no gate"))
+    known = replace(plan, data={**plan.data, "classes": 10})
+    gate = build_table(known, journal).rows[2]
+    assert gate.worst is not None
+    assert gate.worst.effect == pytest.approx((0.01 + 0.01 + 0.1 - 0.9) / 3)
+    assert "'no gate': with failed runs at chance level the difference is −26.00 [" in render(
+        build_table(known, journal), "md"
+    )
+    assert build_table(plan, journal).rows[2].worst is None, "without the number of classes chance is not known"
+
+
+def with_contrasts(plan: StudyPlan, **fields: object) -> StudyPlan:
+    weights = {"full": 1.0, "fusion=mmtm|λ_0": -0.5, "no gate": -0.5}
+    contrasts = (
+        PlannedContrast(name="gate", weights={"full": 1.0, "no gate": -1.0}),
+        PlannedContrast(name="everything", weights=weights),
+    )
+    return replace(plan, contrasts=contrasts, **fields)
+
+
+def test_contrasts_are_a_family_of_their_own(played: StudyPlan, journal: Journal) -> None:
+    gate, everything = build_table(with_contrasts(played), journal).contrasts
+    assert (gate.estimate.n, gate.estimate.effect) == (2, pytest.approx(0.005))
+    assert everything.estimate.differences == {0: pytest.approx(0.025), 1: pytest.approx(0.025)}
+    assert (gate.published, everything.published) == ((None, None), (None, None))
+    text = render(build_table(with_contrasts(played, contributions=True, unknown=("gate×fusion",)), journal), "md")
+    assert "**What each component adds**" in text
+    assert "'full' − 0.5 'fusion=mmtm\\|λ_0' − 0.5 'no gate'" in text
+    assert "what the components add another" in text
+    assert "These arms do not show: gate×fusion." in text
+
+
+def test_published_contrasts_stand_beside_ours(played: StudyPlan, journal: Journal) -> None:
+    fusion = PlannedContrast(name="fusion", weights={"full": 1.0, "fusion=mmtm|λ_0": -1.0})
+    row = build_table(replace(played, contrasts=(fusion,)), journal).contrasts[0]
+    assert row.published == (pytest.approx(93.8 - 89.4), None)
+    assert row.estimate.n == 3
+    assert row.estimate.p is not None
+
+
+@pytest.mark.parametrize("ending", sorted(FORMATS))
+def test_every_format_holds_the_contrasts(played: StudyPlan, journal: Journal, ending: str) -> None:
+    assert "everything" in render(build_table(with_contrasts(played), journal), ending)
+
+
+@pytest.mark.parametrize(
+    ("weights", "text"),
+    [
+        ({"a": 1.0, "b": -1.0}, "'a' − 'b'"),
+        ({"a": 0.5, "b": 0.5, "c": -0.5, "d": -0.5}, "1/2 ('a' + 'b' − 'c' − 'd')"),
+        ({"a": 1.0, "b": -0.5, "c": -0.5}, "'a' − 0.5 'b' − 0.5 'c'"),
+        ({"a": 2 / 3, "b": -2 / 3}, "0.667 ('a' − 'b')"),
+    ],
+)
+def test_how_a_contrast_is_computed_is_said(weights: dict[str, float], text: str) -> None:
+    empty = Estimate(differences={}, effect=None)
+    assert formula(ContrastRow(name="x", weights=weights, estimate=empty, published=())) == text
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"verdict": Verdict.HELPS, "within_margin": True, "margin": 0.01}, "helps, by less than 1"),
+        ({"verdict": Verdict.HURTS}, "hurts"),
+        ({"verdict": Verdict.EQUAL, "within_margin": True, "margin": 0.015}, "equal within 1.5"),
+        ({"verdict": Verdict.UNDECIDED, "spread": 0.02}, "undecided (n ≈ 34)"),
+        ({"verdict": Verdict.UNDECIDED, "spread": 2.0}, "undecided (n > 999)"),
+        ({"verdict": Verdict.UNDECIDED}, "undecided"),
+        ({"verdict": Verdict.TOO_FEW, "spread": 0.02}, "too few seeds (n ≈ 10 for 2 points)"),
+        ({"verdict": Verdict.TOO_FEW}, "too few seeds"),
+    ],
+)
+def test_verdicts_in_words(fields: dict[str, Any], text: str) -> None:
+    assert verdict_text(Estimate(differences=dict.fromkeys(range(3), 0.01), effect=0.01, **fields)) == text
+
+
+def test_two_seeds_are_shown_each(plan: StudyPlan, journal: Journal, train: Train) -> None:
+    two = replace(plan, runs=tuple(run for run in plan.runs if run.seed < 2))
+    for run in two.runs:
+        train(run, {"full": 0.9, "no gate": 0.8}.get(run.arm, 0.5) + 0.01 * run.seed)
+    text = render(build_table(two, journal), "md")
+    assert "90.50 (90.00, 91.00)" in text
+    assert "−10.00 (−10.00, −10.00)" in text
+    assert "too few seeds" in text
+
+
+def test_five_seeds_show_how_often_an_arm_won(journal: Journal, plan: StudyPlan, train: Train) -> None:
+    five = make_plan(*plan.arms[:2], seeds=5, data={"test": 100})
+    for run in five.runs:
+        train(run, 0.9 + (0.01 * run.seed - 0.01 if run.arm != "full" else 0))
+    row = render(build_table(five, journal), "md").splitlines()[5]
+    assert "| 3.5/5 |" in " ".join(row.split())
+
+
+def test_collapsed_runs_are_counted_and_named(plan: StudyPlan, journal: Journal, train: Train) -> None:
+    for run in plan.runs:
+        train(run, 0.7 if (run.arm, run.seed) == ("no gate", 1) else 0.95)
+    known = replace(plan, data={**plan.data, "test": 288})
+    table = build_table(known, journal)
+    assert [row.collapsed for row in table.rows] == [[], [], [1]]
+    text = render(table, "md")
+    assert "| 1/3 |" in " ".join(text.split())
+    assert "own best epoch: 'no gate' seed 1." in text
+
+
+def test_a_run_that_ends_below_its_own_best_epoch_has_collapsed(
+    plan: StudyPlan, journal: Journal, train: Train
+) -> None:
+    fallen, fine = plan.runs[0], plan.runs[1]
+    for run in (fallen, fine):
+        train(run, None, epochs=())
+        for epoch, value in ((1, 0.5), (2, 0.9), (3, 0.5 if run is fallen else 0.85)):
+            report = EpochReport(epoch=epoch, metrics={"validation/accuracy": value}, seconds=1)
+            journal.epoch(run.run_id, 0, report)
+        scores = Predictions(names=["clip"], labels=np.array([0]), scores=np.zeros((1, 2), np.float32))
+        journal.conclude(run.run_id, 0, Conclusion(epoch=3, metrics={"accuracy": 0.8}, predictions=scores))
+    sizes = {"test": 288, "validation": 72}
+    found = [collapsed_seeds({0: journal.record(run.run_id)}, "accuracy", sizes) for run in (fallen, fine)]
+    assert found == [[0], []]
+    assert collapsed_seeds({0: journal.record(fallen.run_id)}, "accuracy", {"test": 288}) == []
 
 
 def test_a_study_that_has_not_begun_has_a_table(plan: StudyPlan, journal: Journal) -> None:

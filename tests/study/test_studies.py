@@ -8,8 +8,9 @@ from coablate_model.cc_dfarm import CCDFARM
 from coablate_model.placement import PAPER_PLACEMENT
 from coablate_platform.conformance.study import STUDY, StudySubject
 from coablate_platform.conformance.suite import name_of
+from coablate_platform.study.component import Component
 from coablate_platform.study.config import DataConfig, RunConfig, TrainingConfig
-from coablate_platform.study.designs import Component, add_one_in, full_factorial, leave_one_out, with_components
+from coablate_platform.study.designs import add_one_in, full_factorial, leave_one_out, with_components
 from coablate_platform.study.errors import InputError
 from coablate_platform.study.load import load_study, shipped
 from coablate_platform.study.search import Search

@@ -83,6 +83,11 @@ class ClipData:
         return {split: len(rows) for split, rows in self._rows.items()}
 
     @property
+    def test_subjects(self) -> int:
+        """Number of subjects whose clips are in the test split."""
+        return len(set(self._store.index["subject"].take(self._rows["test"]).to_pylist()))
+
+    @property
     def selection(self) -> str:
         """A digest of what the protocol selects: the clips of each split by name, and how many classes count."""
         names = self._store.names

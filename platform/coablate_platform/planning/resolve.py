@@ -10,11 +10,12 @@ from coablate_platform.data.protocols import PROTOCOLS, find_protocol, for_sourc
 from coablate_platform.data.store import Store
 from coablate_platform.planning.costs import cost_of
 from coablate_platform.study.config import DataConfig, RunConfig
+from coablate_platform.study.contrasts import contributions
 from coablate_platform.study.domains import Placement, Subset
 from coablate_platform.study.errors import InputError
 from coablate_platform.study.identity import canonical, canonical_changes, digest, run_id
 from coablate_platform.study.overrides import apply_changes
-from coablate_platform.study.plan import PlannedArm, PlannedRun, SearchPlan, StudyPlan
+from coablate_platform.study.plan import PlannedArm, PlannedContrast, PlannedRun, SearchPlan, StudyPlan
 from coablate_platform.study.search import TRIAL_SEED, Search
 from coablate_platform.study.study import Arm, Study
 from coablate_platform.train.loop import Task
@@ -122,8 +123,22 @@ def prepare_study(study: Study, store: Store, command: dict[str, Any], confirms:
             PlannedRun(run_id=task.run_id, arm=arm, seed=seed) for task, (arm, seed) in zip(tasks, cells, strict=True)
         ),
         confirms=confirms,
+        margin=study.margin,
+        **_contrasts(study, configs),
     )
     return PreparedStudy(study=study, store=store, plan=plan, tasks=tasks)
+
+
+def _contrasts(study: Study, configs: Mapping[str, RunConfig]) -> dict[str, Any]:
+    """Return the fields of a study's plan that hold its contrasts: those declared, or its components' contributions."""
+    if study.contrasts is not None:
+        return {"contrasts": tuple(PlannedContrast(name=c.name, weights=c.weights) for c in study.contrasts)}
+    found = contributions(study.components, configs)
+    return {
+        "contrasts": tuple(PlannedContrast(name=name, weights=dict(w)) for name, w in found.weights.items()),
+        "contributions": bool(study.components),
+        "unknown": tuple(found.unknown),
+    }
 
 
 def prepare_search(search: Search, store: Store, command: dict[str, Any]) -> PreparedSearch:
@@ -216,7 +231,15 @@ def _common(study: Study | Search, store: Store, command: dict[str, Any]) -> dic
         "metric": training.metric,
         "selection": training.selection if isinstance(training.selection, str) else f"epoch {training.selection}",
         "protocol": get_protocol(str(study.base.data.protocol), store.own_protocol).name,
-        "data": {"uri": store.uri, "fingerprint": store.fingerprint, "source": store.source, **clips.sizes, **selected},
+        "data": {
+            "uri": store.uri,
+            "fingerprint": store.fingerprint,
+            "source": store.source,
+            "classes": clips.shape.classes,
+            "test_subjects": clips.test_subjects,
+            **clips.sizes,
+            **selected,
+        },
         "command": command,
     }
 

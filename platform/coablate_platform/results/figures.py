@@ -6,7 +6,7 @@ Drawn without a display. The same table and records give the same SVG, byte for 
 import contextlib
 import io
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -14,6 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from coablate_platform.journal.journal import RunRecord
+from coablate_platform.results.cells import contrast_grid
+from coablate_platform.results.statistics import Estimate
 from coablate_platform.results.table import Row, Table
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -52,7 +54,7 @@ def figure_files(name: str, figure: Figure) -> dict[str, bytes]:
 
 
 def study_figures(table: Table, records: dict[str, RunRecord]) -> dict[str, bytes]:
-    """Return file name -> content of the figures ``effects`` and ``curves``; empty if no run is completed.
+    """Return file name -> content of ``effects``, ``curves`` and ``contrasts``; empty if no run is completed.
 
     Args:
         table: the study's table.
@@ -61,22 +63,24 @@ def study_figures(table: Table, records: dict[str, RunRecord]) -> dict[str, byte
     if not any(row.values for row in table.rows):
         return {}
     with figure_style():
-        return figure_files("effects", _effects(table)) | figure_files("curves", _curves(table, records))
+        files = figure_files("effects", _effects(table)) | figure_files("curves", _curves(table, records))
+        if any(row.estimate.n for row in table.contrasts):
+            files |= figure_files("contrasts", _contrasts(table))
+        return files
 
 
 def _effects(table: Table) -> Figure:
     """Draw the metric of each seed and the mean (left), and the paired differences with their intervals (right)."""
     figure = Figure(figsize=(8, 1.6 + 0.34 * len(table.rows)), layout="constrained")
     values, differences = figure.subplots(1, 2, sharey=True)
-    reference = next(row for row in table.rows if row.arm == table.plan.reference)
     for place, row in enumerate(table.rows):
         colour = _colour(place)
         values.plot([100 * v for v in row.values.values()], [place] * len(row.values), "o", color=colour, alpha=0.45)
         if row.summary.mean is not None:
             values.plot([100 * row.summary.mean], [place], "|", color=colour, markersize=16, markeredgewidth=2)
-    reach = _reach(table, reference)
+    reach = _reach([row.estimate for row in table.rows])
     for place, row in enumerate(table.rows):
-        _interval(differences, place, row, reference, reach)
+        _interval(differences, place, row.estimate, reach)
     differences.axvline(0, color="0.6", linewidth=0.8)
     differences.set_xlim(-reach, reach)
     values.set_yticks(range(len(table.rows)), [_label(row, table) for row in table.rows])
@@ -89,34 +93,45 @@ def _effects(table: Table) -> Figure:
     return figure
 
 
-def _interval(axes: Axes, place: int, row: Row, reference: Row, reach: float) -> None:
-    """Draw one arm's differences, their mean and its interval; an arrow marks an end beyond the axis."""
-    paired = row.paired
-    if paired is None or paired.effect is None:
+def _interval(axes: Axes, place: int, estimate: Estimate | None, reach: float) -> None:
+    """Draw a contrast's differences, their mean and its interval; an arrow marks an end beyond the axis."""
+    if estimate is None or estimate.effect is None:
         return
     colour = _colour(place)
-    differences = _differences(row, reference)
+    differences = [100 * difference for difference in estimate.differences.values()]
     axes.plot(differences, [place] * len(differences), "o", color=colour, alpha=0.45)
-    axes.plot([100 * paired.effect], [place], "|", color=colour, markersize=16, markeredgewidth=2)
-    if paired.low is None or paired.high is None:
+    axes.plot([100 * estimate.effect], [place], "|", color=colour, markersize=16, markeredgewidth=2)
+    if estimate.low is None or estimate.high is None:
         return
-    low, high = max(100 * paired.low, -reach), min(100 * paired.high, reach)
+    low, high = max(100 * estimate.low, -reach), min(100 * estimate.high, reach)
     axes.plot([low, high], [place, place], color=colour, linewidth=1.2)
-    for end, cut, marker in ((low, 100 * paired.low < -reach, "<"), (high, 100 * paired.high > reach, ">")):
+    for end, cut, marker in ((low, 100 * estimate.low < -reach, "<"), (high, 100 * estimate.high > reach, ">")):
         axes.plot([end], [place], marker if cut else "|", color=colour, markersize=6, clip_on=False)
 
 
-def _differences(row: Row, reference: Row) -> list[float]:
-    """Return an arm's difference from the reference for each common seed, in percentage points."""
-    return [100 * (value - reference.values[seed]) for seed, value in row.values.items() if seed in reference.values]
-
-
-def _reach(table: Table, reference: Row) -> float:
+def _reach(estimates: Sequence[Estimate | None]) -> float:
     """Return half the width of the axis of differences, in percentage points."""
-    seeds = [abs(difference) for row in table.rows for difference in _differences(row, reference)]
-    ends = [abs(100 * end) for row in table.rows if row.paired for end in (row.paired.low, row.paired.high) if end]
+    shown = [estimate for estimate in estimates if estimate is not None]
+    seeds = [abs(100 * difference) for estimate in shown for difference in estimate.differences.values()]
+    ends = [abs(100 * end) for estimate in shown for end in (estimate.low, estimate.high) if end]
     widest = _WIDEST * max([*seeds, 1.0])
     return _MARGIN * min(max([*seeds, *ends, 1.0]), widest)
+
+
+def _contrasts(table: Table) -> Figure:
+    """Draw each contrast of the seeds, the mean and its interval."""
+    figure = Figure(figsize=(6, 1.4 + 0.34 * len(table.contrasts)), layout="constrained")
+    axes = figure.subplots()
+    reach = _reach([row.estimate for row in table.contrasts])
+    for place, row in enumerate(table.contrasts):
+        _interval(axes, place, row.estimate, reach)
+    axes.axvline(0, color="0.6", linewidth=0.8)
+    axes.set_xlim(-reach, reach)
+    axes.set_ylim(len(table.contrasts) - 0.5, -0.5)
+    axes.set_yticks(range(len(table.contrasts)), [_short(row.name) for row in table.contrasts])
+    axes.set_xlabel("percentage points\nseeds, mean and 95 % confidence interval")
+    figure.suptitle(f"{_title(table)}: {contrast_grid(table).title.lower()}")
+    return figure
 
 
 def _curves(table: Table, records: dict[str, RunRecord]) -> Figure:

@@ -1,18 +1,23 @@
-"""A study's table, computed from the journal: one row per arm."""
+"""A study's table, computed from the journal: a row for each arm, and one for each contrast of arms."""
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from coablate_platform.journal.journal import Journal, RunRecord
-from coablate_platform.results.statistics import PairedDifference, Summary, holm, paired_difference, summarise
+from coablate_platform.results.collapses import collapsed_seeds
+from coablate_platform.results.statistics import Estimate, Summary, Values, Weights, estimate_family, summarise
 from coablate_platform.results.versions import mixture_of
 from coablate_platform.study.errors import InputError
-from coablate_platform.study.plan import PlannedArm, StudyPlan
+from coablate_platform.study.plan import PlannedArm, PlannedContrast, StudyPlan
 from coablate_platform.train.events import RunState
 
 OTHER_PROTOCOLS = ("ntu60/cs", "ntu60/cv")
 """Protocols whose published values are shown if none were published for the study's own protocol."""
+SHARES = ("accuracy", "top5")
+"""Metrics that are a share of the test clips."""
+_NO_FAILURE = (RunState.COMPLETED, RunState.STOPPED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,10 +30,12 @@ class Row:
         planned: number of runs that the study plans for the arm.
         values: seed -> test metric, of completed runs only.
         summary: mean and standard deviation of ``values``.
+        common: the same over the seeds that the reference has completed too.
         not_completed: state -> number of the arm's runs in it, without the completed ones. Failed runs are counted here
             and enter no mean.
-        paired: paired difference from the reference, over common seeds; None for the reference itself.
-        p_holm: p-value of the paired t-test, Holm-adjusted over the arms of the table.
+        collapsed: seeds whose runs have collapsed, see :mod:`~coablate_platform.results.collapses`.
+        estimate: the difference from the reference, paired by seed; None for the reference itself.
+        worst: the same with failed runs at chance level, where that changes its sign or the verdict; else None.
         parameters: number of trainable parameters.
         flops: floating-point operations of one clip's forward pass.
         published: the published value for each of the table's ``protocols``, in percent; None if there is none.
@@ -41,13 +48,33 @@ class Row:
     planned: int
     values: dict[int, float]
     summary: Summary
+    common: Summary
     not_completed: Counter[RunState]
-    paired: PairedDifference | None
-    p_holm: float | None
+    collapsed: list[int]
+    estimate: Estimate | None
+    worst: Estimate | None
     parameters: int
     flops: int
     published: tuple[float | None, ...]
     minus_published: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContrastRow:
+    """A contrast's row, such as what a component adds.
+
+    Args:
+        name: the contrast's name.
+        weights: arm -> weight.
+        estimate: the contrast as estimated; fractions of 1.
+        published: the same contrast of the published values for each of the table's ``protocols``, in percentage
+            points; None if one of its arms has no published value.
+    """
+
+    name: str
+    weights: Weights
+    estimate: Estimate
+    published: tuple[float | None, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +84,7 @@ class Table:
     Args:
         plan: the study's plan.
         rows: the arms, in the study's order.
+        contrasts: the contrasts, in the plan's order.
         protocols: the protocols of the published values in the rows.
         comparable: whether those were measured under the study's own protocol.
         mixture: the code and package versions that differ between runs or within one, in words; empty if none does.
@@ -64,6 +92,7 @@ class Table:
 
     plan: StudyPlan
     rows: tuple[Row, ...]
+    contrasts: tuple[ContrastRow, ...]
     protocols: tuple[str, ...]
     comparable: bool
     mixture: str
@@ -90,50 +119,107 @@ def tabulate(plan: StudyPlan, records: dict[str, RunRecord], allow_mixed: bool =
         raise InputError(
             f"study {plan.key} mixes versions: {mixture}; --mixed takes them into one table and says so in its caption"
         )
-    values = {arm.name: _values(plan, records, arm.name) for arm in plan.arms}
-    reference = values[plan.reference]
-    differences = {
-        arm: paired_difference(by_seed, reference) for arm, by_seed in values.items() if arm != plan.reference
+    completed = {arm.name: _completed(plan, records, arm.name) for arm in plan.arms}
+    values = {
+        arm: {seed: record.metrics[plan.metric] for seed, record in of_arm.items()} for arm, of_arm in completed.items()
     }
-    adjusted = holm({arm: difference.p for arm, difference in differences.items() if difference.p is not None})
+    differences = {arm.name: {arm.name: 1.0, plan.reference: -1.0} for arm in plan.arms if arm.name != plan.reference}
+    estimates, contrasts = (
+        _estimate(plan, family, values)
+        for family in (differences, {contrast.name: contrast.weights for contrast in plan.contrasts})
+    )
+    worst = _estimate(plan, differences, _with_failures(plan, records, values))
     comparable = any(plan.protocol in arm.published for arm in plan.arms)
     published = {protocol for arm in plan.arms for protocol in arm.published}
     protocols = (plan.protocol,) if comparable else tuple(name for name in OTHER_PROTOCOLS if name in published)
     rows = []
     for arm in plan.arms:
         states = [records[run.run_id].state for run in plan.runs if run.arm == arm.name]
-        summary = summarise(list(values[arm.name].values()))
+        own = values[arm.name]
+        common = summarise([value for seed, value in own.items() if seed in values[plan.reference]])
+        estimate = estimates.get(arm.name)
         rows.append(
             Row(
                 arm=arm.name,
                 difference=arm.difference,
                 planned=len(states),
-                values=values[arm.name],
-                summary=summary,
+                values=own,
+                summary=summarise(list(own.values())),
+                common=common,
                 not_completed=Counter(state for state in states if state is not RunState.COMPLETED),
-                paired=differences.get(arm.name),
-                p_holm=adjusted.get(arm.name),
+                collapsed=collapsed_seeds(completed[arm.name], plan.metric, plan.data) if _is_share(plan) else [],
+                estimate=estimate,
+                worst=worst[arm.name] if estimate and _differs(estimate, worst[arm.name]) else None,
                 parameters=arm.parameters,
                 flops=arm.flops,
                 published=tuple(arm.published.get(protocol) for protocol in protocols),
-                minus_published=_minus_published(arm, plan.protocol, summary),
+                minus_published=_minus_published(arm, plan.protocol, common),
             )
         )
-    return Table(plan=plan, rows=tuple(rows), protocols=protocols, comparable=comparable, mixture=mixture)
+    return Table(
+        plan=plan,
+        rows=tuple(rows),
+        contrasts=tuple(_contrast(plan, contrast, contrasts[contrast.name], protocols) for contrast in plan.contrasts),
+        protocols=protocols,
+        comparable=comparable,
+        mixture=mixture,
+    )
 
 
-def _values(plan: StudyPlan, records: dict[str, RunRecord], arm: str) -> dict[int, float]:
-    """Return seed -> test metric of an arm's completed runs."""
-    completed = [
-        (run, records[run.run_id])
+def _is_share(plan: StudyPlan) -> bool:
+    """Return whether the study's metric is a share of a known number of test clips."""
+    return plan.metric in SHARES and bool(plan.data.get("test"))
+
+
+def _estimate(plan: StudyPlan, family: Mapping[str, Weights], values: Values) -> dict[str, Estimate]:
+    margin = None if plan.margin is None else plan.margin / 100
+    return estimate_family(family, values, clips=plan.data["test"] if _is_share(plan) else None, margin=margin)
+
+
+def _with_failures(plan: StudyPlan, records: Mapping[str, RunRecord], values: Values) -> Values:
+    """Return the values with those of failed runs at chance level; unchanged where that level is not known."""
+    classes = plan.data.get("classes")
+    if not _is_share(plan) or plan.metric != "accuracy" or not classes:
+        return values
+    failed = [run for run in plan.runs if (state := records[run.run_id].state).ended and state not in _NO_FAILURE]
+    return {arm: dict(own) | {run.seed: 1 / classes for run in failed if run.arm == arm} for arm, own in values.items()}
+
+
+def _differs(estimate: Estimate, worst: Estimate) -> bool:
+    """Return whether two estimates differ in sign or verdict."""
+    if estimate.effect is None or worst.effect is None:
+        return estimate.effect is not worst.effect
+    return estimate.verdict is not worst.verdict or estimate.effect * worst.effect < 0
+
+
+def _contrast(
+    plan: StudyPlan, contrast: PlannedContrast, estimate: Estimate, protocols: tuple[str, ...]
+) -> ContrastRow:
+    published = {arm.name: arm.published for arm in plan.arms}
+    known = [all(protocol in published[arm] for arm in contrast.weights) for protocol in protocols]
+    return ContrastRow(
+        name=contrast.name,
+        weights=contrast.weights,
+        estimate=estimate,
+        published=tuple(
+            sum(weight * published[arm][protocol] for arm, weight in contrast.weights.items()) if is_known else None
+            for protocol, is_known in zip(protocols, known, strict=True)
+        ),
+    )
+
+
+def _completed(plan: StudyPlan, records: Mapping[str, RunRecord], arm: str) -> dict[int, RunRecord]:
+    """Return seed -> record of an arm's completed runs."""
+    completed = {
+        run.seed: records[run.run_id]
         for run in plan.runs
         if run.arm == arm and records[run.run_id].state is RunState.COMPLETED
-    ]
-    for run, record in completed:
+    }
+    for seed, record in completed.items():
         if plan.metric not in record.metrics:
             known = ", ".join(sorted(record.metrics)) or "none"
-            raise InputError(f"run {run.arm}/seed {run.seed} has no test metric {plan.metric!r} (known: {known})")
-    return {run.seed: record.metrics[plan.metric] for run, record in completed}
+            raise InputError(f"run {arm}/seed {seed} has no test metric {plan.metric!r} (known: {known})")
+    return completed
 
 
 def _minus_published(arm: PlannedArm, protocol: str, summary: Summary) -> float | None:

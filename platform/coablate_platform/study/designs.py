@@ -1,35 +1,13 @@
 """Builds the arms of common ablation designs from named components. Each design returns arms in table order."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import combinations, product
 from typing import Any
 
+from coablate_platform.study.component import Component
 from coablate_platform.study.errors import InputError, did_you_mean
 from coablate_platform.study.overrides import fields_overlap
 from coablate_platform.study.study import Arm
-from coablate_platform.study.validation import check_fields
-
-
-@dataclass(frozen=True, kw_only=True)
-class Component:
-    """A component of a model that a design switches on and off.
-
-    Args:
-        name: name of the component; arm names are made from it.
-        on: dotted field -> value with the component.
-        off: dotted field -> value without it.
-
-    Raises:
-        InputError: a value does not fit its annotation.
-    """
-
-    name: str
-    on: Mapping[str, Any]
-    off: Mapping[str, Any]
-
-    def __post_init__(self) -> None:
-        check_fields(self, f"component {self.name!r}: ")
 
 
 def with_components(

@@ -38,6 +38,19 @@ class PlannedRun:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PlannedContrast:
+    """A contrast of a plan.
+
+    Args:
+        name: the contrast's name.
+        weights: arm -> weight; they add up to 0.
+    """
+
+    name: str
+    weights: dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """What the plans of a study and of a search have in common.
 
@@ -48,8 +61,9 @@ class Plan:
         metric: name of the metric in the table; its values are fractions of 1.
         selection: the epoch whose weights are tested: ``last``, ``best`` or ``epoch N``.
         protocol: name of the protocol that divides the clips into splits.
-        data: ``uri``, ``fingerprint``, ``source``, ``train``, ``validation`` and ``test`` clip counts; and for a
-            protocol that is not Coablate's ``clips``, a digest of the clips that it selects.
+        data: ``uri``, ``fingerprint``, ``source``, ``train``, ``validation`` and ``test`` clip counts, ``classes`` and
+            ``test_subjects``, their numbers; and for a protocol that is not Coablate's ``clips``, a digest of the clips
+            that it selects.
         command: the options that ``resume`` repeats.
         as_recorded: which results were accepted though other code computed them than the code at hand, in words;
             empty if there are none.
@@ -79,12 +93,20 @@ class StudyPlan(Plan):
         arms: the arms, in table order.
         runs: the runs in the order in which they are started, seed block by seed block.
         confirms: key of the search whose best trials are the arms; None where the study is no confirmation.
+        contrasts: the family of contrasts beside the differences from the reference.
+        contributions: whether they are the contributions of the study's components.
+        unknown: components and interactions of components that the arms do not show.
+        margin: percentage points within which a difference counts as equal; None if none was declared.
     """
 
     reference: str
     arms: tuple[PlannedArm, ...]
     runs: tuple[PlannedRun, ...]
     confirms: str | None = None
+    contrasts: tuple[PlannedContrast, ...] = ()
+    contributions: bool = False
+    unknown: tuple[str, ...] = ()
+    margin: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,4 +151,6 @@ def plan_from_json(text: str) -> AnyPlan:
         raise ValueError(f"kind is {kind!r}, expected 'study' or 'search'")
     values["arms"] = tuple(PlannedArm(**arm) for arm in values["arms"])
     values["runs"] = tuple(PlannedRun(**run) for run in values["runs"])
+    values["contrasts"] = tuple(PlannedContrast(**contrast) for contrast in values.get("contrasts", ()))
+    values["unknown"] = tuple(values.get("unknown", ()))
     return StudyPlan(**values)

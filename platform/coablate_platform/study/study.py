@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from coablate_platform.study.component import Component
 from coablate_platform.study.config import RunConfig
+from coablate_platform.study.contrasts import Contrast, check_contrasts
 from coablate_platform.study.errors import InputError, did_you_mean
 from coablate_platform.study.identity import digest
 from coablate_platform.study.overrides import apply_changes, difference, field_value, fields_overlap
@@ -100,10 +102,14 @@ class Study:
         first_seed: the first run seed.
         seed: study seed; every random stream derives from it and the run seed.
         resources: what each worker reserves.
+        components: the components that the arms switch on and off; the table then shows what each of them adds.
+        contrasts: contrasts of arms that the table shows beside the differences from the reference; None: the
+            contributions of the components.
+        margin: percentage points within which a difference counts as equal; None: no difference is called equal.
 
     Raises:
         InputError: no arms, two arms with one name or one configuration, an unknown reference, no seeds, an invalid
-            change, or a change of a field that all arms share.
+            change, a change of a field that all arms share, a contrast of unknown arms, or contrasts and components.
     """
 
     name: str
@@ -115,6 +121,9 @@ class Study:
     first_seed: CountOrZero = 0
     seed: CountOrZero = 0
     resources: Resources = Resources()
+    components: tuple[Component, ...] = ()
+    contrasts: tuple[Contrast, ...] | None = None
+    margin: Positive | None = None
 
     def __post_init__(self) -> None:
         check_fields(self, f"study {self.name}: ")
@@ -137,6 +146,15 @@ class Study:
             if key in seen:
                 raise InputError(f"study {self.name}: arms {seen[key]!r} and {arm.name!r} are the same configuration")
             seen[key] = arm.name
+        if self.contrasts is not None and self.components:
+            raise InputError(
+                f"study {self.name}: it declares components and contrasts; the contributions of components are "
+                "contrasts, so expected one of them"
+            )
+        try:
+            check_contrasts(self.contrasts or (), names)
+        except InputError as error:
+            raise InputError(f"study {self.name}: {error}") from None
 
     def config(self, arm: Arm) -> RunConfig:
         """Return the configuration of an arm.

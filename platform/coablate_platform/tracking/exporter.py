@@ -157,8 +157,8 @@ class Exporter:
         study, step, time = self._runs.logged[STUDY], len(ended), max(ended, default=None)
         differences: dict[str, float | None] = {}
         for row in table.rows:
-            if row.paired is not None:
-                values = (row.paired.effect, row.paired.low, row.paired.high, row.p_holm)
+            if row.estimate is not None:
+                values = (row.estimate.effect, row.estimate.low, row.estimate.high, row.estimate.p_holm)
                 for head, value in zip(("effect", "ci_low", "ci_high", "p_holm"), values, strict=True):
                     differences[metric_name(head, row.arm)] = value
             if (row.arm, None) in self._runs.logged:

@@ -52,20 +52,22 @@ class FollowerKeeper:
         """Ask the follower to bring MLflow up to date a last time, without waiting for it."""
         with self._changing:
             self._asked.set()
+            if self._process.poll() not in (None, _DONE, _REFUSED):
+                _close_input(self._process)
+                self._process = self._start()  # it died, and MLflow may lack what happened since
             _close_input(self._process)
 
     def finish(self, timeout: float = GRACE + 30) -> int | None:
         """Ask the follower to bring MLflow up to date a last time, and wait for it up to ``timeout`` seconds.
 
-        A follower that has died, before or after it was asked, is started once more: MLflow may lack what happened
-        since.
+        A follower that something kills meanwhile is started once more: MLflow may lack what happened since.
 
         Returns:
             0 if MLflow is up to date; otherwise ``coablate track`` can catch up later. None if it was killed, late.
         """
         self.ask_to_finish()
         code = self._wait(timeout)
-        if code in (_DONE, _REFUSED, None):
+        if code is None or code >= 0:
             return code
         with self._changing:
             self._process = self._start()
