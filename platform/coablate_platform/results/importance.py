@@ -1,15 +1,21 @@
-"""Parameter importance: the share of the metric's variance over the trials that each parameter explains.
+"""Parameter importance: the share of the metric's variance over the trials that each parameter explains by itself.
 
 Computed by fANOVA (Hutter et al., ICML 2014) and PED-ANOVA (Watanabe et al., IJCAI 2023), as Optuna implements them.
+The shares are not made to add up to 1, and each is compared with what chance gives: with few trials, pure noise has a
+parameter that seems to explain half of the variance.
+
 Only values that can be compared enter: those of all trials after an epoch that all have reached, or the final values of
 completed trials. A parameter that only some trials have is evaluated among these.
 """
 
+import math
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
+import numpy as np
 import optuna
+from numpy.typing import NDArray
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
@@ -18,14 +24,28 @@ from optuna.distributions import (
     json_to_distribution,
 )
 from optuna.exceptions import ExperimentalWarning
-from optuna.importance import FanovaImportanceEvaluator, PedAnovaImportanceEvaluator, get_param_importances
+from optuna.importance import (
+    BaseImportanceEvaluator,
+    FanovaImportanceEvaluator,
+    PedAnovaImportanceEvaluator,
+    get_param_importances,
+)
 
 from coablate_platform.journal.trials import TrialOutcome, TrialRecord
 from coablate_platform.search.samplers import quiet
+from coablate_platform.study.suggesters import PlainValue
 from coablate_platform.train.events import EpochReport
 
-LEAST_TRIALS = 4
-"""With fewer trials no importance is computed."""
+LEAST_TRIALS = 10
+TRIALS_A_PARAMETER = 2.5
+"""With fewer trials than these no importance is computed: chance alone then gives a parameter half of the variance."""
+LEAST_FOR_PED_ANOVA = 20
+"""Its best tenth of fewer trials is one trial."""
+PERMUTATIONS = 100
+BOOTSTRAPS = 20
+_TREES, _FEW_TREES = 64, 4  # of the forest that is shown, and of those that only tell its noise
+_DEPTH = 4
+"""Depth of the trees: deeper ones follow the noise of some tens of trials."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,15 +54,33 @@ class Importance:
 
     Args:
         parameter: the parameter's name.
-        fanova: share of the variance that it explains, from 0 to 1.
-        ped_anova: share of the divergence between the best tenth of the trials and all of them, from 0 to 1.
+        fanova: share of the variance that it explains by itself, from 0 to 1. What the shares leave to 1 are
+            interactions and noise.
+        interval: the 95 % interval of ``fanova``, over trials drawn again (percentile bootstrap); None for a parameter
+            that only some trials have.
+        chance: the share that the strongest parameter would reach by chance in one of twenty searches, from the same
+            scores in random order; None likewise.
+        ped_anova: share of the divergence between the best tenth of the trials and all of them, from 0 to 1; None with
+            fewer than :data:`LEAST_FOR_PED_ANOVA` trials.
         trials: how many trials were compared.
     """
 
     parameter: str
     fanova: float
-    ped_anova: float
+    interval: tuple[float, float] | None
+    chance: float | None
+    ped_anova: float | None
     trials: int
+
+    @property
+    def told_from_noise(self) -> bool:
+        """Whether the parameter is known to explain more than chance would."""
+        return self.chance is not None and self.fanova > self.chance
+
+
+def least_trials(parameters: int) -> int:
+    """Return how many trials the importances of so many parameters need."""
+    return max(LEAST_TRIALS, math.ceil(TRIALS_A_PARAMETER * parameters))
 
 
 def importances(
@@ -58,15 +96,15 @@ def importances(
     """
     scores = scores_of(trials, reports, metric, epoch)
     scored = [trial for trial in trials if trial.number in scores]
-    if len(scored) < LEAST_TRIALS or len(set(scores.values())) < 2:
-        return []
     ranges = _ranges(scored)
     common = [name for name in ranges if all(name in trial.params for trial in scored)]
-    results = _evaluate(scored, scores, ranges, common, common)
+    results = _evaluate(scored, scores, ranges, common)
+    if results:
+        results = _with_noise(results, _Points(scored, scores, {i.parameter: ranges[i.parameter] for i in results}))
     for name in ranges:
-        having = [trial for trial in scored if name in trial.params]
-        if name not in common and len(having) >= LEAST_TRIALS:
-            results += _evaluate(having, scores, ranges, [*common, name], [name])
+        if name not in common:
+            having = [trial for trial in scored if name in trial.params]
+            results += [i for i in _evaluate(having, scores, ranges, [*common, name]) if i.parameter == name]
     return sorted(results, key=lambda importance: -importance.fanova)
 
 
@@ -113,28 +151,119 @@ def _evaluate(
     scores: Mapping[int, float],
     ranges: Mapping[str, BaseDistribution],
     parameters: Sequence[str],
-    wanted: Sequence[str],
 ) -> list[Importance]:
-    """Return the importances of ``wanted``, computed together with all ``parameters``, which every trial has."""
+    """Return the importances of parameters that every trial has; empty if the trials are too few or too alike."""
     varied = [name for name in parameters if len({repr(trial.params[name]) for trial in trials}) > 1]
-    if not varied or len({scores[trial.number] for trial in trials}) < 2:
+    different = len({scores[trial.number] for trial in trials})
+    if not varied or len(trials) < least_trials(len(varied)) or different < 2:
         return []
-    quiet()
-    study = optuna.create_study(direction="maximize")
-    for trial in trials:
-        study.add_trial(
-            optuna.trial.create_trial(
-                value=scores[trial.number],
-                params={name: trial.params[name] for name in varied},
-                distributions={name: ranges[name] for name in varied},
-            )
-        )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        fanova = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0), params=varied)
-        ped_anova = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator(), params=varied)
+    points = _Points(trials, scores, {name: ranges[name] for name in varied})
+    fanova = points.fanova()
+    ped_anova = points.ped_anova() if len(trials) >= LEAST_FOR_PED_ANOVA else {}
     return [
-        Importance(parameter=name, fanova=float(fanova[name]), ped_anova=float(ped_anova[name]), trials=len(trials))
+        Importance(
+            parameter=name,
+            fanova=fanova[name],
+            interval=None,
+            chance=None,
+            ped_anova=ped_anova.get(name),
+            trials=len(trials),
+        )
         for name in varied
-        if name in wanted
     ]
+
+
+def _with_noise(results: Sequence[Importance], points: "_Points") -> list[Importance]:
+    """Return importances with their intervals, and with what chance gives."""
+    random, rows = np.random.default_rng(0), np.arange(results[0].trials)
+    by_chance = [points.fanova(scored_as=random.permutation(rows), trees=_FEW_TREES) for _ in range(PERMUTATIONS)]
+    chance = float(np.quantile([max(shares.values()) for shares in by_chance], 0.95))
+    again = [points.fanova(rows=random.choice(rows, len(rows)), trees=_FEW_TREES) for _ in range(BOOTSTRAPS)]
+
+    def interval(name: str) -> tuple[float, float]:
+        low, high = np.quantile([shares[name] for shares in again], [0.025, 0.975])
+        return float(low), float(high)
+
+    return [replace(result, interval=interval(result.parameter), chance=chance) for result in results]
+
+
+class _Points:
+    """Trials as points of Optuna's evaluators. Parameters on a log scale are their logarithms.
+
+    Optuna's fANOVA integrates over the values as they are, so that most of a logarithmic range would hardly count.
+    """
+
+    def __init__(
+        self, trials: Sequence[TrialRecord], scores: Mapping[int, float], ranges: Mapping[str, BaseDistribution]
+    ) -> None:
+        self._names = list(ranges)
+        self._values = [scores[trial.number] for trial in trials]
+        self._ranges = {name: _on_linear_scale(distribution) for name, distribution in ranges.items()}
+        self._params = [
+            {name: _coordinate(trial.params[name], distribution) for name, distribution in ranges.items()}
+            for trial in trials
+        ]
+        quiet()
+
+    def fanova(
+        self,
+        rows: Iterable[int] | None = None,
+        scored_as: Sequence[int] | NDArray[np.int64] | None = None,
+        trees: int = _TREES,
+    ) -> dict[str, float]:
+        """Return the share of the variance that each parameter explains by itself.
+
+        Args:
+            rows: the trials to take, with repetitions; None: all of them.
+            scored_as: for each trial, the trial whose score it is given; None: its own.
+            trees: number of trees of the random forest.
+        """
+        evaluator = FanovaImportanceEvaluator(seed=0, n_trees=trees, max_depth=_DEPTH)
+        return self._importances(evaluator, rows, scored_as)
+
+    def ped_anova(self) -> dict[str, float]:
+        """Return each parameter's share of the divergence between the best tenth of the trials and all of them."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            evaluator = PedAnovaImportanceEvaluator()
+        found = self._importances(evaluator)
+        total = sum(found.values()) or 1.0
+        return {name: value / total for name, value in found.items()}
+
+    def _importances(
+        self,
+        evaluator: BaseImportanceEvaluator,
+        rows: Iterable[int] | None = None,
+        scored_as: Sequence[int] | NDArray[np.int64] | None = None,
+    ) -> dict[str, float]:
+        everyone = range(len(self._values))
+        chosen, scored_as = list(everyone if rows is None else rows), everyone if scored_as is None else scored_as
+        values = [self._values[scored_as[row]] for row in chosen]
+        if len(set(values)) < 2:
+            return dict.fromkeys(self._names, 0.0)
+        study = optuna.create_study(direction="maximize")
+        study.add_trials(
+            [
+                optuna.trial.create_trial(value=value, params=self._params[row], distributions=self._ranges)
+                for row, value in zip(chosen, values, strict=True)
+            ]
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            found = get_param_importances(study, evaluator=evaluator, params=self._names, normalize=False)
+        return {name: float(value) for name, value in found.items()}
+
+
+def _on_linear_scale(distribution: BaseDistribution) -> BaseDistribution:
+    """Return the distribution of :func:`_coordinate`."""
+    if isinstance(distribution, FloatDistribution | IntDistribution) and distribution.log:
+        return FloatDistribution(math.log10(distribution.low), math.log10(distribution.high))
+    return distribution
+
+
+def _coordinate(value: PlainValue, distribution: BaseDistribution) -> PlainValue:
+    """Return a parameter's value, or its logarithm where its distribution is logarithmic."""
+    if isinstance(distribution, FloatDistribution | IntDistribution) and distribution.log:
+        assert isinstance(value, int | float)  # a numeric range gives numbers only
+        return math.log10(value)
+    return value

@@ -2,6 +2,7 @@
 
 import base64
 import csv
+import functools
 import io
 from collections import Counter
 from collections.abc import Sequence
@@ -58,8 +59,6 @@ class SearchFindings:
         trials: all trials by number.
         best: the best completed trials, see :func:`~coablate_platform.results.ranking.best`.
         common_epoch: the last epoch that all completed and pruned trials have reached.
-        early_importances: importances from all trials after ``common_epoch``.
-        final_importances: importances from the final values of completed trials.
         rung_correlations: epoch of each rung -> Spearman's ρ between the completed trials' metric there and their final
             one; None if the trials are too few or do not vary.
         reports: run id -> its reports.
@@ -69,10 +68,18 @@ class SearchFindings:
     trials: Sequence[TrialRecord]
     best: Sequence[TrialRecord]
     common_epoch: int
-    early_importances: Sequence[Importance]
-    final_importances: Sequence[Importance]
     rung_correlations: dict[int, float | None]
     reports: dict[str, Sequence[EpochReport]]
+
+    @functools.cached_property
+    def early_importances(self) -> Sequence[Importance]:
+        """Importances from all trials after ``common_epoch``."""
+        return importances(self.trials, self.reports, f"validation/{self.plan.metric}", self.common_epoch)
+
+    @functools.cached_property
+    def final_importances(self) -> Sequence[Importance]:
+        """Importances from the final values of completed trials."""
+        return importances(self.trials, self.reports, f"validation/{self.plan.metric}", None)
 
 
 def read_findings(plan: SearchPlan, log: JournalTrialLog) -> SearchFindings:
@@ -90,8 +97,6 @@ def read_findings(plan: SearchPlan, log: JournalTrialLog) -> SearchFindings:
         trials=trials,
         best=best(plan.costs, trials, BEST_TRIALS),
         common_epoch=epoch,
-        early_importances=importances(trials, reports, metric, epoch),
-        final_importances=importances(trials, reports, metric, None),
         rung_correlations={
             rung: _correlation(scores_of(trials, reports, metric, rung), final)
             for rung in rung_epochs(plan)
@@ -125,9 +130,32 @@ def best_table(findings: SearchFindings) -> HeadAndRows:
 
 
 def importance_table(importances: Sequence[Importance]) -> HeadAndRows:
-    """Return the table of importances: parameter, fANOVA, PED-ANOVA, and the number of trials compared."""
-    rows = [(i.parameter, f"{i.fanova:.3f}", f"{i.ped_anova:.3f}", str(i.trials)) for i in importances]
-    return ("parameter", "fANOVA", "PED-ANOVA", "trials"), rows
+    """Return the table of importances: parameter, fANOVA with interval and chance, PED-ANOVA, trials compared."""
+    rows = [
+        (
+            importance.parameter,
+            f"{importance.fanova:.2f}",
+            "–" if importance.interval is None else "{:.2f} to {:.2f}".format(*importance.interval),
+            "–" if importance.chance is None else f"{importance.chance:.2f}",
+            "–" if importance.ped_anova is None else f"{importance.ped_anova:.2f}",
+            str(importance.trials),
+            "" if importance.told_from_noise else "not told from noise",
+        )
+        for importance in importances
+    ]
+    return ("parameter", "fANOVA", "95 % interval", "chance", "PED-ANOVA", "trials", ""), rows
+
+
+def importance_caution(importances: Sequence[Importance]) -> str:
+    """Return what a reader of the importances must know."""
+    alone = sum(importance.fanova for importance in importances if importance.chance is not None)
+    return (
+        f"fANOVA is the share of the variance that a parameter explains by itself; what is left to 1 "
+        f"({max(0.0, 1 - alone):.2f}) are interactions and noise. Chance: what the strongest parameter would reach in "
+        "one of twenty searches in which none matters; it is not computed for parameters that only some trials have. "
+        "Importances tell where to look; whether a parameter matters is told by a study that varies it over several "
+        "seeds."
+    )
 
 
 def _correlation(early: dict[int, float], final: dict[int, float]) -> float | None:
@@ -190,11 +218,13 @@ def _summary(findings: SearchFindings) -> list[str]:
 def _importances(findings: SearchFindings) -> list[str]:
     early, final = findings.early_importances, findings.final_importances
     parts = []
-    if early:
-        parts += [f"<h2>Importance after epoch {findings.common_epoch}, over all trials</h2>"]
-        parts += [_table(*importance_table(early))]
-    if final:
-        parts += ["<h2>Importance over the completed trials</h2>", _table(*importance_table(final))]
+    for title, found in (
+        (f"Importance after epoch {findings.common_epoch}, over all trials", early),
+        ("Importance over the completed trials", final),
+    ):
+        if found:
+            parts += [f"<h2>{title}</h2>", _table(*importance_table(found))]
+            parts += [f'<p class="note">{escape(importance_caution(found))}</p>']
     return parts
 
 

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import matplotlib as mpl
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -129,17 +128,24 @@ def _curves(plan: SearchPlan, trials: Sequence[TrialRecord], reports: Reports) -
 
 
 def _importance(importances: Sequence[Importance]) -> Figure | None:
-    """Draw the importance of each parameter."""
+    """Draw the importance of each parameter with its interval, and what chance gives."""
     if not importances:
         return None
-    figure, axes = _new_figure(7, 1 + 0.3 * len(importances))
-    places = np.arange(len(importances))
-    axes.barh(places - 0.19, [100 * i.fanova for i in importances], 0.36, color=COLOURS[0], label="fANOVA")
-    axes.barh(places + 0.19, [100 * i.ped_anova for i in importances], 0.36, color=COLOURS[4], label="PED-ANOVA")
-    axes.set_yticks(places, [f"{i.parameter} (n = {i.trials})" for i in importances])
+    figure, axes = _new_figure(7, 1.2 + 0.3 * len(importances))
+    for place, importance in enumerate(importances):
+        colour = COLOURS[0] if importance.told_from_noise else "0.75"
+        axes.barh(place, 100 * importance.fanova, 0.6, color=colour)
+        if importance.interval is not None:
+            axes.plot([100 * end for end in importance.interval], [place, place], color="0.2", linewidth=1)
+        if importance.chance is not None:
+            axes.plot([100 * importance.chance] * 2, [place - 0.4, place + 0.4], color=COLOURS[1], linewidth=1.4)
+    axes.set_yticks(range(len(importances)), [f"{i.parameter} (n = {i.trials})" for i in importances])
     axes.invert_yaxis()
-    axes.set_xlabel("importance %")
-    axes.legend(frameon=False, fontsize=8)
+    axes.set_xlim(0, 100)
+    axes.set_xlabel(
+        "share of the variance % by itself (fANOVA), with its 95 % interval\n"
+        "orange: what chance gives in one of twenty searches; grey bars are not told from noise"
+    )
     return figure
 
 

@@ -16,11 +16,13 @@ from coablate_platform.data.info import StoreDescription
 from coablate_platform.data.prepare import PrepareReport
 from coablate_platform.planning.costs import seconds_per_run
 from coablate_platform.planning.resolve import PreparedSearch, PreparedStudy
-from coablate_platform.results.report import SearchFindings, best_table, importance_table
+from coablate_platform.results.importance import least_trials
+from coablate_platform.results.report import SearchFindings, best_table, importance_caution, importance_table
 from coablate_platform.study.errors import InputError
 from coablate_platform.study.extensions import load_object, registered
 from coablate_platform.study.load import STUDY_KIND, load_study, shipped
 from coablate_platform.study.overrides import MODEL_KIND, changes_text
+from coablate_platform.study.plan import StudyPlan
 from coablate_platform.study.search import Search
 from coablate_platform.study.study import Study
 
@@ -78,8 +80,13 @@ def importance_view(findings: SearchFindings) -> RenderableType:
         (findings.early_importances, f"after epoch {findings.common_epoch}, all trials"),
         (findings.final_importances, "completed trials"),
     ):
-        none = Text(f"{title}: too few trials, or too alike, to compute importances")
-        parts.append(_table(title, *importance_table(importances)) if importances else none)
+        if importances:
+            parts += [_table(title, *importance_table(importances)), Text(importance_caution(importances))]
+        else:
+            least = least_trials(len(findings.plan.factors))
+            parts.append(
+                Text(f"{title}: no importances: they need about {least} trials or more, with different scores")
+            )
     return Group(*parts)
 
 
@@ -100,7 +107,14 @@ def _study_view(prepared: PreparedStudy, say: Callable[[str], None]) -> Renderab
         f"{len(plan.arms)} arms × {study.seeds} seeds = {len(plan.runs)} runs; {sizes} clips; "
         f"about {_duration(total)} of one worker's time on this machine, without data loading"
     )
-    return Group(table, Text(text))
+    return Group(table, Text(text), *(Text(line) for line in _contrasts(plan)))
+
+
+def _contrasts(plan: StudyPlan) -> list[str]:
+    """Return what the table will show beside the differences from the reference, and what these arms do not show."""
+    names = ", ".join(contrast.name for contrast in plan.contrasts)
+    lines = [f"{'what each component adds' if plan.contributions else 'contrasts'}: {names}"] if names else []
+    return lines + ([f"not shown by these arms: {', '.join(plan.unknown)}"] if plan.unknown else [])
 
 
 def studies_view() -> RenderableType:
