@@ -376,3 +376,13 @@ def test_a_saved_table_is_in_the_study_folder_in_every_format(played: StudyPlan,
 def test_an_unknown_format_is_refused_with_the_nearest_name(played: StudyPlan, journal: Journal) -> None:
     with pytest.raises(InputError, match="did you mean 'json'"):
         render(build_table(played, journal), "jsn")
+
+
+def test_latex_has_every_greek_letter_a_period_after_the_title_and_no_path(played: StudyPlan, journal: Journal) -> None:
+    greek = "".join(map(chr, [*range(0x391, 0x3A2), *range(0x3A3, 0x3AA), *range(0x3B1, 0x3CA)]))
+    text = render(build_table(replace(played, title=f"{greek} × ≈"), journal), "tex")
+    assert text.isascii()
+    assert r"\caption{AB$\Gamma$$\Delta$EZH$\Theta$" in text
+    assert r"$\omega$ $\times$ $\approx$. Protocol" in text
+    assert "Data utd, fingerprint" in text
+    assert "/data" not in text

@@ -1,6 +1,7 @@
 """The follower with a real MLflow: an SQLite file, and a server that stops and starts again."""
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -111,15 +112,29 @@ def test_a_study_is_exported_as_nested_runs_and_a_second_time_changes_nothing(
     assert Counter(run.info.status for run in by_level.values()) == {"FINISHED": 5, "FAILED": 1, "KILLED": 4}
     assert by_level["no gate", "1"].data.tags["coablate.state"] == "diverged"
     assert by_level["no gate", "1"].data.tags["coablate.reason"] == "loss is NaN"
-    assert by_level["full", None].data.metrics["mean/accuracy"] == pytest.approx(0.91)
-    assert by_level["full", None].data.metrics["n"] == 2
-    assert study.data.metrics["effect/fusion_x3D_mmtm_x7C_λ_0"] == pytest.approx(-0.045)
-    assert "ci_low/fusion_x3D_mmtm_x7C_λ_0" not in study.data.metrics, "two seeds tell no interval"
+    assert {
+        level: [
+            run.data.tags["coablate.level"] for key, run in by_level.items() if run.data.tags["coablate.level"] == level
+        ]
+        for level in ("study", "arm", "run")
+    } == {"study": ["study"], "arm": ["arm"] * 3, "run": ["run"] * 6}
+    full, mmtm = by_level["full", None], by_level["fusion=mmtm|λ_0", None]
+    assert (full.data.metrics["accuracy"], full.data.metrics["n"]) == (pytest.approx(0.91), 2)
+    assert (mmtm.data.metrics["effect"], mmtm.data.metrics["pairs"]) == (pytest.approx(-0.045), 2)
+    assert "ci_low" not in mmtm.data.metrics, "two seeds tell no interval"
+    assert (full.data.tags["verdict"], mmtm.data.tags["verdict"][:13]) == ("reference", "too few seeds")
+    experiment = client.get_experiment(study.info.experiment_id)
+    view = json.loads(experiment.tags[f"mlflow.sharedViewState.{plan.key}"])
+    assert view["orderByKey"] == "metrics.`effect`"
+    assert {"metrics.`effect`", "tags.`verdict`", "params.`model.gate`"} <= set(view["selectedColumns"])
+    link, _, table = study.data.tags["mlflow.note.content"].partition("\n\n")
+    assert link.endswith(f"(#/experiments/1/runs?workflowType=machine_learning&viewStateShareKey={plan.key})")
+    assert table.startswith("**What does 10 % of fusion give?**\n\n| Arm ")
     assert {file.path for file in client.list_artifacts(study.info.run_id, "table")} == {
         f"table/table.{ending}" for ending in ("csv", "html", "json", "md", "tex")
     }
     assert {file.path for file in client.list_artifacts(study.info.run_id, "figures")} == {
-        f"figures/{name}.{ending}" for name in ("curves", "effects") for ending in ("png", "svg")
+        f"figures/{name}.{ending}" for name in ("curves", "effects") for ending in ("png", "svg", "pdf")
     }
     before = everything(uri)
     assert catch_up(directory).returncode == 0

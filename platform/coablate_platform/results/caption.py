@@ -18,11 +18,16 @@ def caption(table: Table) -> list[str]:
         *_differences(table),
         *_verdicts(table),
         *_notes(table),
-        f"Data {data.get('uri', 'unnamed')}, fingerprint {str(data.get('fingerprint', 'unknown'))[:12]}; "
+        f"Data {_last_part(data.get('uri', 'unnamed'))}, fingerprint {str(data.get('fingerprint', 'unknown'))[:12]}; "
         f"study {plan.key}.",
         *_confirmation(table),
         *_provenance(table),
     ]
+
+
+def _last_part(uri: str) -> str:
+    """Return the name of a store without the folders of the machine that it lies on."""
+    return uri.rstrip("/").rpartition("/")[2]
 
 
 def _differences(table: Table) -> list[str]:

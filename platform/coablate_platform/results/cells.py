@@ -44,6 +44,11 @@ class _Column(Generic[AnyRow]):
     left: bool = False
 
 
+def grids(table: Table) -> list[Grid]:
+    """Return the arms' grid, and the contrasts' where there are any."""
+    return [arm_grid(table), *([contrast_grid(table)] if table.contrasts else [])]
+
+
 def arm_grid(table: Table) -> Grid:
     """Return the grid of the arms."""
     estimates = [row.estimate for row in table.rows if row.estimate]

@@ -1,12 +1,13 @@
-"""A study's figures: paired differences of the arms, and learning curves. PNG to look at, SVG for papers.
+"""A study's figures: paired differences of the arms, and learning curves. PNG to look at, SVG and PDF for papers.
 
-Drawn without a display. The same table and records give the same SVG, byte for byte.
+Drawn without a display. The same table and records give the same SVG and PDF, byte for byte.
 """
 
 import contextlib
 import io
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -21,7 +22,8 @@ from coablate_platform.results.table import Row, Table
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """The palette of Okabe and Ito, which colour-blind people can tell apart."""
 LINES = ("-", "--", ":", "-.")
-FORMATS = ("png", "svg")
+FORMATS = ("png", "svg", "pdf")
+_WITHOUT_DATE: dict[str, dict[str, Any]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
 _WIDEST = 2.0  # intervals that reach beyond this many times the largest difference of a seed end in arrows
 _LONGEST_NAME = 40  # characters of a name in a figure
 _MARGIN = 1.25  # half the width of the axis of differences, relative to the largest value on it
@@ -48,7 +50,7 @@ def figure_files(name: str, figure: Figure) -> dict[str, bytes]:
     files: dict[str, bytes] = {}
     for ending in FORMATS:
         sink = io.BytesIO()
-        figure.savefig(sink, format=ending, dpi=150, metadata={"Date": None} if ending == "svg" else None)
+        figure.savefig(sink, format=ending, dpi=150, metadata=_WITHOUT_DATE.get(ending))
         files[f"{name}.{ending}"] = sink.getvalue()
     return files
 

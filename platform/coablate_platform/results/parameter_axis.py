@@ -4,9 +4,12 @@ import math
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution, json_to_distribution
 
 from coablate_platform.journal.trials import TrialRecord
+
+_MOST_DECADES = 4  # with a label
 
 
 class ParameterAxis:
@@ -67,3 +70,8 @@ class ParameterAxis:
             (axes.set_ylim if vertical else axes.set_xlim)(-0.5, len(self._choices) - 0.5)
         elif self._log:
             (axes.set_yscale if vertical else axes.set_xscale)("log")
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axis.set_minor_formatter(NullFormatter())
+            decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
+            shown = [10.0**decade for decade in decades]
+            axis.set_major_locator(FixedLocator(shown[:: max(1, len(shown) // _MOST_DECADES)]))

@@ -8,7 +8,8 @@ from html import escape
 
 from coablate_platform.journal.journal import Journal
 from coablate_platform.results.caption import caption
-from coablate_platform.results.cells import Grid, arm_grid, contrast_grid
+from coablate_platform.results.cells import Grid, grids
+from coablate_platform.results.latex import latex
 from coablate_platform.results.statistics import Estimate
 from coablate_platform.results.table import ContrastRow, Row, Table
 from coablate_platform.study.errors import InputError, did_you_mean
@@ -31,13 +32,8 @@ def save(table: Table, journal: Journal) -> None:
         journal.write_study_file(table.plan.key, f"table.{format}", render(table, format).encode())
 
 
-def _grids(table: Table) -> list[Grid]:
-    """Return the arms' grid, and the contrasts' where there are any."""
-    return [arm_grid(table), *([contrast_grid(table)] if table.contrasts else [])]
-
-
 def _markdown(table: Table) -> str:
-    first, *others = _grids(table)
+    first, *others = grids(table)
     title, *rest = caption(table)
     parts = [f"**{title}**", "", *_markdown_grid(first), ""]
     for grid in others:
@@ -64,39 +60,8 @@ def _markdown_grid(grid: Grid) -> list[str]:
     return [head, f"|{rule}|", *body]
 
 
-def _latex(table: Table) -> str:
-    first, *others = _grids(table)
-    text = _latex_table(first, " ".join(caption(table)), f"tab:{table.plan.key}")
-    for grid in others:
-        text += "\n" + _latex_table(grid, f"{table.plan.title}: {grid.title}", f"tab:{table.plan.key}-contrasts")
-    return text
-
-
-def _latex_table(grid: Grid, title: str, label: str) -> str:
-    body = [" & ".join(map(_tex, line)) + r" \\" for line in grid.lines]
-    return (
-        "\n".join(
-            [
-                r"\begin{table}",
-                r"\centering",
-                rf"\caption{{{_tex(title)}}}",
-                rf"\label{{{label}}}",
-                rf"\begin{{tabular}}{{{''.join('l' if left else 'r' for left in grid.left)}}}",
-                r"\toprule",
-                " & ".join(map(_tex, grid.heads)) + r" \\",
-                r"\midrule",
-                *body,
-                r"\bottomrule",
-                r"\end{tabular}",
-                r"\end{table}",
-            ]
-        )
-        + "\n"
-    )
-
-
 def _html(table: Table) -> str:
-    first, *others = _grids(table)
+    first, *others = grids(table)
     title, *rest = caption(table)
     tables = [_html_grid(first), *(f"<h2>{escape(grid.title)}</h2>\n{_html_grid(grid)}" for grid in others)]
     notes = "\n".join(f"<p>{escape(line)}</p>" for line in rest)
@@ -224,28 +189,10 @@ def _digits(value: float | None) -> float | None:
     return None if value is None else float(f"{value:.12g}")
 
 
-_TEX = {character: f"\\{character}" for character in "&%$#_{}"} | {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    "±": r"$\pm$",
-    "−": "$-$",
-    "–": "--",
-    "λ": r"$\lambda$",
-}
-
-
-def _tex(text: str) -> str:
-    return "".join(_TEX.get(character, character) for character in text)
-
-
 FORMATS: dict[str, Callable[[Table], str]] = {
     "md": _markdown,
     "csv": _csv,
-    "tex": _latex,
+    "tex": latex,
     "json": _json,
     "html": _html,
 }

@@ -12,17 +12,23 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from coablate_platform.journal.journal import RunRecord
+from coablate_platform.results.cells import verdict_text
 from coablate_platform.results.figures import study_figures
 from coablate_platform.results.render import FORMATS, render
-from coablate_platform.results.table import Table, tabulate
+from coablate_platform.results.statistics import Estimate
+from coablate_platform.results.table import Row, Table, tabulate
 from coablate_platform.study.errors import InputError
 from coablate_platform.study.plan import PlannedArm, PlannedRun, SearchPlan, StudyPlan
 from coablate_platform.tracking.arms import TrackedStudy
 from coablate_platform.tracking.mlflow_runs import STUDY, MlflowRuns, milliseconds
 from coablate_platform.tracking.names import metric_name
 from coablate_platform.tracking.refusals import Refusals, is_refusal
+from coablate_platform.tracking.view import LEVEL, description, view_of
 from coablate_platform.train.events import RunState
 
+NOTE = "mlflow.note.content"
+"""The tag that MLflow shows as a run's description."""
+VERDICT = "verdict"
 Records = dict[str, RunRecord]
 """Run id -> record."""
 
@@ -85,7 +91,11 @@ class Exporter:
         plan = self._tracked.plan
         params: dict[str, object] = {name: getattr(plan, name) for name in ("title", "metric", "selection", "protocol")}
         params |= {"reference": self._tracked.reference} | _flatten(plan.data, "data")
-        tags = {"mlflow.note.content": plan.title}
+        view = view_of(self._tracked)
+        self._runs.share_view(view.key, view.state)
+        tags = {LEVEL: "study"}
+        if STUDY not in self._runs.logged:
+            tags[NOTE] = description(self._runs.link(view.key), plan.title)
         study = self._runs.open(STUDY, plan.key, tags, params, _first_start(records.values()))
         seeds = sorted({run.seed for run in self._tracked.runs})  # more with a later --seeds, so a tag and no param
         self._runs.log(study, tags={"coablate.seeds": json.dumps(seeds)})
@@ -100,11 +110,13 @@ class Exporter:
         }
         params |= {"parameters": arm.parameters, "flops": arm.flops}
         of_arm = [records[run.run_id] for run in self._tracked.runs if run.arm == arm.name]
-        tags = {"coablate.arm": arm.name, MLFLOW_PARENT_RUN_ID: self._runs.logged[STUDY].id}
+        level = "trial" if isinstance(self._tracked.plan, SearchPlan) else "arm"
+        tags = {LEVEL: level, "coablate.arm": arm.name, MLFLOW_PARENT_RUN_ID: self._runs.logged[STUDY].id}
         self._runs.open((arm.name, None), arm.name, tags, params, _first_start(of_arm))
 
     def _sync_run(self, run: PlannedRun, arm: PlannedArm, record: RunRecord, closing: bool) -> None:
         tags = {
+            LEVEL: "run",
             "coablate.arm": run.arm,
             "coablate.seed": str(run.seed),
             "coablate.run_id": run.run_id,
@@ -142,33 +154,27 @@ class Exporter:
             self._runs.log(study, tags={"coablate.table": f"none: {error}"})
         else:
             if any(row.summary.n for row in table.rows):
-                self._send_table(table, [record.ended for record in records.values() if record.ended is not None])
+                self._send_table(table)
             if done:
                 self._runs.send_files(study, "figures", study_figures(table, records))
         self._table_inputs = (done, ends)
 
-    def _send_table(self, table: Table, ended: list[float]) -> None:
-        """Send a table as files, its differences as metrics of the study, and its means as metrics of the arms.
-
-        Args:
-            table: the study's table.
-            ended: when each run that has ended did so, in Unix seconds; their number is the metrics' step.
-        """
-        study, step, time = self._runs.logged[STUDY], len(ended), max(ended, default=None)
-        differences: dict[str, float | None] = {}
+    def _send_table(self, table: Table) -> None:
+        """Send a table as files and in the study's description, its rows as metrics of the arms, and its contrasts."""
+        study = self._runs.logged[STUDY]
         for row in table.rows:
-            if row.estimate is not None:
-                values = (row.estimate.effect, row.estimate.low, row.estimate.high, row.estimate.p_holm)
-                for head, value in zip(("effect", "ci_low", "ci_high", "p_holm"), values, strict=True):
-                    differences[metric_name(head, row.arm)] = value
-            if (row.arm, None) in self._runs.logged:
-                metric, summary = table.plan.metric, row.summary
-                mean, sd = metric_name("mean", metric), metric_name("sd", metric)
-                means = {mean: summary.mean, sd: summary.sd, "n": float(summary.n)}
-                self._runs.log_changed(self._runs.logged[row.arm, None], means, step, time)
+            if (arm := self._runs.logged.get((row.arm, None))) is not None:
+                self._runs.log_changed(arm, _arm_metrics(table.plan.metric, row))
+                self._runs.log(arm, tags={VERDICT: verdict_text(row.estimate) if row.estimate else "reference"})
+        contrasts: dict[str, float | None] = {}
+        for contrast in table.contrasts:
+            for name, value in _test_metrics(contrast.estimate).items():
+                contrasts[metric_name(name, contrast.name)] = value
+        self._runs.log_changed(study, contrasts)
         files = {f"table.{ending}": render(table, ending).encode() for ending in FORMATS}
         self._runs.send_files(study, "table", files)
-        self._runs.log_changed(study, differences, step, time)
+        link = self._runs.link(view_of(self._tracked).key)
+        self._runs.log(study, tags={NOTE: description(link, render(table, "md"))})
 
     def _sync_statuses(self, records: Records, closing: bool) -> None:
         """Set the status of the arms and of the study from the states of their runs."""
@@ -183,6 +189,22 @@ class Exporter:
         else:
             status = _group_status(states, closing, may_fail=isinstance(plan, SearchPlan))
         self._runs.set_status(logged[STUDY], status)
+
+
+def _arm_metrics(metric: str, row: Row) -> dict[str, float | None]:
+    """Return an arm's metrics: its mean first in the alphabet, so that MLflow's comparison begins with it."""
+    mean = {metric_name(metric): row.common.mean, metric_name(f"{metric}_sd"): row.common.sd, "n": float(row.summary.n)}
+    return mean | (_test_metrics(row.estimate) if row.estimate else {})
+
+
+def _test_metrics(estimate: Estimate) -> dict[str, float | None]:
+    return {
+        "effect": estimate.effect,
+        "ci_low": estimate.low,
+        "ci_high": estimate.high,
+        "p_holm": estimate.p_holm,
+        "pairs": float(estimate.n),
+    }
 
 
 def _run_status(state: RunState, closing: bool) -> str:

@@ -33,6 +33,8 @@ from coablate_platform.study.plan import AnyPlan
 from coablate_platform.tracking.arms import TrackedStudy
 from coablate_platform.tracking.journal_watch import JournalWatch
 from coablate_platform.tracking.refusals import Refusals, is_refusal, reason_of, say
+from coablate_platform.tracking.relocate import ARTIFACTS, DATABASE, relocate_artifacts
+from coablate_platform.tracking.view import VIEW_TAG, link
 
 if TYPE_CHECKING:
     from coablate_platform.tracking.exporter import Exporter
@@ -67,7 +69,7 @@ def tracking_uri(directory: str, uri: str | None = None) -> str:
     local = Journal(directory).folder.local
     if local is None:
         raise InputError(f"results folder {directory} is not on this machine: name an MLflow server with --tracking")
-    return f"sqlite:///{local / 'mlflow.db'}"
+    return f"sqlite:///{local / DATABASE}"
 
 
 def run_ui(directory: str, uri: str | None = None, host: str = "127.0.0.1", port: int = 5000) -> NoReturn:
@@ -86,17 +88,32 @@ def run_ui(directory: str, uri: str | None = None, host: str = "127.0.0.1", port
     if backend.startswith(("http://", "https://")):
         raise InputError(f"{masked(backend)} is a server already: open it in a browser")
     local = Journal(directory).folder.local
-    if uri is None and local is not None and not (local / "mlflow.db").exists():
+    if uri is None and local is not None and not (local / DATABASE).exists():
         elsewhere = sorted({where for plan in Journal(directory).plans() if (where := plan.command.get("tracking"))})
         if elsewhere:
             raise InputError(f"results folder {directory} is tracked elsewhere, at {', '.join(elsewhere)}")
         raise InputError(f"results folder {directory} was not tracked yet: run `coablate track {directory}` first")
+    if local is not None:
+        relocate_artifacts(local)
+    for line in _links(directory, backend, f"http://{host}:{port}/"):
+        print(line, flush=True)
     command = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
     command += ["--host", host, "--port", str(port)]
     if local is not None:
-        command += ["--artifacts-destination", (local / "mlartifacts").as_uri()]
+        command += ["--artifacts-destination", (local / ARTIFACTS).as_uri()]
     settings = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_BACKEND_STORE_URI": backend}  # it may hold a password
     os.execve(sys.executable, command, os.environ | settings)
+
+
+def _links(directory: str, backend: str, server: str) -> Iterator[str]:
+    """Yield a line with the address of its arms for each study that the database holds."""
+    os.environ.update(_MLFLOW)
+    from coablate_platform.tracking.mlflow_runs import experiment_tags  # MLflow: only where it is needed
+
+    experiment, tags = experiment_tags(backend)
+    for plan in Journal(directory).plans():
+        if VIEW_TAG + plan.key in tags:
+            yield f"{plan.key}: {server}{link(experiment, plan.key)}"
 
 
 class _EndSignal:
@@ -174,7 +191,9 @@ def _connect(journal: Journal, tracked: TrackedStudy, uri: str, refusals: Refusa
 
     local = journal.folder.local
     server = uri.startswith(("http://", "https://"))
-    return Exporter(tracked, uri, None if server or local is None else (local / "mlartifacts").as_uri(), refusals)
+    if local is not None:
+        relocate_artifacts(local)
+    return Exporter(tracked, uri, None if server or local is None else (local / ARTIFACTS).as_uri(), refusals)
 
 
 def _advice(journal: Journal, plan: AnyPlan, uri: str, error: Exception) -> str:

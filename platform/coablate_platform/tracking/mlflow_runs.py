@@ -6,6 +6,7 @@ What MLflow holds is queried once, at the start, and kept in memory. After that,
 import hashlib
 import json
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from mlflow.exceptions import MlflowException
 from coablate_platform.study.plan import AnyPlan
 from coablate_platform.tracking.names import LONGEST_NAME, allowed_text, metric_name
 from coablate_platform.tracking.refusals import Refusals, is_refusal
+from coablate_platform.tracking.view import VIEW_TAG, link
 
 EXPERIMENT = "coablate"
 """Name of the MLflow experiment that holds all studies."""
@@ -75,6 +77,7 @@ class MlflowRuns:
         self._plan, self._refusals = plan, refusals
         self._client = MlflowClient(tracking_uri=uri)
         self._experiment = self._find_experiment(artifacts)
+        self._experiment_tags = dict(self._client.get_experiment(self._experiment).tags)
         self.logged = self._search_runs()
 
     def open(
@@ -101,6 +104,18 @@ class MlflowRuns:
         self.log(self.logged[level], params=params, tags=tags)
         return self.logged[level]
 
+    def link(self, view: str) -> str:
+        """Return the address of a shared view, relative to MLflow's."""
+        return link(self._experiment, view)
+
+    def share_view(self, key: str, state: str) -> None:
+        """Keep a view of the experiment, so that a link can name it, and let MLflow open the experiment on runs."""
+        tags = {"mlflow.experimentKind": "custom_model_development", VIEW_TAG + key: state}
+        for name, value in tags.items():
+            if self._experiment_tags.get(name) != value:
+                self._client.set_experiment_tag(self._experiment, name, value)
+                self._experiment_tags[name] = value
+
     def log(
         self,
         run: LoggedRun,
@@ -121,10 +136,14 @@ class MlflowRuns:
             run.tags |= {tag.key: tag.value for tag in new_tags}
             metrics, new_params, new_tags = metrics[_METRICS_A_REQUEST:], new_params[_PARAMS_A_REQUEST:], []
 
-    def log_changed(self, run: LoggedRun, values: Mapping[str, float | None], step: int, time: float | None) -> None:
-        """Send the metrics whose value has changed; None stands for no value. ``time`` is in Unix seconds."""
+    def log_changed(self, run: LoggedRun, values: Mapping[str, float | None]) -> None:
+        """Send the metrics whose value has changed; None stands for no value.
+
+        They have one step only, as MLflow then draws bars. Of several values of a step, it takes the latest.
+        """
+        now = milliseconds(time.time())
         metrics = [
-            Metric(name, value, milliseconds(time), step)
+            Metric(name, value, now, 0)
             for name, value in values.items()
             if value is not None and run.metrics.get(name) != value
         ]
@@ -243,6 +262,12 @@ class MlflowRuns:
             token = page.token
             if not token:
                 return logged
+
+
+def experiment_tags(uri: str) -> tuple[str, dict[str, str]]:
+    """Return the id of the experiment in a database and its tags; empty where there is none yet."""
+    experiment = MlflowClient(tracking_uri=uri).get_experiment_by_name(EXPERIMENT)
+    return ("", {}) if experiment is None else (str(experiment.experiment_id), dict(experiment.tags))
 
 
 def milliseconds(seconds: float | None) -> int:
