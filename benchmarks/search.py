@@ -1,6 +1,10 @@
-"""How many epochs a search spends until a trial reaches a target: with early stopping, without, and at random.
+"""How good a search is: on LCBench the regret after a budget, on made-up curves the epochs until a trial has a target.
 
-Training is simulated: known learning curves over the shipped ``joint`` space, with noise, on four lanes. Everything
+On LCBench (:mod:`lcbench`, where its folder is named) each search has 20 times the full budget of a trial, on four
+lanes. Its regret is that of the completed trial with the best accuracy, which is what a search hands to its user; the
+interval is over data sets.
+
+On the made-up curves, training is simulated: known learning curves over the shipped ``joint`` space, with noise, on four lanes. Everything
 else is real: the space, Optuna's samplers and the stopping rule as a search on a cluster uses them. Searches with the
 same seed are compared, and the interval is that of the mean logarithm of their ratios.
 """
@@ -8,10 +12,11 @@ same seed are compared, and the interval is that of the mean logarithm of their 
 import functools
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+import lcbench
 from scipy import stats
 
 from coablate_model.hcn import LAYERS
@@ -39,6 +44,15 @@ BASE = apply_changes(STUDY.base, {"training.epochs": EPOCHS, "training.learning_
 METHODS: dict[str, dict[str, Any]] = {
     "TPE with ASHA": {"sampler": "tpe", "stopping": Stopping(rule="asha", grace=1, reduction=3)},
     "TPE, every trial to its end": {"sampler": "tpe", "stopping": Stopping(rule="none")},
+    "random, every trial to its end": {"sampler": "random", "stopping": Stopping(rule="none")},
+}
+LCBENCH_INSTANCES, LCBENCH_SEEDS = 10, 5
+LCBENCH_BUDGET = 20 * lcbench.EPOCHS
+LCBENCH_METHODS: dict[str, dict[str, Any]] = {
+    "TPE with ASHA": {},
+    "TPE with ASHA from epoch 1 on": {"stopping": Stopping(rule="asha", grace=1)},
+    "TPE, every trial to its end": {"stopping": Stopping(rule="none")},
+    "random with ASHA": {"sampler": "random"},
     "random, every trial to its end": {"sampler": "random", "stopping": Stopping(rule="none")},
 }
 
@@ -100,15 +114,54 @@ def spent(method: dict[str, Any]) -> list[int]:
 def ratio(here: Sequence[int], there: Sequence[int]) -> tuple[float, float, float]:
     """Return the geometric mean of the ratios there/here with its 95 % interval."""
     logs = [math.log(other / own) for own, other in zip(here, there, strict=True)]
-    mean, error = statistics.mean(logs), statistics.stdev(logs) / math.sqrt(len(logs))
-    reach = float(stats.t.ppf(0.975, len(logs) - 1)) * error
+    mean, reach = statistics.mean(logs), half_width(logs)
     return math.exp(mean), math.exp(mean - reach), math.exp(mean + reach)
 
 
+def regret(search: Search, instance: lcbench.Instance) -> float:
+    """Return the regret of a search on a data set after the budget; 1 if no trial is completed by then."""
+    log = MemoryTrialLog()
+    setup = SearchSetup(search=search, name=search.name, log=log, task_of=task_of, cost=lambda config: {})
+    scheduler = EarlyStoppingScheduler(setup)
+    simulator = Simulator(scheduler, log, instance.curve, METRIC, LANES)
+    while simulator.epochs < LCBENCH_BUDGET:
+        simulator.run(1)
+    completed = [record.values[0] for record in scheduler.records if record.outcome is TrialOutcome.COMPLETE]
+    return instance.regret(max(completed)) if completed else 1.0
+
+
+def lcbench_rows() -> Iterator[str]:
+    """Yield a row for each other method: the regrets ×100 of the first one and of the other, and their difference."""
+    regrets: dict[str, list[float]] = {name: [] for name in LCBENCH_METHODS}
+    for name in lcbench.instances()[::3][:LCBENCH_INSTANCES]:
+        instance = lcbench.Instance(name)
+        for method, fields in LCBENCH_METHODS.items():
+            searches = [replace(lcbench.SEARCH, seed=seed, **fields) for seed in range(LCBENCH_SEEDS)]
+            regrets[method].append(100 * statistics.mean(regret(search, instance) for search in searches))
+    first, *others = regrets
+    for other in others:
+        differences = [one - two for one, two in zip(regrets[first], regrets[other], strict=True)]
+        mean, reach = statistics.mean(differences), half_width(differences)
+        here, there = (f"regret {statistics.mean(regrets[key]):.1f}" for key in (first, other))
+        interval = f"{mean:+.1f} [{mean - reach:+.1f}, {mean + reach:+.1f}]".replace("-", "−")
+        yield f"| LCBench: {first} against {other} | {here} | {there} | {interval} |"
+
+
+def half_width(values: Sequence[float]) -> float:
+    """Return half the width of the 95 % interval of a mean, by Student's t."""
+    return float(stats.t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / math.sqrt(len(values))
+
+
 if __name__ == "__main__":
+    if lcbench.folder() is not None:
+        for row in lcbench_rows():
+            print(row, flush=True)
     results = {name: spent(method) for name, method in METHODS.items()}
     name, *others = results
     for other in others:
         mean, low, high = ratio(results[name], results[other])
         here, there = (f"{statistics.median(results[key]):.0f} epochs" for key in (name, other))
-        print(f"| {name} against {other} | {here} | {there} | {mean:.2f}× [{low:.2f}, {high:.2f}] |", flush=True)
+        print(
+            f"| made-up curves: {name} against {other} | {here} | {there} | {mean:.2f}× [{low:.2f}, {high:.2f}] |",
+            flush=True,
+        )

@@ -35,7 +35,8 @@ def test_with_costs_the_best_trials_are_the_pareto_front(tmp_path):
 
 
 def test_rungs_are_the_epochs_at_which_the_rule_compares_trials():
-    assert rung_epochs(plan_of(search())) == [1, 3, 9, 27]
+    assert rung_epochs(plan_of(search())) == [1, 3, 9]
+    assert rung_epochs(plan_of(search(stopping=Stopping(rule="asha")))) == [2, 6, 18], "a thirteenth of 27 epochs"
     assert rung_epochs(plan_of(search(stopping=Stopping(rule="median")))) == []
     population = search(stopping=Stopping(rule="pbt", grace=6))
     assert rung_epochs(plan_of(population)) == [6, 12, 18, 24]

@@ -22,6 +22,7 @@ from coablate_platform.study.errors import InputError
 from coablate_platform.study.plan import StudyPlan
 from coablate_platform.tracking.follower import run_ui, tracking_uri
 from coablate_platform.tracking.keeper import FollowerKeeper
+from coablate_platform.tracking.view import view_key
 from coablate_platform.train.events import EpochReport, Failure, RunState
 
 pytestmark = [
@@ -124,11 +125,11 @@ def test_a_study_is_exported_as_nested_runs_and_a_second_time_changes_nothing(
     assert "ci_low" not in mmtm.data.metrics, "two seeds tell no interval"
     assert (full.data.tags["verdict"], mmtm.data.tags["verdict"][:13]) == ("reference", "too few seeds")
     experiment = client.get_experiment(study.info.experiment_id)
-    view = json.loads(experiment.tags[f"mlflow.sharedViewState.{plan.key}"])
+    view = json.loads(experiment.tags[f"mlflow.sharedViewState.{view_key(plan.key)}"])
     assert view["orderByKey"] == "metrics.`effect`"
     assert {"metrics.`effect`", "tags.`verdict`", "params.`model.gate`"} <= set(view["selectedColumns"])
     link, _, table = study.data.tags["mlflow.note.content"].partition("\n\n")
-    assert link.endswith(f"(#/experiments/1/runs?workflowType=machine_learning&viewStateShareKey={plan.key})")
+    assert link.endswith(f"(#/experiments/1/runs?workflowType=machine_learning&viewStateShareKey={view_key(plan.key)})")
     assert table.startswith("**What does 10 % of fusion give?**\n\n| Arm ")
     assert {file.path for file in client.list_artifacts(study.info.run_id, "table")} == {
         f"table/table.{ending}" for ending in ("csv", "html", "json", "md", "tex")

@@ -18,7 +18,6 @@ from mlflow.exceptions import MlflowException
 from coablate_platform.study.plan import PlannedArm, StudyPlan
 from coablate_platform.tracking.follower import tracking_uri
 from coablate_platform.tracking.mlflow_runs import STUDY, MlflowRuns, RunDeletedError
-from coablate_platform.tracking.names import metric_name
 from coablate_platform.tracking.refusals import Refusals, is_refusal, reason_of
 
 pytestmark = [
@@ -85,7 +84,7 @@ def test_a_study_with_odd_names_is_tracked_whole_and_only_once(directory, plan, 
         runs = tree(database)
         assert len(runs) == 1 + 6 + 12
         for name in names[1:]:
-            assert runs[STUDY].data.metrics[metric_name("effect", name)] == pytest.approx(0)
+            assert runs[name, None].data.metrics["effect"] == pytest.approx(0)
         assert {run.info.status for run in runs.values()} == {"FINISHED"}
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from coablate_platform.journal.trials import TrialOutcome, TrialRecord
+from coablate_platform.search.rungs import halving_epochs
 from coablate_platform.study.identity import digest
 from coablate_platform.study.plan import SearchPlan
 
@@ -33,17 +34,14 @@ def common_epoch(trials: Sequence[TrialRecord]) -> int:
 def rung_epochs(plan: SearchPlan) -> list[int]:
     """Return the epochs after which the stopping rule compares trials: rungs, or the renewals of a population.
 
-    Empty for the other rules, which have no such epochs.
+    The last epoch is none of them. Empty for the other rules, which have no such epochs.
     """
+    grace = plan.stopping.grace_of(plan.epochs)
     if plan.stopping.rule == "pbt":
-        return list(range(plan.stopping.grace, plan.epochs, plan.stopping.grace))
+        return list(range(grace, plan.epochs, grace))
     if plan.stopping.rule not in ("asha", "hyperband"):
         return []
-    epoch, rungs = plan.stopping.grace, []
-    while epoch <= plan.epochs:
-        rungs.append(epoch)
-        epoch *= plan.stopping.reduction
-    return rungs
+    return halving_epochs(plan.stopping, plan.epochs)[:-1]
 
 
 def _dominates(other: TrialRecord, trial: TrialRecord) -> bool:

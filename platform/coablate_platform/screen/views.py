@@ -53,7 +53,9 @@ def _search_view(prepared: PreparedSearch, say: Callable[[str], None]) -> Render
     epochs, confirmation_runs = search.base.training.epochs, (search.confirm + 1) * search.seeds
     stopping = search.stopping
     prunes = stopping.may_stop_before(epochs)
-    rule = f"stopping rule {stopping.rule} from epoch {stopping.grace} on" if prunes else "no trial is pruned"
+    rule = (
+        f"stopping rule {stopping.rule} from epoch {stopping.grace_of(epochs)} on" if prunes else "no trial is pruned"
+    )
     text = (
         f"{search.trial_count} trials sampled by {search.sampler}, {rule}; then the best {search.confirm} and the base "
         f"over {search.seeds} seeds ({confirmation_runs} runs of {epochs} epochs). A run of the base takes about "

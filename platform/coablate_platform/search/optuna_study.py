@@ -12,6 +12,7 @@ from optuna.trial import TrialState
 
 from coablate_platform.journal.trials import TrialLog, TrialOutcome, TrialRecord
 from coablate_platform.search.optuna_storage import StudyCopy
+from coablate_platform.search.rungs import suggest_at_rung
 from coablate_platform.search.samplers import keeps_count, pruner_of, quiet, sampler_of
 from coablate_platform.study.errors import InputError
 from coablate_platform.study.identity import canonical
@@ -69,7 +70,10 @@ class OptunaStudy:
 
     def ask(self, number: int, parameters: Mapping[str, PlainValue] | None) -> optuna.Trial:
         """Return a new trial that suggests these parameters where they are given, else those of the sampler."""
-        self._trials[number] = self._new(parameters, sampler_of(self._search, number))
+        sampler = sampler_of(self._search, number)
+        if parameters is None and self._search.sampler == "tpe" and self._search.stopping.rule in ("asha", "hyperband"):
+            parameters = suggest_at_rung(self._search, self.study, sampler)
+        self._trials[number] = self._new(parameters, sampler)
         return self._trials[number]
 
     def tell(self, record: TrialRecord) -> None:

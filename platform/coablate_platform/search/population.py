@@ -69,7 +69,8 @@ class Population:
 
     def __init__(self, search: Search) -> None:
         self._search = search
-        self._every, self._one_in = search.stopping.grace, search.stopping.reduction
+        self._every = search.stopping.grace_of(search.base.training.epochs)
+        self._one_in = search.stopping.reduction
         last = search.base.training.epochs - 1
         self.last_pause = last - last % self._every
 

@@ -72,12 +72,13 @@ def _own_sampler(search: Search, number: int) -> BaseSampler:
 def pruner_of(search: Search) -> BasePruner:
     """Return the pruner of a search's stopping rule."""
     stopping, epochs = search.stopping, search.base.training.epochs
+    grace = stopping.grace_of(epochs)
     if stopping.rule == "asha":
-        return SuccessiveHalvingPruner(min_resource=stopping.grace, reduction_factor=stopping.reduction)
+        return SuccessiveHalvingPruner(min_resource=grace, reduction_factor=stopping.reduction)
     if stopping.rule == "hyperband":
-        return HyperbandPruner(min_resource=stopping.grace, max_resource=epochs, reduction_factor=stopping.reduction)
+        return HyperbandPruner(min_resource=grace, max_resource=epochs, reduction_factor=stopping.reduction)
     if stopping.rule == "median":
-        return MedianPruner(n_startup_trials=STARTUP, n_warmup_steps=stopping.grace)
+        return MedianPruner(n_startup_trials=STARTUP, n_warmup_steps=grace)
     return NopPruner()
 
 

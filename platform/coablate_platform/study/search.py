@@ -38,6 +38,9 @@ _LEARN_FROM_COMPLETED = ("gp", "cmaes", "nsga2")
 CONFIRMED = "confirmed"
 REFERENCE = "reference"
 LEAST_POPULATION = 2
+GRACE_SHARE = 1 / 13
+"""The grace period where none is declared, as a share of the full budget: after fewer epochs trials are ordered by how
+fast they rise. Measured on LCBench, see ``docs/performance.md``."""
 TRIAL_SEED = 0
 """Run seed of all trials. A confirmation uses later seeds, not the one by which its arms were selected."""
 
@@ -51,8 +54,9 @@ class Stopping:
             differ in their grace period), ``median`` (stops a trial whose best value is worse than the median of the
             others at the same epoch), ``pbt`` (population-based training: copies of better members, with perturbed
             parameters, replace the worst members), or ``none``.
-        grace: grace period: number of epochs before a trial can be stopped. With ``pbt``, the perturbation interval:
-            the epochs from one comparison of the members to the next.
+        grace: grace period: number of epochs before a trial can be stopped; None: a thirteenth of the full budget, and
+            at least 1. With ``pbt``, the perturbation interval: the epochs from one comparison of the members to the
+            next.
         reduction: reduction factor η: one in η trials continues at a rung, and each rung is at η times the epoch of
             the rung before. With ``pbt``, one in η members is replaced.
 
@@ -61,15 +65,19 @@ class Stopping:
     """
 
     rule: Literal["none", "asha", "hyperband", "median", "pbt"] = "asha"
-    grace: Count = 1
+    grace: Count | None = None
     reduction: Annotated[int, Ge(2), Expected("a whole number of at least 2")] = 3
 
     def __post_init__(self) -> None:
         check_fields(self, "stopping: ")
 
+    def grace_of(self, epochs: int) -> int:
+        """Return the grace period in epochs, of a full budget of so many."""
+        return max(1, round(epochs * GRACE_SHARE)) if self.grace is None else self.grace
+
     def may_stop_before(self, epochs: int) -> bool:
         """Return whether the rule can stop a trial before it has trained for this number of epochs."""
-        return self.rule != "none" and self.grace < epochs
+        return self.rule != "none" and self.grace_of(epochs) < epochs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -315,9 +323,10 @@ class Search:
                 f"search {self.name}: a population has {self.trials} trials, expected at least "
                 f"{LEAST_POPULATION}: one replaces another"
             )
-        if self.stopping.grace >= self.base.training.epochs:
+        grace = self.stopping.grace_of(self.base.training.epochs)
+        if grace >= self.base.training.epochs:
             raise InputError(
-                f"search {self.name}: the population is compared every {self.stopping.grace} epochs but trains only "
+                f"search {self.name}: the population is compared every {grace} epochs but trains only "
                 f"for {self.base.training.epochs}; stopping.grace must be smaller"
             )
 

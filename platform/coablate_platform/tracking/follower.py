@@ -34,7 +34,7 @@ from coablate_platform.tracking.arms import TrackedStudy
 from coablate_platform.tracking.journal_watch import JournalWatch
 from coablate_platform.tracking.refusals import Refusals, is_refusal, reason_of, say
 from coablate_platform.tracking.relocate import ARTIFACTS, DATABASE, relocate_artifacts
-from coablate_platform.tracking.view import VIEW_TAG, link
+from coablate_platform.tracking.view import VIEW_TAG, link, view_key
 
 if TYPE_CHECKING:
     from coablate_platform.tracking.exporter import Exporter
@@ -112,8 +112,8 @@ def _links(directory: str, backend: str, server: str) -> Iterator[str]:
 
     experiment, tags = experiment_tags(backend)
     for plan in Journal(directory).plans():
-        if VIEW_TAG + plan.key in tags:
-            yield f"{plan.key}: {server}{link(experiment, plan.key)}"
+        if VIEW_TAG + view_key(plan.key) in tags:
+            yield f"{plan.key}: {server}{link(experiment, view_key(plan.key))}"
 
 
 class _EndSignal:

@@ -4,6 +4,7 @@ MLflow keeps a shared view as a tag of the experiment; a link names it by its ke
 traces of language models unless the link asks for machine learning.
 """
 
+import hashlib
 import json
 from dataclasses import dataclass
 
@@ -30,6 +31,11 @@ class View:
     state: str
 
 
+def view_key(study: str) -> str:
+    """Return the key of a study's view, from the study's own: MLflow takes few characters in a tag's name."""
+    return hashlib.sha256(study.encode()).hexdigest()[:12]
+
+
 def view_of(tracked: TrackedStudy) -> View:
     """Return the view of a study's arms by their effect, or of a search's trials by their metric."""
     plan = tracked.plan
@@ -53,7 +59,7 @@ def view_of(tracked: TrackedStudy) -> View:
         "runsExpanded": {},
         "useGroupedValuesInCharts": False,
     }
-    return View(key=plan.key, state=json.dumps(state))
+    return View(key=view_key(plan.key), state=json.dumps(state))
 
 
 def link(experiment: str, key: str) -> str:

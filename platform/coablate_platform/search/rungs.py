@@ -1,0 +1,68 @@
+"""TPE fed rung by rung: it compares trials after the same number of epochs only.
+
+Optuna's TPE takes a stopped trial for its last value. After one epoch that says little, and most trials of a strict
+stopping rule end there, so TPE learns what rises fast. Here it sees the trials that have reached the highest rung with
+enough of them, each with its value there, as BOHB does (Falkner et al., "BOHB", ICML 2018).
+"""
+
+from collections.abc import Iterator, Sequence
+
+import optuna
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial, TrialState
+
+from coablate_platform.study.search import Search, Stopping
+from coablate_platform.study.suggesters import PlainValue
+
+FEWEST = 10
+"""Trials that a rung needs before TPE learns from it."""
+
+
+def halving_epochs(stopping: Stopping, epochs: int) -> list[int]:
+    """Return the epochs after which successive halving compares trials, and the full budget last."""
+    rungs, epoch = [], stopping.grace_of(epochs)
+    while epoch < epochs:
+        rungs.append(epoch)
+        epoch *= stopping.reduction
+    return [*rungs, epochs]
+
+
+def suggest_at_rung(search: Search, study: optuna.Study, sampler: BaseSampler) -> dict[str, PlainValue] | None:
+    """Return what TPE suggests from the trials at the highest rung that is filled; None while none is.
+
+    Trials in training that have not reached the rung count as bad ones, so that lanes do not try the same.
+
+    Args:
+        search: the search, with early stopping by rungs.
+        study: its trials, with their values after each epoch.
+        sampler: TPE.
+    """
+    trials = study.get_trials(deepcopy=False)
+    for rung in reversed(halving_epochs(search.stopping, search.base.training.epochs)):
+        seen = list(_at(rung, trials, search.base.training.epochs))
+        if len(seen) >= FEWEST:
+            break
+    else:
+        return None
+    waiting = [trial for trial in trials if trial.state is TrialState.RUNNING and rung not in trial.intermediate_values]
+    at_rung = optuna.create_study(direction="maximize", sampler=sampler)
+    at_rung.add_trials(seen)
+    at_rung.add_trials(
+        [
+            optuna.trial.create_trial(state=TrialState.RUNNING, params=trial.params, distributions=trial.distributions)
+            for trial in waiting
+        ]
+    )
+    trial = at_rung.ask()
+    search.space.suggest(trial)
+    return dict(trial.params)
+
+
+def _at(rung: int, trials: Sequence[FrozenTrial], epochs: int) -> Iterator[FrozenTrial]:
+    """Yield the trials that have reached a rung, as completed ones with their value there."""
+    for trial in trials:
+        value = trial.intermediate_values.get(rung)
+        if value is None and rung == epochs and trial.state is TrialState.COMPLETE:
+            value = trial.values[0]  # another search's trial, of which only the final value is known
+        if value is not None:
+            yield optuna.trial.create_trial(value=value, params=trial.params, distributions=trial.distributions)
