@@ -4,8 +4,8 @@ On LCBench (:mod:`lcbench`, where its folder is named) each search has 20 times 
 lanes. Its regret is that of the completed trial with the best accuracy, which is what a search hands to its user; the
 interval is over data sets.
 
-On the made-up curves, training is simulated: known learning curves over the shipped ``joint`` space, with noise, on four
-lanes. Searches with the same seed are compared, and the interval is that of the mean logarithm of their ratios.
+On the made-up curves, training is simulated: known learning curves over the shipped ``joint`` space, with noise, on
+four lanes. Searches with the same seed are compared, and the interval is that of the mean logarithm of their ratios.
 
 Everything else is real: the space, Optuna's samplers and the stopping rule as a search on a cluster uses them.
 """
