@@ -9,7 +9,7 @@ from optuna.distributions import FloatDistribution
 from optuna.samplers import BaseSampler
 
 from coablate_platform.journal.trials import TrialOutcome
-from coablate_platform.search.rungs import FEWEST, halving_epochs, suggest_at_rung
+from coablate_platform.search.rungs import FEWEST, RANDOM_EVERY, halving_epochs, suggest_at_rung
 from coablate_platform.search.simulator import MemoryTrialLog
 from coablate_platform.study.domains import Float
 from coablate_platform.study.search import Stopping
@@ -56,7 +56,7 @@ def study_of(*curves: tuple[float, ...], running: int = 0) -> optuna.Study:
 
 def seen(study: optuna.Study) -> list[float | None]:
     spy = Spy()
-    suggested = suggest_at_rung(search(space=RATES), study, spy)
+    suggested = suggest_at_rung(search(space=RATES), study, 0, spy)
     assert suggested == {"training.learning_rate": 1e-4}
     return list(spy.seen.values())
 
@@ -69,7 +69,7 @@ def test_the_rungs_are_those_of_successive_halving_and_the_full_budget() -> None
 
 
 def test_nothing_is_suggested_before_a_rung_is_filled() -> None:
-    assert suggest_at_rung(search(space=RATES), study_of(*[(0.1,)] * (FEWEST - 1)), Spy()) is None
+    assert suggest_at_rung(search(space=RATES), study_of(*[(0.1,)] * (FEWEST - 1)), 0, Spy()) is None
 
 
 def test_only_trials_at_the_highest_filled_rung_are_seen_with_their_value_there() -> None:
@@ -87,6 +87,15 @@ def test_completed_trials_are_seen_with_their_final_value() -> None:
 def test_trials_in_training_are_seen_without_a_value_until_they_reach_the_rung() -> None:
     study = study_of(*[(0.1, 0.2, 0.3)] * FEWEST, (0.1, 0.2, 0.4), (0.1,), running=2)
     assert seen(study) == [*[0.3] * FEWEST, 0.4, None]
+
+
+def test_one_trial_in_four_is_drawn_at_random_and_the_same_again() -> None:
+    study, spy = study_of(*[(0.1, 0.2, 0.3)] * FEWEST), Spy()
+    first, again = (suggest_at_rung(search(space=RATES), study, RANDOM_EVERY - 1, spy) for _ in range(2))
+    assert first == again != {"training.learning_rate": 1e-4}
+    assert spy.seen == {}
+    other = suggest_at_rung(search(space=RATES), study, 2 * RANDOM_EVERY - 1, spy)
+    assert other != first
 
 
 def test_a_search_that_stops_early_finds_a_better_trial_for_it() -> None:

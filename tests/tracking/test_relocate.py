@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from coablate_platform.study.errors import InputError
 from coablate_platform.tracking.follower import track, tracking_uri
 from coablate_platform.tracking.relocate import relocate_artifacts
 
@@ -43,3 +44,11 @@ def test_other_experiments_keep_their_artifacts(tmp_path, empty_database):
     relocate_artifacts(tmp_path)
     assert client.get_experiment_by_name("mine").artifact_location == "s3://bucket/mlartifacts"
     relocate_artifacts(tmp_path / "none")
+
+
+def test_a_file_that_is_no_database_is_a_clear_error_and_one_without_tables_is_none_yet(tmp_path):
+    (tmp_path / "mlflow.db").write_bytes(b"")
+    relocate_artifacts(tmp_path)
+    (tmp_path / "mlflow.db").write_bytes(b"not a database, but long enough to look like one" * 40)
+    with pytest.raises(InputError, match=r"mlflow\.db: this is no database of MLflow \(file is not a database\)"):
+        relocate_artifacts(tmp_path)

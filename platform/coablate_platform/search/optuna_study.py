@@ -72,7 +72,7 @@ class OptunaStudy:
         """Return a new trial that suggests these parameters where they are given, else those of the sampler."""
         sampler = sampler_of(self._search, number)
         if parameters is None and self._search.sampler == "tpe" and self._search.stopping.rule in ("asha", "hyperband"):
-            parameters = suggest_at_rung(self._search, self.study, sampler)
+            parameters = suggest_at_rung(self._search, self.study, number, sampler)
         self._trials[number] = self._new(parameters, sampler)
         return self._trials[number]
 

@@ -8,14 +8,18 @@ enough of them, each with its value there, as BOHB does (Falkner et al., "BOHB",
 from collections.abc import Iterator, Sequence
 
 import optuna
-from optuna.samplers import BaseSampler
+from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from coablate_platform.study.search import Search, Stopping
+from coablate_platform.study.streams import stream_seed
 from coablate_platform.study.suggesters import PlainValue
 
 FEWEST = 10
 """Trials that a rung needs before TPE learns from it."""
+RANDOM_EVERY = 4
+MAX_SEED = 2**32
+"""Optuna's seeds are below it."""
 
 
 def halving_epochs(stopping: Stopping, epochs: int) -> list[int]:
@@ -27,16 +31,23 @@ def halving_epochs(stopping: Stopping, epochs: int) -> list[int]:
     return [*rungs, epochs]
 
 
-def suggest_at_rung(search: Search, study: optuna.Study, sampler: BaseSampler) -> dict[str, PlainValue] | None:
+def suggest_at_rung(
+    search: Search, study: optuna.Study, number: int, sampler: BaseSampler
+) -> dict[str, PlainValue] | None:
     """Return what TPE suggests from the trials at the highest rung that is filled; None while none is.
 
-    Trials in training that have not reached the rung count as bad ones, so that lanes do not try the same.
+    Trials in training that have not reached the rung count as bad ones, so that lanes do not try the same. One trial in
+    :data:`RANDOM_EVERY` is drawn at random: TPE never sees what was stopped below the rung, and would try it again.
 
     Args:
         search: the search, with early stopping by rungs.
         study: its trials, with their values after each epoch.
-        sampler: TPE.
+        number: number of the trial that is suggested.
+        sampler: TPE, for this trial.
     """
+    if number % RANDOM_EVERY == RANDOM_EVERY - 1:
+        seed = stream_seed(search.seed, "sampler", number) % MAX_SEED
+        return _suggested(search, optuna.create_study(sampler=RandomSampler(seed=seed)))
     trials = study.get_trials(deepcopy=False)
     for rung in reversed(halving_epochs(search.stopping, search.base.training.epochs)):
         seen = list(_at(rung, trials, search.base.training.epochs))
@@ -53,7 +64,11 @@ def suggest_at_rung(search: Search, study: optuna.Study, sampler: BaseSampler) -
             for trial in waiting
         ]
     )
-    trial = at_rung.ask()
+    return _suggested(search, at_rung)
+
+
+def _suggested(search: Search, study: optuna.Study) -> dict[str, PlainValue]:
+    trial = study.ask()
     search.space.suggest(trial)
     return dict(trial.params)
 

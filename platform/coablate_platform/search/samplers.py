@@ -12,6 +12,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, NSGAIISampler, QMCSampler, RandomSampler, TPESampler
 
+from coablate_platform.search.rungs import MAX_SEED
 from coablate_platform.study.errors import InputError
 from coablate_platform.study.extensions import errors_as_input_error, load_object
 from coablate_platform.study.search import SAMPLER_KIND, SAMPLERS, Search
@@ -22,7 +23,6 @@ STARTUP = 10
 _KEEP_NO_COUNT = ("tpe", "gp", "random", "grid")
 """Samplers that store nothing in Optuna's study when they suggest. Others store their position, in a sequence or in a
 generation; a user's own sampler may do so too."""
-_MAX_SEED = 2**32
 
 
 def quiet() -> None:
@@ -43,8 +43,8 @@ def sampler_of(search: Search, number: int) -> BaseSampler:
     """
     if search.sampler not in SAMPLERS:
         return _own_sampler(search, number)
-    seed = stream_seed(search.seed, "sampler", number) % _MAX_SEED
-    constant = stream_seed(search.seed, "sampler") % _MAX_SEED  # one for all trials: they share a sequence
+    seed = stream_seed(search.seed, "sampler", number) % MAX_SEED
+    constant = stream_seed(search.seed, "sampler") % MAX_SEED  # one for all trials: they share a sequence
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         if search.sampler == "tpe":

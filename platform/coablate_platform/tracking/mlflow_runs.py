@@ -113,8 +113,14 @@ class MlflowRuns:
         tags = {"mlflow.experimentKind": "custom_model_development", VIEW_TAG + key: state}
         for name, value in tags.items():
             if self._experiment_tags.get(name) != value:
-                self._client.set_experiment_tag(self._experiment, name, value)
                 self._experiment_tags[name] = value
+                try:
+                    self._client.set_experiment_tag(self._experiment, name, value)
+                except MlflowException as error:  # of a server that lets not everybody change experiments
+                    if not is_refusal(error):
+                        del self._experiment_tags[name]
+                        raise
+                    self._refusals.add(f"tag {name!r} of the experiment", error)
 
     def log(
         self,

@@ -16,6 +16,7 @@ LEVEL = "coablate.level"
 """The tag that tells apart the runs of a study, its arms or trials, and its training runs."""
 VIEW_TAG = "mlflow.sharedViewState."
 """Begin of the name of the experiment's tag that holds a view; its key follows."""
+_MOST_VARIED = 15  # columns of varied fields: MLflow takes 5,000 characters in a tag of an experiment
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +49,7 @@ def view_of(tracked: TrackedStudy) -> View:
         columns += [_column("metrics", name) for name in (metric_name(plan.metric), "effect", "ci_low", "ci_high")]
         columns += [_column("metrics", name) for name in ("p_holm", "pairs")]
     varied = sorted({name for arm in tracked.arms for name in arm.difference})
-    columns += [_column("params", metric_name(name)) for name in varied]
+    columns += [_column("params", metric_name(name)) for name in varied][:_MOST_VARIED]
     state = {
         "searchFilter": f"tags.`{LEVEL}` = '{level}' and tags.`coablate.key` = '{plan.key}'",
         "orderByKey": _column("metrics", order),
