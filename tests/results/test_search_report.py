@@ -123,7 +123,7 @@ def test_the_report_correlates_the_order_at_each_rung_with_the_final_order(tmp_p
     assert list(findings.rung_correlations) == [1, 3, 9]  # not 27, the last epoch
     completed = [record for record in scheduler.records if record.outcome is TrialOutcome.COMPLETE]
     at_rung = [log.epochs(record.run_id)[8].metrics[METRIC] for record in completed]
-    assert len(completed) > 3
+    assert len(completed) >= 3
     expected = stats.spearmanr(at_rung, [record.values[0] for record in completed]).statistic
     assert findings.rung_correlations[9] == pytest.approx(expected)
     html = (folder / "report.html").read_text()
@@ -137,6 +137,7 @@ def test_a_rule_without_rungs_has_no_correlations(tmp_path):
     assert "rank correlation" not in (folder / "report.html").read_text()
 
 
+@pytest.mark.timeout(180)
 def test_fusion_sites_have_a_heat_map_of_early_values_and_one_of_final_values(tmp_path):
     """Without a stopping rule all trials are compared at the last epoch, in one heat map."""
     heights = []
