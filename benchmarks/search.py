@@ -7,25 +7,28 @@ interval is over data sets.
 On the made-up curves, training is simulated: known learning curves over the shipped ``joint`` space, with noise, on
 four lanes. Searches with the same seed are compared, and the interval is that of the mean logarithm of their ratios.
 
-Everything else is real: the space, Optuna's samplers and the stopping rule as a search on a cluster uses them.
+Everything else is real: the space, Optuna's samplers and the stopping rule as a search on a cluster uses them, and Ray
+Tune's and Optuna's own searches (:mod:`peers`).
 """
 
 import functools
 import math
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import lcbench
+from optuna.samplers import RandomSampler
+from peers import Peer, PlainOptuna, RayTune
 from scipy import stats
 
 from coablate_model.hcn import LAYERS
 from coablate_model.placement import RGB_SITES
 from coablate_platform.journal.trials import TrialOutcome
-from coablate_platform.search.early_stopping import EarlyStoppingScheduler
-from coablate_platform.search.scheduler import SearchSetup
-from coablate_platform.search.simulator import Curve, MemoryTrialLog, Simulator
+from coablate_platform.search.rules import scheduler_of
+from coablate_platform.search.scheduler import SearchScheduler, SearchSetup
+from coablate_platform.search.simulator import Curve, MemoryTrialLog, Simulated, Simulator
 from coablate_platform.study.config import RunConfig
 from coablate_platform.study.identity import run_id
 from coablate_platform.study.overrides import apply_changes
@@ -49,12 +52,19 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 LCBENCH_INSTANCES, LCBENCH_SEEDS = 10, 5
 LCBENCH_BUDGET = 20 * lcbench.EPOCHS
-LCBENCH_METHODS: dict[str, dict[str, Any]] = {
+LCBENCH_TUNED = ("7593", "126026", "146212", "167168", "168335")
+"""Data sets on which the searches' settings were chosen. They are not part of the benchmark."""
+LCBENCH_SEARCHES: dict[str, dict[str, Any]] = {
+    "GP with ASHA by promotion": {"sampler": "gp", "stopping": Stopping(rule="asha_promotion")},
+    "GP with ASHA": {"sampler": "gp"},
+    "TPE with ASHA by promotion": {"stopping": Stopping(rule="asha_promotion")},
     "TPE with ASHA": {},
-    "TPE with ASHA from epoch 1 on": {"stopping": Stopping(rule="asha", grace=1)},
-    "TPE, every trial to its end": {"stopping": Stopping(rule="none")},
-    "random with ASHA": {"sampler": "random"},
-    "random, every trial to its end": {"sampler": "random", "stopping": Stopping(rule="none")},
+}
+LCBENCH_PEERS: dict[str, Callable[[int], Peer]] = {
+    "Ray Tune: OptunaSearch with ASHA": RayTune,
+    "Ray Tune: random search with ASHA": lambda seed: RayTune(seed, RandomSampler(seed=seed)),
+    "Optuna: TPE with successive halving": PlainOptuna,
+    "random search, every trial to its end": lambda seed: RayTune(seed, RandomSampler(seed=seed), asha=False),
 }
 
 
@@ -94,8 +104,7 @@ def epochs_to_target(search: Search) -> int:
         RuntimeError: the search ended without one.
     """
     log = MemoryTrialLog()
-    setup = SearchSetup(search=search, name=search.name, log=log, task_of=task_of, cost=lambda config: {})
-    scheduler = EarlyStoppingScheduler(setup)
+    scheduler = _scheduler(search, log)
     simulator = Simulator(scheduler, log, curve, METRIC, LANES)
     judged = 0
     while not simulator.run(1):
@@ -119,33 +128,51 @@ def ratio(here: Sequence[int], there: Sequence[int]) -> tuple[float, float, floa
     return math.exp(mean), math.exp(mean - reach), math.exp(mean + reach)
 
 
-def regret(search: Search, instance: lcbench.Instance) -> float:
-    """Return the regret of a search on a data set after the budget; 1 if no trial is completed by then."""
+def regret(method: str, seed: int, instance: lcbench.Instance, lanes: int = LANES) -> float:
+    """Return the regret ×100 of a search on a data set after the budget; 100 if no trial is completed by then."""
     log = MemoryTrialLog()
-    setup = SearchSetup(search=search, name=search.name, log=log, task_of=task_of, cost=lambda config: {})
-    scheduler = EarlyStoppingScheduler(setup)
-    simulator = Simulator(scheduler, log, instance.curve, METRIC, LANES)
+    rival: Peer | None = None
+    scheduler: Simulated
+    if method in LCBENCH_PEERS:
+        scheduler = rival = LCBENCH_PEERS[method](seed)
+    else:
+        scheduler = _scheduler(replace(lcbench.SEARCH, seed=seed, **LCBENCH_SEARCHES[method]), log)
+    simulator = Simulator(scheduler, log, instance.curve, METRIC, lanes)
     while simulator.epochs < LCBENCH_BUDGET:
         simulator.run(1)
-    completed = [record.values[0] for record in scheduler.records if record.outcome is TrialOutcome.COMPLETE]
-    return instance.regret(max(completed)) if completed else 1.0
+    completed = rival.completed if rival else _completed(log)
+    return 100 * instance.regret(max(completed)) if completed else 100.0
+
+
+def _completed(log: MemoryTrialLog) -> list[float]:
+    return [record.values[0] for record in log.trials() if record.outcome is TrialOutcome.COMPLETE]
+
+
+def regrets(method: str, lanes: int = LANES) -> list[float]:
+    """Return a method's mean regret on each of the data sets."""
+    names = [name for name in lcbench.instances() if name not in LCBENCH_TUNED]
+    return [
+        statistics.mean(regret(method, seed, instance, lanes) for seed in range(LCBENCH_SEEDS))
+        for instance in map(lcbench.Instance, names[:: len(names) // LCBENCH_INSTANCES][:LCBENCH_INSTANCES])
+    ]
 
 
 def lcbench_rows() -> Iterator[str]:
     """Yield a row for each other method: the regrets ×100 of the first one and of the other, and their difference."""
-    regrets: dict[str, list[float]] = {name: [] for name in LCBENCH_METHODS}
-    for name in lcbench.instances()[::3][:LCBENCH_INSTANCES]:
-        instance = lcbench.Instance(name)
-        for method, fields in LCBENCH_METHODS.items():
-            searches = [replace(lcbench.SEARCH, seed=seed, **fields) for seed in range(LCBENCH_SEEDS)]
-            regrets[method].append(100 * statistics.mean(regret(search, instance) for search in searches))
-    first, *others = regrets
+    first, *others = [*LCBENCH_SEARCHES, *LCBENCH_PEERS]
+    own = regrets(first)
     for other in others:
-        differences = [one - two for one, two in zip(regrets[first], regrets[other], strict=True)]
+        found = regrets(other)
+        differences = [one - two for one, two in zip(own, found, strict=True)]
         mean, reach = statistics.mean(differences), half_width(differences)
-        here, there = (f"regret {statistics.mean(regrets[key]):.1f}" for key in (first, other))
-        interval = f"{mean:+.1f} [{mean - reach:+.1f}, {mean + reach:+.1f}]".replace("-", "−")
-        yield f"| LCBench: {first} against {other} | {here} | {there} | {interval} |"
+        here, there = (f"regret {statistics.mean(values):.1f}" for values in (own, found))
+        interval = f"{mean:+.1f} [{mean - reach:+.1f}, {mean + reach:+.1f}]"
+        yield f"| LCBench: {first} against {other} | {here} | {there} | {interval} |".replace("-", "−")
+
+
+def _scheduler(search: Search, log: MemoryTrialLog) -> SearchScheduler:
+    setup = SearchSetup(search=search, name=search.name, log=log, task_of=task_of, cost=lambda config: {})
+    return scheduler_of(setup)
 
 
 def half_width(values: Sequence[float]) -> float:

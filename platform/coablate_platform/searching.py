@@ -13,8 +13,7 @@ from coablate_platform.results.ranking import best
 from coablate_platform.results.report import read_findings, write_report
 from coablate_platform.results.versions import code_changes
 from coablate_platform.screen.search_progress import SearchProgress
-from coablate_platform.search.early_stopping import EarlyStoppingScheduler
-from coablate_platform.search.population import PopulationScheduler
+from coablate_platform.search.rules import scheduler_of
 from coablate_platform.search.scheduler import SearchScheduler, SearchSetup
 from coablate_platform.session import Session
 from coablate_platform.study.config import RunConfig
@@ -93,7 +92,7 @@ def _scheduler(
         earlier=earlier,
         say=session.say,
     )
-    return PopulationScheduler(setup) if declared.stopping.rule == "pbt" else EarlyStoppingScheduler(setup)
+    return scheduler_of(setup)
 
 
 def _storage(session: Session) -> str:

@@ -6,8 +6,7 @@ from typing import Any
 
 from optuna.samplers import BaseSampler, TPESampler
 
-from coablate_platform.search.early_stopping import EarlyStoppingScheduler
-from coablate_platform.search.population import PopulationScheduler
+from coablate_platform.search import rules
 from coablate_platform.search.samplers import rungs_of
 from coablate_platform.search.scheduler import SearchScheduler, SearchSetup
 from coablate_platform.search.simulator import Curve, MemoryTrialLog, Simulator
@@ -92,8 +91,7 @@ def cost(config: RunConfig) -> dict[str, int]:
 
 def scheduler_of(declared: Search, log: MemoryTrialLog, **more: Any) -> SearchScheduler:
     setup = {"search": declared, "name": declared.name, "log": log, "task_of": task_of, "cost": cost} | more
-    kind = PopulationScheduler if declared.stopping.rule == "pbt" else EarlyStoppingScheduler
-    return kind(SearchSetup(**setup))
+    return rules.scheduler_of(SearchSetup(**setup))
 
 
 def simulate(declared: Search, log: MemoryTrialLog, lanes: int = 4, curves: Any = curve, **more: Any):

@@ -153,4 +153,7 @@ POPULATION = Search(
     confirm=2,
     seeds=2,
 )
-STUDY = {"search": SEARCH, "population": POPULATION}.get(FAULTS[0]) or arms(FAULTS)
+PROMOTION = replace(
+    SEARCH, name="promoted", stopping=Stopping(rule="asha_promotion", grace=1, reduction=2, paused=3), sampler="random"
+)
+STUDY = {"search": SEARCH, "promotion": PROMOTION, "population": POPULATION}.get(FAULTS[0]) or arms(FAULTS)

@@ -184,6 +184,25 @@ def trials_of(out: Path) -> dict[int, TrialRecord]:
 
 
 @pytest.mark.slow
+def test_paused_trials_are_promoted_after_a_kill_too_and_leave_no_checkpoints(store, tmp_path):
+    killed = started("run", STUDY, "--data", store.uri, "--out", tmp_path, faults="promotion")
+    while sum(trial.rung > 0 for trial in trials_of(tmp_path).values()) < 2:
+        time.sleep(0.2)
+    kill(killed)
+    before = trials_of(tmp_path)
+    finished(started("resume", tmp_path, faults="promotion"))
+    trials, journal = check_everything_agrees(tmp_path).trials(), Journal(str(tmp_path))
+    assert {TrialOutcome.COMPLETE, TrialOutcome.PRUNED} <= {trial.outcome for trial in trials}
+    for number, trial in before.items():
+        assert trials[number].rung >= trial.rung
+    for trial in trials:
+        if trial.outcome is TrialOutcome.PRUNED:
+            epochs = [report.epoch for report in journal.record(trial.run_id).epochs]
+            assert epochs == list(range(1, (trial.rung or 1) + 1))
+            assert not list(tmp_path.glob(f"**/{trial.run_id}/last.pt"))
+
+
+@pytest.mark.slow
 def test_killed_again_and_again_it_ends_as_if_it_had_not_been(store, tmp_path):
     chance, known, within = random.Random(0), {}, 0
     for _ in range(4):

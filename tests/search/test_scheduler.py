@@ -39,7 +39,7 @@ def _value(log: MemoryTrialLog, record) -> float:
     return log.epochs(record.run_id)[record.epoch - 1].metrics[METRIC]
 
 
-@pytest.mark.parametrize("rule", ["none", "asha", "hyperband", "median"])
+@pytest.mark.parametrize("rule", ["none", "asha", "asha_promotion", "hyperband", "median"])
 def test_every_rule_ends_with_all_trials_and_none_left_running(rule):
     log = MemoryTrialLog()
     scheduler, simulator = simulate(search(stopping=Stopping(rule=rule)), log)
@@ -294,7 +294,10 @@ def test_plateaus_are_where_they_are_said_to_be():
         ({"sampler": "grid"}, "range of real numbers"),
         ({"sampler": "qmc"}, "has conditions or a placement"),
         ({"sampler": "cmaes", "space": Space({"model.fusion": FACTORS["model.fusion"]})}, "cmaes needs numbers"),
-        ({"sampler": "gp", "space": Space(NUMBERS)}, "gp learns only from completed trials.*--grace 27"),
+        (
+            {"sampler": "gp", "space": Space(NUMBERS), "stopping": Stopping(rule="median")},
+            "gp learns only from completed trials.*--grace 27",
+        ),
         ({"sampler": "nsga2"}, "nsga2 learns only from completed trials, of which stopping rule 'asha' leaves"),
         ({"costs": ("flops",)}, "no single best"),
         ({"points": ({"model.floor": 2.0},)}, "floor"),

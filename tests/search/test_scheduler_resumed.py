@@ -2,6 +2,7 @@
 
 import pytest
 from curves import FACTORS, NUMBERS, SAMPLERS, said, search, simulate
+from killing import KilledError, crashing
 from optuna.trial import TrialState
 
 from coablate_platform.journal.trials import TrialOutcome
@@ -16,9 +17,9 @@ OWN = "curves:own_sampler"
 CUT_OFF = [
     (sampler, rule)
     for sampler in SAMPLERS
-    for rule in ("none", "asha", "hyperband", "median")
+    for rule in ("none", "asha", "asha_promotion", "hyperband", "median")
     if rule == "none" or sampler not in ("gp", "cmaes", "nsga2")  # these learn only from trials that came to their end
-] + [(OWN, "none"), (OWN, "asha")]
+] + [(OWN, "none"), (OWN, "asha"), (OWN, "asha_promotion")]
 
 
 @pytest.mark.parametrize(("sampler", "rule"), CUT_OFF)
@@ -67,42 +68,12 @@ def test_another_sampler_goes_on_with_its_own_sequence():
     assert [record.params for record in scheduler.records[8:13]] == [record.params for record in alone.records[1:]]
 
 
-class KilledError(Exception):
-    """The process is killed."""
-
-
-def _crashing(writes: int):
-    """A log whose process dies at one of its writes: the word is written, and nothing after it."""
-
-    class Crashing(MemoryTrialLog):
-        left = writes
-
-        def _write(self) -> None:
-            type(self).left -= 1
-            if type(self).left == 0:
-                raise KilledError
-
-        def write_trial(self, record) -> None:
-            super().write_trial(record)
-            self._write()
-
-        def stop(self, run_id: str) -> None:
-            super().stop(run_id)
-            self._write()
-
-        def fork(self, parent: str, child: str) -> None:
-            super().fork(parent, child)
-            self._write()
-
-    return Crashing
-
-
 @pytest.mark.parametrize("writes", range(1, 40, 2))
 def test_killed_between_any_two_writes_a_population_takes_the_same_course(writes):
     declared = search(trials=5, sampler="random", stopping=Stopping(rule="pbt", grace=7, reduction=2))
     whole, simulator = simulate(declared, MemoryTrialLog(), lanes=2)
     simulator.run()
-    log = _crashing(writes)()
+    log = crashing(writes)()
     with pytest.raises(KilledError):
         simulate(declared, log, lanes=2)[1].run()
     scheduler, simulator = simulate(declared, log, lanes=2)
@@ -114,7 +85,7 @@ def test_killed_between_any_two_writes_a_population_takes_the_same_course(writes
 @pytest.mark.parametrize("writes", range(1, 40, 3))
 def test_killed_between_any_two_writes_it_comes_back_whole(writes):
     declared = search(trials=14, stopping=Stopping(rule="asha", grace=1, reduction=2))
-    log = _crashing(writes)()
+    log = crashing(writes)()
     with pytest.raises(KilledError):
         simulate(declared, log, lanes=2)[1].run()
     ended = {number: record for number, record in log.records.items() if record.outcome is not None}

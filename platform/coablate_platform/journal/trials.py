@@ -25,6 +25,7 @@ _SCHEMA = pa.schema(
         ("outcome", pa.string()),
         ("values", pa.list_(pa.float64())),
         ("epoch", pa.int64()),
+        ("rung", pa.int64()),
         ("reason", pa.string()),
         *((name, pa.string()) for name in _AS_JSON),
     ]
@@ -59,6 +60,8 @@ class TrialRecord:
         values: of a completed trial the validation metric and the costs of the search; of a pruned one the metric after
             ``epoch``; else empty.
         epoch: the last epoch that was judged; 0 until the trial ends.
+        rung: with the rule ``asha_promotion``, the epoch up to which the trial was promoted; 0 before its first
+            promotion.
         reason: why it failed.
         origin: in a population, the ``epoch`` after which the trial was created, its ``slot`` among the trials created
             there, and its ``parent``, the trial whose weights it continues (no such key in the first generation).
@@ -75,6 +78,7 @@ class TrialRecord:
     outcome: TrialOutcome | None = None
     values: tuple[float, ...] = ()
     epoch: int = 0
+    rung: int = 0
     reason: str = ""
     origin: dict[str, int] = field(default_factory=dict)
 
@@ -114,7 +118,11 @@ class TrialLog(Protocol):
         ...
 
     def stop(self, run_id: str) -> None:
-        """Record that the search has stopped a run, for good or until its population is renewed."""
+        """Record that the search has stopped a run, for good or until it is promoted or its population is renewed."""
+        ...
+
+    def discard(self, run_id: str) -> None:
+        """Delete the checkpoints of a run that will not be continued."""
         ...
 
     def fork(self, parent: str, child: str) -> None:
@@ -189,6 +197,9 @@ class JournalTrialLog:
 
     def stop(self, run_id: str) -> None:
         self.journal.stop(run_id)
+
+    def discard(self, run_id: str) -> None:
+        self._checkpoints(run_id).clear()
 
     def fork(self, parent: str, child: str) -> None:
         self._checkpoints(child).copy_from(self._checkpoints(parent))

@@ -6,6 +6,7 @@ from coablate_platform.journal.trials import TrialOutcome, TrialRecord
 from coablate_platform.search.rungs import halving_epochs
 from coablate_platform.study.identity import digest
 from coablate_platform.study.plan import SearchPlan
+from coablate_platform.study.search import RUNG_RULES
 
 
 def best(costs: Sequence[str], trials: Sequence[TrialRecord], most: int) -> list[TrialRecord]:
@@ -39,7 +40,7 @@ def rung_epochs(plan: SearchPlan) -> list[int]:
     grace = plan.stopping.grace_of(plan.epochs)
     if plan.stopping.rule == "pbt":
         return list(range(grace, plan.epochs, grace))
-    if plan.stopping.rule not in ("asha", "hyperband"):
+    if plan.stopping.rule not in RUNG_RULES:
         return []
     return halving_epochs(plan.stopping, plan.epochs)[:-1]
 

@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 
 from coablate_platform.journal.trials import TrialLog, TrialOutcome, TrialRecord
 from coablate_platform.search.optuna_storage import StudyCopy
-from coablate_platform.search.rungs import suggest_at_rung
+from coablate_platform.search.rungs import PAUSED, suggest_at_rung
 from coablate_platform.search.samplers import keeps_count, pruner_of, quiet, sampler_of
 from coablate_platform.study.errors import InputError
 from coablate_platform.study.identity import canonical
@@ -71,7 +71,7 @@ class OptunaStudy:
     def ask(self, number: int, parameters: Mapping[str, PlainValue] | None) -> optuna.Trial:
         """Return a new trial that suggests these parameters where they are given, else those of the sampler."""
         sampler = sampler_of(self._search, number)
-        if parameters is None and self._search.sampler == "tpe" and self._search.stopping.rule in ("asha", "hyperband"):
+        if parameters is None and self._search.learns_at_rungs:
             parameters = suggest_at_rung(self._search, self.study, number, sampler)
         self._trials[number] = self._new(parameters, sampler)
         return self._trials[number]
@@ -100,6 +100,11 @@ class OptunaStudy:
             self._hopeless[number] = trial.should_prune()
             self._copy_trial(trial)
         return self._hopeless[number], self._judged[number]
+
+    def mark_paused(self, number: int, paused: bool) -> None:
+        """Note whether a trial is paused: samplers then do not take it for one in training."""
+        self._trials[number].set_user_attr(PAUSED, paused)
+        self._copy_trial(self._trials[number])
 
     def judged(self, number: int) -> int:
         """Return the last epoch of a trial that the pruner judged; 0 before the first."""

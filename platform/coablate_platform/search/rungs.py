@@ -1,8 +1,9 @@
-"""TPE fed rung by rung: it compares trials after the same number of epochs only.
+"""A sampler's model fed rung by rung: it compares trials after the same number of epochs only.
 
 Optuna's TPE takes a stopped trial for its last value. After one epoch that says little, and most trials of a strict
-stopping rule end there, so TPE learns what rises fast. Here it sees the trials that have reached the highest rung with
-enough of them, each with its value there, as BOHB does (Falkner et al., "BOHB", ICML 2018).
+stopping rule end there, so TPE learns what rises fast. Optuna's GP does not see stopped trials at all. Here both see
+the trials that have reached the highest rung with enough of them, each with its value there, as BOHB does (Falkner et
+al., "BOHB", ICML 2018).
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,8 +16,10 @@ from coablate_platform.study.search import Search, Stopping
 from coablate_platform.study.streams import stream_seed
 from coablate_platform.study.suggesters import PlainValue
 
+PAUSED = "paused"
+"""Attribute of a trial that waits at a rung until it is promoted."""
 FEWEST = 10
-"""Trials that a rung needs before TPE learns from it."""
+"""Trials that a rung needs before the sampler learns from it."""
 RANDOM_EVERY = 4
 MAX_SEED = 2**32
 """Optuna's seeds are below it."""
@@ -34,16 +37,17 @@ def halving_epochs(stopping: Stopping, epochs: int) -> list[int]:
 def suggest_at_rung(
     search: Search, study: optuna.Study, number: int, sampler: BaseSampler
 ) -> dict[str, PlainValue] | None:
-    """Return what TPE suggests from the trials at the highest rung that is filled; None while none is.
+    """Return what a sampler suggests from the trials at the highest rung that is filled; None while none is.
 
     Trials in training that have not reached the rung count as bad ones, so that lanes do not try the same. One trial in
-    :data:`RANDOM_EVERY` is drawn at random: TPE never sees what was stopped below the rung, and would try it again.
+    :data:`RANDOM_EVERY` is drawn at random: the model does not see what was stopped below the rung, and would try it
+    again.
 
     Args:
         search: the search, with early stopping by rungs.
         study: its trials, with their values after each epoch.
         number: number of the trial that is suggested.
-        sampler: TPE, for this trial.
+        sampler: the sampler with the model, for this trial.
     """
     if number % RANDOM_EVERY == RANDOM_EVERY - 1:
         seed = stream_seed(search.seed, "sampler", number) % MAX_SEED
@@ -55,7 +59,13 @@ def suggest_at_rung(
             break
     else:
         return None
-    waiting = [trial for trial in trials if trial.state is TrialState.RUNNING and rung not in trial.intermediate_values]
+    waiting = [
+        trial
+        for trial in trials
+        if trial.state is TrialState.RUNNING
+        and not trial.user_attrs.get(PAUSED)
+        and rung not in trial.intermediate_values
+    ]
     at_rung = optuna.create_study(direction="maximize", sampler=sampler)
     at_rung.add_trials(seen)
     at_rung.add_trials(

@@ -265,7 +265,7 @@ class SearchScheduler(ABC):
             self._end(number, state, "so did a trial of the same configuration")
         elif not self._may_continue(stopped):
             self._log.stop(run_id)
-            self._end(number, RunState.STOPPED)
+            self._on_stop(number, max(self._values_of(run_id)))
         elif (task := self._task(record)) is None:
             self._fail(record, "the search space has changed since this trial was suggested")
         else:

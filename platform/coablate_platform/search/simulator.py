@@ -8,9 +8,9 @@ import heapq
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from coablate_platform.journal.trials import TrialRecord
-from coablate_platform.search.scheduler import SearchScheduler
 from coablate_platform.study.config import RunConfig
 from coablate_platform.train.events import EpochReport, RunState, RunUpdate
 from coablate_platform.train.loop import Task
@@ -32,6 +32,7 @@ class MemoryTrialLog:
     records: dict[int, TrialRecord] = field(default_factory=dict)
     states: dict[str, RunState] = field(default_factory=dict)
     reports: dict[str, list[EpochReport]] = field(default_factory=dict)
+    discarded: set[str] = field(default_factory=set)
     begun: dict[str, int] = field(default_factory=dict)  # run that went on from another's weights -> after which epoch
 
     def trials(self) -> list[TrialRecord]:
@@ -48,6 +49,9 @@ class MemoryTrialLog:
 
     def stop(self, run_id: str) -> None:
         self.states[run_id] = RunState.STOPPED
+
+    def discard(self, run_id: str) -> None:
+        self.discarded.add(run_id)
 
     def fork(self, parent: str, child: str) -> None:
         self.begun[child] = self.reached(parent)
@@ -67,12 +71,24 @@ class _Due:
     curve: Curve = field(compare=False)
 
 
+class Simulated(Protocol):
+    """What a simulation needs of a scheduler."""
+
+    def next(self) -> Task | None:
+        """Return a run to train, or None where none is left, or none before others have reported."""
+        ...
+
+    def report(self, run_id: str, update: RunUpdate) -> bool:
+        """Take in what a run reports, and return whether it must stop."""
+        ...
+
+
 class Simulator:
     """Lanes that follow learning curves.
 
     Args:
         scheduler: the search's.
-        log: the scheduler's own.
+        log: the scheduler's own; another search's scheduler needs none, and gets an empty one.
         curve: returns what a configuration would report.
         metric: name of the reported metric.
         lanes: how many runs train at a time.
@@ -84,7 +100,7 @@ class Simulator:
 
     def __init__(
         self,
-        scheduler: SearchScheduler,
+        scheduler: Simulated,
         log: MemoryTrialLog,
         curve: Callable[[RunConfig], Curve],
         metric: str,

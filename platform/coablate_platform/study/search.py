@@ -33,6 +33,10 @@ COST_LABELS = {"flops": "FLOPs of a clip", "parameters": "parameters", "latency"
 
 SAME_FOR_TRIALS = (*SAME_FOR_ARMS, "data.validation", "training.selection")
 """Fields that are the same in all trials of a search: otherwise trials could not be compared."""
+RUNG_RULES = ("asha", "asha_promotion", "hyperband")
+"""Stopping rules that compare trials at the rungs of successive halving."""
+_LEARN_AT_RUNGS = ("tpe", "gp")
+"""Samplers that are shown the trials of one rung at a time, where the stopping rule has rungs."""
 _LEARN_FROM_COMPLETED = ("gp", "cmaes", "nsga2")
 """Optuna's samplers that ignore trials which were stopped early."""
 CONFIRMED = "confirmed"
@@ -50,23 +54,28 @@ class Stopping:
     """The stopping rule: when a trial is stopped before its full budget.
 
     Args:
-        rule: ``asha`` (asynchronous successive halving), ``hyperband`` (several brackets of successive halving, which
-            differ in their grace period), ``median`` (stops a trial whose best value is worse than the median of the
-            others at the same epoch), ``pbt`` (population-based training: copies of better members, with perturbed
-            parameters, replace the worst members), or ``none``.
+        rule: ``asha`` (asynchronous successive halving: stops a trial that is not among the best of a rung),
+            ``asha_promotion`` (pauses such a trial, and takes it on later if it is among the best by then),
+            ``hyperband`` (several brackets of successive halving, which differ in their grace period), ``median``
+            (stops a trial whose best value is worse than the median of the others at the same epoch), ``pbt``
+            (population-based training: copies of better members, with perturbed parameters, replace the worst
+            members), or ``none``.
         grace: grace period: number of epochs before a trial can be stopped; None: a thirteenth of the full budget, and
             at least 1. With ``pbt``, the perturbation interval: the epochs from one comparison of the members to the
             next.
         reduction: reduction factor η: one in η trials continues at a rung, and each rung is at η times the epoch of
             the rung before. With ``pbt``, one in η members is replaced.
+        paused: with ``asha_promotion``, how many paused trials keep their checkpoints. Where there are more, those
+            with the lowest place in their rung are given up. It bounds the disk that a search needs.
 
     Raises:
         InputError: a number is out of range.
     """
 
-    rule: Literal["none", "asha", "hyperband", "median", "pbt"] = "asha"
+    rule: Literal["none", "asha", "asha_promotion", "hyperband", "median", "pbt"] = "asha"
     grace: Count | None = None
     reduction: Annotated[int, Ge(2), Expected("a whole number of at least 2")] = 3
+    paused: Count = 50
 
     def __post_init__(self) -> None:
         check_fields(self, "stopping: ")
@@ -199,6 +208,11 @@ class Search:
         return FixedTrial(parameters, otherwise=self.base_parameters)
 
     @property
+    def learns_at_rungs(self) -> bool:
+        """Whether the sampler learns from trials after the same number of epochs, rung by rung."""
+        return self.sampler in _LEARN_AT_RUNGS and self.stopping.rule in RUNG_RULES
+
+    @property
     def trial_count(self) -> int:
         """Number of trials: ``trials``, or the number of a grid's configurations where that is smaller."""
         return min(self.trials, len(self.enqueued)) if self.sampler == "grid" else self.trials
@@ -291,7 +305,11 @@ class Search:
             raise InputError(f"search {self.name}: sampler cmaes needs numbers, not choices or subsets; use tpe or gp")
         if self.stopping.rule == "pbt":
             self._check_population()
-        elif self.sampler in _LEARN_FROM_COMPLETED and self.stopping.may_stop_before(self.base.training.epochs):
+        elif (
+            not self.learns_at_rungs
+            and self.sampler in _LEARN_FROM_COMPLETED
+            and self.stopping.may_stop_before(self.base.training.epochs)
+        ):
             raise InputError(
                 f"search {self.name}: sampler {self.sampler} learns only from completed trials, of which stopping rule "
                 f"{self.stopping.rule!r} leaves few; use stopping rule 'none', --grace {self.base.training.epochs}, or "
