@@ -271,11 +271,12 @@ def test_a_population_varies_nothing_that_changes_the_weights(store, base, facto
     assert searched(replace(declared, stopping=NONE), store)
 
 
-def test_a_trial_s_run_has_the_search_s_seed_and_seed_0(store):
+def test_a_trial_s_run_has_the_search_s_seed_and_seed_0_and_is_not_tested(store):
     base = changed(data__protocol="utd/cs")
     for lineage in ((), ("s", "", 0, 1)):
         task = trial_task(search(), base, store, lineage)
-        assert task == task_of(base, store.fingerprint, (5, 0), lineage)
+        assert task == replace(task_of(base, store.fingerprint, (5, 0), (*lineage, "untested")), tested=False)
+        assert task.run_id != task_of(base, store.fingerprint, (5, 0), lineage).run_id  # an arm is tested
 
 
 # a user's own protocol
@@ -303,7 +304,7 @@ def test_of_an_own_protocol_the_selected_clips_count_and_not_its_name(store, hal
     selection = clips_of(OWN["base"], store, (0, 0)).selection
     assert plan.protocol == search_plan.protocol == "halves"
     assert plan.data["clips"] == search_plan.data["clips"] == selection
-    assert trial == task_of(OWN["base"], store.fingerprint, (5, 0), (selection,))
+    assert trial.run_id == task_of(OWN["base"], store.fingerprint, (5, 0), (selection, "untested")).run_id
     assert plan.runs[0].run_id == task_of(OWN["base"], store.fingerprint, (5, 0), (selection,)).run_id
     halves(name="renamed", description="the same clips")
     assert [planned(study(**OWN), store).key, searched(search(**OWN), store).key] == [plan.key, search_plan.key]

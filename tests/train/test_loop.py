@@ -189,6 +189,36 @@ def test_the_selected_epoch_is_tested(tmp_path, selection):
     assert events[-1].epoch == {"last": 4, "best": best, 2: 2}[selection]
 
 
+def test_a_run_that_is_not_to_be_tested_never_reads_the_test_split(tmp_path):
+    class NoTest(MemoryClips):
+        def evaluate(self, split, *arguments):
+            assert split != "test"
+            return super().evaluate(split, *arguments)
+
+    tested = run(task_of(selection="best"), tmp_path / "tested")
+    events = run(dataclasses.replace(task_of(selection="best"), tested=False), tmp_path / "not", NoTest())
+    assert numbers(events[:-1]) == numbers(tested[:-1])
+    assert events[-1] == Conclusion(epoch=tested[-1].epoch)
+    weights = [(tmp_path / name / "weights.safetensors").read_bytes() for name in ("tested", "not")]
+    assert weights[0] == weights[1]
+
+
+def test_the_validation_loss_is_the_training_loss_over_the_split(tmp_path):
+    clips, task = MemoryClips(), task_of(epochs=1)
+    reported = run(task, tmp_path, clips)[0].metrics["validation/loss"]
+    state = initial_state(task.config, SHAPE, task.seed, CPU)
+    run(task, tmp_path / "again", clips, stop_after=1)
+    state.load_state_dict(Checkpoints(str(tmp_path / "again")).load())
+    objective, network = task.config.model.objective(), state.model.eval()
+    with torch.no_grad():
+        parts = [
+            (len(batch["label"]), float(objective.loss(network(batch), batch, 0)["loss"]))
+            for batch in clips.evaluate("validation", 4)  # other batches than the run's
+        ]
+    expected = sum(size * loss for size, loss in parts) / sum(size for size, _ in parts)
+    assert reported == pytest.approx(expected, rel=1e-5)
+
+
 def test_selected_weights_survive_an_interruption(tmp_path):
     task = task_of(selection=1, epochs=3)
     whole = run(task, tmp_path / "a")

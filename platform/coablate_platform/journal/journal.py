@@ -93,11 +93,12 @@ class Journal:
     def conclude(self, run_id: str, attempt: int, conclusion: Conclusion) -> None:
         """Record a run's conclusion. If one is recorded already, nothing changes.
 
-        The predictions are written first, so a run with a conclusion always has them.
+        The predictions are written first, so a tested run with a conclusion always has them.
         """
         if self._files.rows(run_id, attempt, "conclusion") is not None:
             return  # a run reads the test data once: a second result must not replace the first
-        self._files.write_predictions(run_id, attempt, conclusion.predictions)
+        if conclusion.predictions is not None:
+            self._files.write_predictions(run_id, attempt, conclusion.predictions)
         row = {"epoch": conclusion.epoch, "time": time.time(), "metrics": list(conclusion.metrics.items())}
         self._files.write(run_id, attempt, "conclusion", [row])
 
@@ -190,12 +191,13 @@ class Journal:
         """Read the scores that a completed run gave to every test clip.
 
         Raises:
-            InputError: the run is not completed, or its file is damaged.
+            InputError: the run is not completed or was not tested, or its file is damaged.
         """
         concluding = _concluding(self._files.names(run_id))
         predictions = None if concluding is None else self._files.predictions(run_id, concluding)
         if predictions is None:
-            raise InputError(f"run {run_id[:12]} in {self.folder.uri} has no predictions: it is not completed")
+            reason = "it is not completed" if concluding is None else "trials of a search are not tested"
+            raise InputError(f"run {run_id[:12]} in {self.folder.uri} has no predictions: {reason}")
         return predictions
 
     def write_plan(self, plan: AnyPlan) -> None:

@@ -25,6 +25,8 @@ _SCHEMA = pa.schema(
         ("outcome", pa.string()),
         ("values", pa.list_(pa.float64())),
         ("epoch", pa.int64()),
+        ("loss", pa.float64()),
+        ("late", pa.float64()),
         ("rung", pa.int64()),
         ("reason", pa.string()),
         *((name, pa.string()) for name in _AS_JSON),
@@ -60,6 +62,9 @@ class TrialRecord:
         values: of a completed trial the validation metric and the costs of the search; of a pruned one the metric after
             ``epoch``; else empty.
         epoch: the last epoch that was judged; 0 until the trial ends.
+        loss: of a completed trial the validation loss of the selected epoch; None if its run did not report one.
+        late: of a completed trial the mean of the validation metric over its last three epochs. Trials with the same
+            metric are ordered by ``loss``, then by this.
         rung: with the rule ``asha_promotion``, the epoch up to which the trial was promoted; 0 before its first
             promotion.
         reason: why it failed.
@@ -78,6 +83,8 @@ class TrialRecord:
     outcome: TrialOutcome | None = None
     values: tuple[float, ...] = ()
     epoch: int = 0
+    loss: float | None = None
+    late: float | None = None
     rung: int = 0
     reason: str = ""
     origin: dict[str, int] = field(default_factory=dict)

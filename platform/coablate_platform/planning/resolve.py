@@ -21,6 +21,8 @@ from coablate_platform.study.study import Arm, Study
 from coablate_platform.train.loop import Task
 from coablate_platform.train.provenance import origin_of
 
+UNTESTED = "untested"
+"""Part of the identity of a trial's run: an arm of a study, which is tested, is another run."""
 Declared = TypeVar("Declared", bound=Study | Search)
 
 
@@ -218,7 +220,8 @@ def trial_task(search: Search, config: RunConfig, store: Store, lineage: Sequenc
         store: the clips.
         lineage: what else identifies the run; see :func:`~coablate_platform.study.identity.run_id`.
     """
-    return task_of(config, store.fingerprint, (search.seed, TRIAL_SEED), (*lineage, *selection(config, store)))
+    lineage = (*lineage, *selection(config, store), UNTESTED)
+    return dataclasses.replace(task_of(config, store.fingerprint, (search.seed, TRIAL_SEED), lineage), tested=False)
 
 
 def _common(study: Study | Search, store: Store, command: dict[str, Any]) -> dict[str, Any]:

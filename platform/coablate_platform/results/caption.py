@@ -100,7 +100,13 @@ def _confirmation(table: Table) -> list[str]:
     chosen = [f"{row.arm}: {changes_text(row.difference)}." for row in table.rows if row.difference]
     if not chosen:
         return [f"No trial of {plan.confirms} except its base is completed."]
-    return [f"The arms are the best trials of {plan.confirms} on the validation split, and its base:", *chosen]
+    lines = [f"The arms are the best trials of {plan.confirms} on the validation split, and its base:", *chosen]
+    if table.curse is not None:
+        lines.append(
+            f"Winner's curse: the search chose these trials by a validation {plan.metric} that is on average "
+            f"{100 * table.curse:+.2f} points above that of the same configurations over the seeds of this table."
+        )
+    return lines
 
 
 def _provenance(table: Table) -> list[str]:

@@ -1,5 +1,6 @@
 """Ranks the trials of a search, and finds the epochs at which they are compared."""
 
+import math
 from collections.abc import Sequence
 
 from coablate_platform.journal.trials import TrialOutcome, TrialRecord
@@ -12,6 +13,9 @@ from coablate_platform.study.search import RUNG_RULES
 def best(costs: Sequence[str], trials: Sequence[TrialRecord], most: int) -> list[TrialRecord]:
     """Return the best completed trials, at most one for each configuration, best metric first.
 
+    A validation split of some hundred clips cannot tell many trials apart. Equal ones are ordered by their validation
+    loss, then by the mean of their metric over the last epochs, then by number.
+
     Args:
         costs: names of the search's costs; if there are any, only trials on the Pareto front are returned.
         trials: all trials of the search.
@@ -20,11 +24,23 @@ def best(costs: Sequence[str], trials: Sequence[TrialRecord], most: int) -> list
     completed = [trial for trial in trials if trial.outcome is TrialOutcome.COMPLETE]
     if costs:
         completed = [trial for trial in completed if not any(_dominates(other, trial) for other in completed)]
-    ranked = sorted(completed, key=lambda trial: (-trial.values[0], trial.number))
+    ranked = sorted(completed, key=_order)
     best_of: dict[str, TrialRecord] = {}  # digest of the configuration -> its best trial
     for trial in ranked:
         best_of.setdefault(digest(trial.config), trial)
     return list(best_of.values())[:most]
+
+
+def _order(trial: TrialRecord) -> tuple[float, float, float, int]:
+    """Return what trials are sorted by, the best first; of equals, one without a validation loss comes last."""
+    loss = math.inf if trial.loss is None else trial.loss
+    return (-trial.values[0], loss, -(trial.values[0] if trial.late is None else trial.late), trial.number)
+
+
+def tied(costs: Sequence[str], trials: Sequence[TrialRecord]) -> int:
+    """Return how many configurations have the best metric of the search; of a Pareto front, 0."""
+    found = [] if costs else best(costs, trials, len(trials))
+    return sum(trial.values[0] == found[0].values[0] for trial in found)
 
 
 def common_epoch(trials: Sequence[TrialRecord]) -> int:

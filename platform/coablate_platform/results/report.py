@@ -11,7 +11,7 @@ from html import escape
 
 from coablate_platform.journal.trials import JournalTrialLog, TrialRecord, parameters_text
 from coablate_platform.results.importance import Importance, importances, scores_of
-from coablate_platform.results.ranking import best, common_epoch, rung_epochs
+from coablate_platform.results.ranking import best, common_epoch, rung_epochs, tied
 from coablate_platform.results.search_figures import search_figures
 from coablate_platform.results.statistics import rank_correlation
 from coablate_platform.study.plan import SearchPlan
@@ -211,7 +211,21 @@ def _summary(findings: SearchFindings) -> list[str]:
         "which configuration is better. That is tested by the confirmation, which trains the best trials and the base "
         "again over several seeds and tests each run once "
         f"(<code>coablate table DIR --study {escape(plan.name)}</code>).</p>",
+        *_resolution(findings),
         *([f"<p>{_POPULATION_NOTE}</p>"] if plan.stopping.rule == "pbt" else []),
+    ]
+
+
+def _resolution(findings: SearchFindings) -> list[str]:
+    """Return how finely the validation split tells trials apart, and how equal ones are ordered."""
+    clips, equal = findings.plan.data.get("validation"), tied(findings.plan.costs, findings.trials)
+    if not clips or not equal:
+        return []
+    ties = f" {equal} configurations have the best {escape(findings.plan.metric)}." if equal > 1 else ""
+    return [
+        f'<p class="note">One of the {clips} validation clips is {100 / clips:.1f} points.{ties} Equal trials are '
+        f"ordered by their validation loss, then by the mean of the {escape(findings.plan.metric)} over the last "
+        "epochs.</p>"
     ]
 
 

@@ -1,11 +1,13 @@
 """A study's table, computed from the journal: a row for each arm, and one for each contrast of arms."""
 
+import statistics
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from coablate_platform.journal.journal import Journal, RunRecord
+from coablate_platform.journal.trials import JournalTrialLog, trial_name
 from coablate_platform.results.collapses import collapsed_seeds
 from coablate_platform.results.statistics import Estimate, Summary, Values, Weights, estimate_family, summarise
 from coablate_platform.results.versions import mixture_of
@@ -88,6 +90,8 @@ class Table:
         protocols: the protocols of the published values in the rows.
         comparable: whether those were measured under the study's own protocol.
         mixture: the code and package versions that differ between runs or within one, in words; empty if none does.
+        curse: of a confirmation, by how much the validation metric of the chosen trials falls short, on average over
+            arms and seeds, of that by which the search chose them; None where it is not known.
     """
 
     plan: StudyPlan
@@ -96,6 +100,7 @@ class Table:
     protocols: tuple[str, ...]
     comparable: bool
     mixture: str
+    curse: float | None = None
 
 
 def build_table(plan: StudyPlan, journal: Journal, allow_mixed: bool = False) -> Table:
@@ -109,7 +114,8 @@ def build_table(plan: StudyPlan, journal: Journal, allow_mixed: bool = False) ->
     Raises:
         InputError: the runs mix versions and ``allow_mixed`` is off, or a completed run lacks the study's metric.
     """
-    return tabulate(plan, journal.records(plan), allow_mixed)
+    records = journal.records(plan)
+    return replace(tabulate(plan, records, allow_mixed), curse=_winners_curse(plan, records, journal))
 
 
 def tabulate(plan: StudyPlan, records: dict[str, RunRecord], allow_mixed: bool = False) -> Table:
@@ -164,6 +170,25 @@ def tabulate(plan: StudyPlan, records: dict[str, RunRecord], allow_mixed: bool =
         comparable=comparable,
         mixture=mixture,
     )
+
+
+def _winners_curse(plan: StudyPlan, records: Mapping[str, RunRecord], journal: Journal) -> float | None:
+    """Return the winner's curse of a confirmation: the chosen trials' validation metric minus that over new seeds."""
+    if plan.confirms is None:
+        return None
+    trials = {trial_name(trial.number): trial for trial in JournalTrialLog(journal, plan.confirms).trials()}
+    falls = []
+    for arm in plan.arms:
+        again = [
+            value
+            for record in _completed(plan, records, arm.name).values()
+            for report in record.epochs
+            if report.epoch == record.tested_epoch
+            and (value := report.metrics.get(f"validation/{plan.metric}")) is not None
+        ]
+        if again and arm.name in trials and trials[arm.name].values:
+            falls.append(trials[arm.name].values[0] - statistics.fmean(again))
+    return statistics.fmean(falls) if falls else None
 
 
 def _is_share(plan: StudyPlan) -> bool:

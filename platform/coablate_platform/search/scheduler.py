@@ -9,6 +9,7 @@ scheduler keeps what it is told.
 """
 
 import math
+import statistics
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,6 +28,9 @@ from coablate_platform.train.events import RunState, RunUpdate
 from coablate_platform.train.failures import MAX_ALIKE, RETRIED, repeated_failure, should_run
 from coablate_platform.train.loop import Task
 
+LOSS = "validation/loss"
+LATE = 3
+"""Last epochs of a completed trial whose mean decides between equals."""
 Lineage = Sequence[str | int]
 """What identifies a run besides its configuration: the checkpoint that it starts from. Empty for a run of its own."""
 
@@ -71,6 +75,7 @@ class SearchScheduler(ABC):
         self._metric = f"validation/{setup.search.base.training.metric}"
         self._records = {record.number: record for record in setup.log.trials()}
         self._values: dict[str, dict[int, float]] = {}  # run id -> epoch -> metric
+        self._losses: dict[str, dict[int, float | None]] = {}  # run id -> epoch -> validation loss, where reported
         self._waiting: dict[str, list[int]] = {}  # run id -> the trials that wait for its reports
         self._handed_out: set[str] = set()  # run ids handed out since the start
         self._retried: set[str] = set()  # run ids of those that had failed before
@@ -142,6 +147,7 @@ class SearchScheduler(ABC):
         if not update.state.ended:
             value = update.metrics[self._metric]
             self._values_of(run_id)[update.epoch] = value
+            self._losses[run_id][update.epoch] = update.metrics.get(LOSS)
             stops = [self._stops(number, update.epoch, value) for number in numbers]
             if not all(stops):
                 return False
@@ -280,6 +286,7 @@ class SearchScheduler(ABC):
         if run_id not in self._values:
             reports = self._log.epochs(run_id)
             self._values[run_id] = {report.epoch: report.metrics[self._metric] for report in reports}
+            self._losses[run_id] = {report.epoch: report.metrics.get(LOSS) for report in reports}
         return self._values[run_id]
 
     def _end(self, number: int, state: RunState, reason: str = "") -> None:
@@ -295,22 +302,25 @@ class SearchScheduler(ABC):
 
     def _complete(self, record: TrialRecord) -> None:
         values = self._values_of(record.run_id)
-        value, ended = self._selected(values), replace(record, epoch=max(values))
+        selected, ended = self._selected(values), replace(record, epoch=max(values))
+        value = values[selected]
         if not math.isfinite(value):
             self._fail(ended, f"{self._metric} is {value}")
             return
+        late = statistics.fmean(values[epoch] for epoch in sorted(values)[-LATE:])
+        ended = replace(ended, loss=self._losses[record.run_id][selected], late=late)
         costs = (float(record.cost[name]) for name in self._search.costs)
         self._write(replace(ended, outcome=TrialOutcome.COMPLETE, values=(value, *costs)))
 
     def _fail(self, record: TrialRecord, reason: str) -> None:
         self._write(replace(record, outcome=TrialOutcome.FAILED, reason=reason))
 
-    def _selected(self, values: Mapping[int, float]) -> float:
-        """Return the metric of the epoch that the search's configurations select."""
+    def _selected(self, values: Mapping[int, float]) -> int:
+        """Return the epoch that the search's configurations select, from the metric by epoch."""
         selection = self._search.base.training.selection
         if selection == "best":
-            return max(values.values())
-        return values[max(values) if selection == "last" else int(selection)]
+            return max(sorted(values), key=lambda epoch: values[epoch])
+        return max(values) if selection == "last" else int(selection)
 
     def _reopen(self) -> None:
         """Open failed trials whose runs may be retried. Optuna's study is not there yet."""

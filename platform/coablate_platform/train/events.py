@@ -14,7 +14,7 @@ class RunState(StrEnum):
 
     WAITING = "waiting"  # planned; nothing is recorded yet
     RUNNING = "running"  # an attempt has begun and has not ended, or its process died before it could record the end
-    COMPLETED = "completed"  # trained for its full budget and tested
+    COMPLETED = "completed"  # trained for its full budget, and tested unless it is a trial
     DIVERGED = "diverged"  # the training loss became NaN or infinite
     OUT_OF_MEMORY = "out_of_memory"  # the device or the host had too little memory
     CRASHED = "crashed"  # an exception in model, data or storage
@@ -50,7 +50,7 @@ class RunUpdate:
         state: state of the run.
         epoch: number of the epoch that was trained, from 1; 0 where the run has ended.
         seconds: wall time of that epoch.
-        metrics: metric -> value of that epoch; of a completed run its test metrics (``test/accuracy`` …).
+        metrics: metric -> value of that epoch; of a tested run at its end its test metrics (``test/accuracy`` …).
         reason: why the run failed.
     """
 
@@ -86,14 +86,14 @@ class Conclusion:
     """The result of a completed run.
 
     Args:
-        epoch: the epoch whose weights were tested, from 1.
-        metrics: test metric -> value, without a prefix (``accuracy`` …).
-        predictions: predictions for the test split.
+        epoch: the selected epoch, from 1.
+        metrics: test metric -> value, without a prefix (``accuracy`` …); empty if the run is not tested.
+        predictions: predictions for the test split; None if the run is not tested.
     """
 
     epoch: int
-    metrics: dict[str, float]
-    predictions: Predictions
+    metrics: dict[str, float] = field(default_factory=dict)
+    predictions: Predictions | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -41,12 +41,15 @@ class Task:
         config: the run's configuration.
         seed: (study seed, run seed).
         origin: the run's origin; None for a run that is not recorded.
+        tested: whether the selected epoch's weights are tested. Trials of a search are not: whoever chooses among many
+            by looking at the test split has no test split any more.
     """
 
     run_id: str
     config: RunConfig
     seed: tuple[int, int]
     origin: Origin | None = None
+    tested: bool = True
 
 
 class DataSplits(Protocol):
@@ -87,7 +90,7 @@ def train(
     record_epoch: Callable[[EpochReport], None],
     device: torch.device,
 ) -> Iterator[EpochReport | Conclusion]:
-    """Train for the full budget, then test the selected epoch's weights.
+    """Train for the full budget, then test the selected epoch's weights, unless the run is not to be tested.
 
     Resumes from the newest checkpoint where there is one. Every worker calls it.
 
@@ -117,16 +120,16 @@ def train(
         metrics = _train_epoch(network, objective, data, config, state, device)
         distributed.broadcast_buffers(state.model)  # batch norm's running statistics, which each worker has of its own
         if data.sizes["validation"]:
-            scores, labels, _ = _evaluate(state.model, objective, data, "validation", config, device)
-            found = _finite_metrics(objective, scores, labels, f"validation of epoch {state.epoch + 1}")
-            metrics |= {f"validation/{name}": value for name, value in found.items()}
+            found = _evaluate(state, objective, data, "validation", config, device)
+            values = _finite_metrics(objective, found.scores, found.labels, f"validation of epoch {state.epoch + 1}")
+            metrics |= {f"validation/{name}": value for name, value in (values | {"loss": found.loss}).items()}
         state.epoch += 1
         report = EpochReport(epoch=state.epoch, metrics=metrics, seconds=time.perf_counter() - started)
         if leader:
             record_epoch(report)
         _save_checkpoint(state, config, metrics, checkpoints)
         yield report
-    conclusion = _test(state, objective, data, config, device)
+    conclusion = _conclude(task, state, objective, data, device)
     if leader:
         checkpoints.save_weights(state.model.state_dict())
     yield conclusion
@@ -196,23 +199,51 @@ def _train_epoch(
     return {f"train/{name}": value for name, value in (metrics | means).items()}
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Evaluation:
+    """What a network says of N clips, in the store's order, on the CPU.
+
+    Args:
+        scores: scores of the K classes, (N, K).
+        labels: classes of the clips, (N,).
+        rows: rows of the clips in the store, (N,).
+        loss: mean training loss over the clips; of an objective with turns, the mean over the turns too.
+    """
+
+    scores: Tensor
+    labels: Tensor
+    rows: Tensor
+    loss: float
+
+
 @torch.no_grad()
 def _evaluate(
-    model: nn.Module, objective: Objective, data: DataSplits, split: str, config: TrainingConfig, device: torch.device
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the scores (N, K), labels (N,) and store rows (N,) of a split, in the store's order, on the CPU."""
+    state: TrainingState,
+    objective: Objective,
+    data: DataSplits,
+    split: str,
+    config: TrainingConfig,
+    device: torch.device,
+) -> _Evaluation:
+    """Evaluate the network on a split."""
+    model, turns = state.model, len(state.optimisers)
     model.eval()
-    parts = []
+    parts, loss = [], 0.0
     for batch in data.evaluate(split, config.batch_size, distributed.rank(), distributed.world_size()):
+        on_device = _to_device(batch, device)
         with autocast(config, device):
-            scores = objective.predict(model(_to_device(batch, device)))
+            outputs = model(on_device)
+            scores = objective.predict(outputs)
+            losses = [float(objective.loss(outputs, on_device, turn)["loss"]) for turn in range(turns)]
+        loss += sum(losses) / turns * len(batch["label"])
         parts.append((scores.float().cpu(), batch["label"], batch["index"]))
     columns = (
         [torch.cat(column) for column in zip(*parts, strict=True)] if parts else None
     )  # a worker may have no clips
     scores, labels, rows = (distributed.all_gather_tensor(columns[place] if columns else None) for place in range(3))
     order = rows.argsort()
-    return scores[order], labels[order], rows[order]
+    mean = sum(distributed.all_gather(loss)) / len(rows)
+    return _Evaluation(scores=scores[order], labels=labels[order], rows=rows[order], loss=mean)
 
 
 def _finite_metrics(objective: Objective, scores: Tensor, labels: Tensor, where: str) -> dict[str, float]:
@@ -244,23 +275,24 @@ def _save_checkpoint(
         checkpoints.save(packed)
 
 
-def _test(
-    state: TrainingState, objective: Objective, data: DataSplits, config: TrainingConfig, device: torch.device
+def _conclude(
+    task: Task, state: TrainingState, objective: Objective, data: DataSplits, device: torch.device
 ) -> Conclusion:
-    """Load the selected epoch's weights and test them.
+    """Load the selected epoch's weights, and test them if the run is to be tested.
 
     Raises:
         DivergedError: a score or a metric is not finite.
     """
-    epoch = state.epoch
+    config, epoch = task.config.training, state.epoch
     if config.selection != "last":
         state.model.load_state_dict(state.selected_weights)
         epoch = state.selected
-    scores, labels, rows = _evaluate(state.model, objective, data, "test", config, device)
-    predictions = Predictions(
-        names=[data.names[row] for row in rows.tolist()], labels=labels.numpy(), scores=scores.numpy()
-    )
-    metrics = _finite_metrics(objective, scores, labels, f"test of epoch {epoch}")
+    if not task.tested:
+        return Conclusion(epoch=epoch)
+    found = _evaluate(state, objective, data, "test", config, device)
+    metrics = _finite_metrics(objective, found.scores, found.labels, f"test of epoch {epoch}")
+    names = [data.names[row] for row in found.rows.tolist()]
+    predictions = Predictions(names=names, labels=found.labels.numpy(), scores=found.scores.numpy())
     return Conclusion(epoch=epoch, metrics=metrics, predictions=predictions)
 
 
