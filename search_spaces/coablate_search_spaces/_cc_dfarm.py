@@ -21,7 +21,7 @@ BASE = RunConfig(
 optimiser are ``--set model.width=1 --set data.frames=32 --set data.size=224 --set data.skeleton_frames=32 --set
 training=paper``. The paper states no dropout and no label smoothing; those of this base remain."""
 
-STOPPING = Stopping(rule="asha", grace=3, reduction=3)
+STOPPING = Stopping(rule="asha_promotion", grace=3, reduction=3)
 """Rungs at epochs 3 and 9: after one epoch, while the learning rate still rises, all trials are at chance level."""
 
 

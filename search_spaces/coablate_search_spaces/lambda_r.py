@@ -11,5 +11,6 @@ STUDY = Search(
     base=BASE,
     space=Space({"model.floor": Float(low=0.0, high=1.0), "model.reduction": Choice(options=(1, 2, 4, 8, 16))}),
     trials=30,
+    sampler="gp",
     stopping=STOPPING,
 )

@@ -17,5 +17,6 @@ STUDY = Search(
         }
     ),
     trials=30,
+    sampler="gp",
     stopping=STOPPING,
 )

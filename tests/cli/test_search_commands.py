@@ -87,7 +87,7 @@ def test_what_varies_is_shown(coablate, store):
     answer = coablate("plan", "placement", "--data", store.uri, "--trials", 7, "--grace", 5)
     assert answer.code == 0
     assert "0 to 3 sites over Mixed_3c … Mixed_5c × conv4 … fc7" in answer.out
-    assert "7 trials sampled by tpe, stopping rule asha from epoch 5 on" in answer.out
+    assert "7 trials sampled by tpe, stopping rule asha_promotion from epoch 5 on" in answer.out
 
 
 def test_a_grace_of_the_whole_budget_gives_no_trial_up(coablate, store):
