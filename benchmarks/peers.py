@@ -15,7 +15,6 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search.optuna import OptunaSearch
 
-from coablate_platform.study.identity import run_id
 from coablate_platform.train.events import RunState, RunUpdate
 from coablate_platform.train.loop import Task
 
@@ -41,17 +40,16 @@ class Peer(ABC):
         name = str(self._started)
         self._started += 1
         config = lcbench.SEARCH.config(lcbench.SPACE.decode(dict(self.suggest(name))))
-        return Task(run_id=f"{name}-{run_id(config, '', (0, 0))}", config=config, seed=(0, 0))
+        return Task(run_id=name, config=config, seed=(0, 0))
 
-    def report(self, identity: str, update: RunUpdate) -> bool:
+    def report(self, name: str, update: RunUpdate) -> bool:
         """Take in what a run reports, and return whether it must stop."""
-        name = identity.partition("-")[0]
         if update.state is RunState.COMPLETED:
             self.completed.append(self._last[name])
             self.end(name, self._last[name])
             return False
         value = self._last[name] = update.metrics[METRIC]
-        return self.stops(name, update.epoch, value) and update.epoch < lcbench.EPOCHS
+        return self.stops(name, update.epoch, value)
 
     @abstractmethod
     def suggest(self, name: str) -> Mapping[str, Any]:

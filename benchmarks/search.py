@@ -20,7 +20,7 @@ from typing import Any
 
 import lcbench
 from optuna.samplers import RandomSampler
-from peers import Peer, PlainOptuna, RayTune
+from peers import METRIC, Peer, PlainOptuna, RayTune
 from scipy import stats
 
 from coablate_model.hcn import LAYERS
@@ -43,7 +43,6 @@ TRIALS = 1000
 LANES = 4
 TARGET = 0.755  # 2.4 % of 1,500 random configurations have it; the base has 0.737
 BEST_RATE = 6e-4
-METRIC = "validation/accuracy"
 BASE = apply_changes(STUDY.base, {"training.epochs": EPOCHS, "training.learning_rate": 2e-3})
 METHODS: dict[str, dict[str, Any]] = {
     "TPE with ASHA by promotion": {"sampler": "tpe", "stopping": Stopping(rule="asha_promotion", grace=1, reduction=3)},

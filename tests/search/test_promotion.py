@@ -4,8 +4,8 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from curves import EPOCHS, METRIC, SAMPLERS, curve, said, scheduler_of, search, simulate
-from killing import KilledError, crashing
+from curves import EPOCHS, METRIC, SAMPLERS, curve, scheduler_of, search, simulate
+from killing import check_same_course_after_a_kill, check_same_course_when_cut_off
 
 from coablate_platform.journal.trials import TrialOutcome
 from coablate_platform.search.rungs import PAUSED
@@ -151,24 +151,10 @@ def test_the_worst_of_their_rungs_are_given_up():
 @pytest.mark.parametrize("sampler", ["random", "tpe", "gp", "qmc"])
 def test_on_one_lane_being_cut_off_changes_nothing(sampler):
     declared = promotion(**({"trials": 20, "sampler": sampler} | SAMPLERS[sampler]))
-    whole, simulator = simulate(declared, MemoryTrialLog(), lanes=1)
-    simulator.run()
-    log = MemoryTrialLog()
-    for events in (1, 5, 30, 2, 17, None):
-        scheduler, simulator = simulate(declared, log, lanes=1)
-        simulator.run(events)
-    assert said(scheduler) == said(whole)
+    check_same_course_when_cut_off(declared)
 
 
 @pytest.mark.parametrize("writes", range(1, 62, 2))
 def test_killed_between_any_two_writes_it_takes_the_same_course(writes):
     declared = promotion(trials=14)
-    whole, simulator = simulate(declared, MemoryTrialLog(), lanes=1)
-    simulator.run()
-    log = crashing(writes)()
-    with pytest.raises(KilledError):
-        simulate(declared, log, lanes=1)[1].run()
-    scheduler, simulator = simulate(declared, log, lanes=1)
-    assert simulator.run()
-    assert scheduler.records == whole.records
-    assert said(scheduler) == said(whole)
+    check_same_course_after_a_kill(declared, writes, lanes=1)

@@ -2,7 +2,7 @@
 
 import pytest
 from curves import FACTORS, NUMBERS, SAMPLERS, said, search, simulate
-from killing import KilledError, crashing
+from killing import KilledError, check_same_course_after_a_kill, check_same_course_when_cut_off, crashing
 from optuna.trial import TrialState
 
 from coablate_platform.journal.trials import TrialOutcome
@@ -47,13 +47,7 @@ def test_cut_off_anywhere_it_comes_back_whole(sampler, rule):
 @pytest.mark.parametrize("sampler", ["random", "tpe", "qmc", "grid", OWN])
 def test_on_one_lane_being_cut_off_changes_nothing(sampler):
     declared = search(sampler=sampler, **({"trials": 24} | SAMPLERS.get(sampler, {})))
-    whole, simulator = simulate(declared, MemoryTrialLog(), lanes=1)
-    simulator.run()
-    log = MemoryTrialLog()
-    for events in (1, 5, 30, 2, 17, None):
-        scheduler, simulator = simulate(declared, log, lanes=1)
-        simulator.run(events)
-    assert said(scheduler) == said(whole)
+    check_same_course_when_cut_off(declared)
 
 
 def test_another_sampler_goes_on_with_its_own_sequence():
@@ -71,15 +65,7 @@ def test_another_sampler_goes_on_with_its_own_sequence():
 @pytest.mark.parametrize("writes", range(1, 40, 2))
 def test_killed_between_any_two_writes_a_population_takes_the_same_course(writes):
     declared = search(trials=5, sampler="random", stopping=Stopping(rule="pbt", grace=7, reduction=2))
-    whole, simulator = simulate(declared, MemoryTrialLog(), lanes=2)
-    simulator.run()
-    log = crashing(writes)()
-    with pytest.raises(KilledError):
-        simulate(declared, log, lanes=2)[1].run()
-    scheduler, simulator = simulate(declared, log, lanes=2)
-    assert simulator.run()
-    assert scheduler.records == whole.records
-    assert said(scheduler) == said(whole)
+    check_same_course_after_a_kill(declared, writes, lanes=2)
 
 
 @pytest.mark.parametrize("writes", range(1, 40, 3))

@@ -12,12 +12,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from coablate_platform.journal.trials import TrialOutcome, TrialRecord
+from coablate_platform.search.early_stopping import EarlyStoppingScheduler
 from coablate_platform.search.rungs import halving_epochs
-from coablate_platform.search.scheduler import SearchScheduler, SearchSetup
+from coablate_platform.search.scheduler import SearchSetup
 from coablate_platform.train.events import RunState
 
 
-class PromotionScheduler(SearchScheduler):
+class PromotionScheduler(EarlyStoppingScheduler):
     """Pauses trials at the rungs of successive halving, and promotes the best ones to the next rung.
 
     Each promotion is written to the trial before its run trains on (``TrialRecord.rung``). So a search that was killed
@@ -53,9 +54,6 @@ class PromotionScheduler(SearchScheduler):
         arriving = any(self._rung(number) < self._budget for numbers in self._waiting.values() for number in numbers)
         return super().exhausted and not arriving and not (self._paused and self._waiting)
 
-    def _new_trial(self) -> TrialRecord:
-        return self._suggest(origin={})
-
     def _stops(self, number: int, epoch: int, value: float) -> bool:
         self._optuna.judge(number, epoch, value)
         while (rung := self._rung(number)) < self._budget and epoch >= rung:
@@ -69,12 +67,6 @@ class PromotionScheduler(SearchScheduler):
         self._optuna.mark_paused(number, True)
         self._handed_out.discard(self._records[number].run_id)  # it is handed out again when it is promoted
 
-    def _may_continue(self, stopped: bool) -> bool:
-        return not stopped
-
-    def _may_reopen(self, record: TrialRecord) -> bool:
-        return True
-
     def _settle(self) -> None:
         """Promote the paused trials that are among the best of their rung now, and give up those without a chance."""
         for rung in reversed(self._rungs[:-1]):
@@ -85,7 +77,7 @@ class PromotionScheduler(SearchScheduler):
                     self._promote(number)
                     self._open_records.append(self._records[number])
         kept = 0 if self.exhausted else self._search.stopping.paused
-        for number in sorted(self._paused, key=self._standing)[kept:]:
+        for number in self._by_place()[kept:] if len(self._paused) > kept else ():
             self._paused.remove(number)
             self._log.discard(self._records[number].run_id)
             self._end(number, RunState.STOPPED)
@@ -119,7 +111,11 @@ class PromotionScheduler(SearchScheduler):
         rung = self._rung(record.number)
         return self._values_of(record.run_id).get(rung) if rung < self._budget else None
 
-    def _standing(self, number: int) -> tuple[float, int]:
-        """Return a paused trial's place in its rung as a share of the rung's trials: low is good."""
-        ranked = self._ranked(self._rung(number))
-        return ranked.index(number) / len(ranked), number
+    def _by_place(self) -> list[int]:
+        """Return the paused trials by their place in their rung, as a share of the rung's trials; the best first."""
+        places: list[tuple[float, int]] = []
+        for rung in self._rungs[:-1]:
+            ranked = self._ranked(rung)
+            here = {number for number in self._paused if self._rung(number) == rung}
+            places += [(place / len(ranked), number) for place, number in enumerate(ranked) if number in here]
+        return [number for _, number in sorted(places)]

@@ -78,7 +78,7 @@ class Simulated(Protocol):
         """Return a run to train, or None where none is left, or none before others have reported."""
         ...
 
-    def report(self, run_id: str, update: RunUpdate) -> bool:
+    def report(self, run_id: str, update: RunUpdate, /) -> bool:
         """Take in what a run reports, and return whether it must stop."""
         ...
 
