@@ -4,8 +4,9 @@ Shapes: N clips, C fused channels, D time, H height, W width, K classes. Maps ar
 
 Source: CC-DFARM section 2.6, equal to the dynamic feature fusion of D-Net (Yang et al., 2024). The paper fuses two maps
 of equal shape, but after DSFM2 the video stream has a map and the skeleton stream a vector. Our reading: a 1×1×1
-convolution and batch norm bring the video map to C channels; the skeleton vector, projected to C by a linear layer if
-its width differs, is broadcast over time and space.
+convolution and batch norm bring the video map to C channels; a linear layer, if its width differs, and batch norm bring
+the skeleton vector to C, and it is broadcast over time and space. Without batch norm on both, the stream of the larger
+values keeps the other out of the gates, and some runs never use it.
 """
 
 import torch
@@ -54,7 +55,9 @@ class FusionHead(nn.Module):
         super().__init__()
         self.rgb = nn.Sequential(nn.Conv3d(rgb_channels, channels, 1, bias=False), nn.BatchNorm3d(channels))
         same_width = skeleton_channels == channels
-        self.skeleton = nn.Identity() if same_width else nn.Linear(skeleton_channels, channels)
+        self.skeleton = nn.Sequential(
+            nn.Identity() if same_width else nn.Linear(skeleton_channels, channels), nn.BatchNorm1d(channels)
+        )
         self.mffm = MFFM(channels)
         self.dropout = nn.Dropout(dropout)
         self.logits = nn.Linear(channels, classes)
