@@ -31,7 +31,8 @@ from coablate_platform.lanes.tuner import FixedOrder, Locations, run_all
 from coablate_platform.planning.resolve import prepare_study, resolve
 from coablate_platform.train.checkpoint import Checkpoints
 from coablate_platform.train.events import Conclusion, RunState, RunUpdate
-from coablate_platform.train.loop import Task, train
+from coablate_platform.train.loop import train
+from coablate_platform.train.task import Task
 
 STOCK_RUNS = 3  # each takes more than 10 s
 CPU = torch.device("cpu")

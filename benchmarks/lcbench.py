@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coablate_platform.search.simulator import Curve
-from coablate_platform.study.config import ClipShape, DataConfig, Description, Objective, RunConfig, TrainingConfig
+from coablate_platform.study.config import DataConfig, RunConfig, TrainingConfig
 from coablate_platform.study.domains import Float, Int
+from coablate_platform.study.model import ClipShape, Description, Objective
 from coablate_platform.study.search import Search, Stopping
 from coablate_platform.study.space import Space
 

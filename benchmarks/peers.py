@@ -16,7 +16,7 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from ray.tune.search.optuna import OptunaSearch
 
 from coablate_platform.train.events import RunState, RunUpdate
-from coablate_platform.train.loop import Task
+from coablate_platform.train.task import Task
 
 METRIC = "validation/accuracy"
 STEP = "training_iteration"

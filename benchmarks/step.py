@@ -17,7 +17,8 @@ from measure import in_turns, row
 from torch import nn
 
 from coablate_model.cc_dfarm import CCDFARM, RGB
-from coablate_platform.study.config import ClipShape, TrainingConfig
+from coablate_platform.study.config import TrainingConfig
+from coablate_platform.study.model import ClipShape
 from coablate_platform.train.initial import build_network
 from coablate_platform.train.precision import autocast, check_precision, safe_backward
 from coablate_platform.train.state import use_channels_last

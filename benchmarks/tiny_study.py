@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from coablate_model.objective import CrossEntropy
-from coablate_platform.study.config import ClipShape, DataConfig, RunConfig, TrainingConfig
+from coablate_platform.study.config import DataConfig, RunConfig, TrainingConfig
+from coablate_platform.study.model import ClipShape
 from coablate_platform.study.study import Arm, Resources, Study
 
 

@@ -162,7 +162,7 @@ def conclude(plan: StudyPlan, journal: Journal, allow_mixed: bool) -> Table:
 
 
 def _train_open_runs(prepared: PreparedStudy, session: Session, records: Mapping[str, RunRecord]) -> None:
-    plan, training = prepared.plan, prepared.study.base.training
+    plan = prepared.plan
     open_tasks = [task for task in prepared.tasks if should_run(records[task.run_id].state)]
     if not open_tasks:
         session.console.print(f"All {len(prepared.tasks)} runs are in the journal already.")
@@ -172,7 +172,7 @@ def _train_open_runs(prepared: PreparedStudy, session: Session, records: Mapping
     completed = {run_id: record for run_id, record in records.items() if record.state is RunState.COMPLETED}
     done = {run_id: record.metrics[plan.metric] for run_id, record in completed.items()}
     session.join_cluster()
-    with Progress(plan, training.epochs, done, session.console) as progress:
+    with Progress(plan, prepared.study.base.epochs, done, session.console) as progress:
         locations = Locations.below(session.out, prepared.store, session.journal, session.source_folder(plan))
         run_all(prepared.study, FixedOrder(open_tasks), locations, progress.update, progress.begin)
 

@@ -8,7 +8,10 @@ import torch
 
 from coablate_platform.data.augment import Transform, evaluation_transform, random_transform
 from coablate_platform.data.joints import KINECT_V1, LAYOUTS, JointLayout
-from coablate_platform.data.sampling import Region, frame_numbers, transform_clip, transform_skeleton, transform_video
+from coablate_platform.data.pixel_sampling import Region
+from coablate_platform.data.sampling import frame_numbers, transform_clip, transform_video
+from coablate_platform.data.skeleton_sampling import transform_skeleton, window_positions
+from coablate_platform.data.store import StoredClip, StoredVideo
 from coablate_platform.study.config import DataConfig
 from coablate_platform.study.streams import stream, stream_seed
 
@@ -16,9 +19,25 @@ CONFIG = DataConfig(frames=6, size=40, skeleton_frames=16, flip=0.5)
 PLAIN = replace(evaluation_transform(CONFIG), crop_side=1.0)
 
 
+def _random(config: DataConfig, generator: np.random.Generator) -> Transform:
+    return random_transform(config, generator, frames=24, joints=20)
+
+
 def _skeleton(xyz, transform: Transform = PLAIN, layout: JointLayout = KINECT_V1, **settings):
     config = replace(CONFIG, **({"jitter": 0.0} | settings))
-    return transform_skeleton(np.asarray(xyz, np.float32), transform, config, layout)
+    positions = window_positions(len(xyz), transform, config.skeleton_frames)
+    return transform_skeleton(np.asarray(xyz, np.float32), positions, transform, config, layout)
+
+
+def _whole(clip: StoredClip) -> Region:
+    """Return the square in the middle of the frame."""
+    height, width = clip.video.size
+    side = min(height, width)
+    return Region(round((height - side) / 2), round((width - side) / 2), side, side)
+
+
+def _video(video: StoredVideo, size: int, square: Region) -> torch.Tensor:
+    return transform_video(video, frame_numbers(len(video.packets), PLAIN), square, PLAIN, size)
 
 
 def _clip(frames: int = 24, persons: int = 2):
@@ -34,16 +53,14 @@ def test_a_stream_depends_on_its_keys_alone():
 
 def test_equal_generators_give_equal_samples(store):
     clip = store.clip(30)
-    samples = [
-        transform_clip(clip, random_transform(CONFIG, stream("a", key)), CONFIG, KINECT_V1, 2) for key in (1, 1, 2)
-    ]
+    samples = [transform_clip(clip, _random(CONFIG, stream("a", key)), CONFIG, KINECT_V1, 2) for key in (1, 1, 2)]
     for name in ("video", "skeleton"):
         assert torch.equal(samples[0][name], samples[1][name])
         assert not torch.equal(samples[0][name], samples[2][name])
 
 
 def test_modalities_do_not_change_each_other(store):
-    clip, transform = store.clip(30), random_transform(CONFIG, stream("a", 1))
+    clip, transform = store.clip(30), _random(CONFIG, stream("a", 1))
     both = transform_clip(clip, transform, CONFIG, KINECT_V1, 2)
     for name in ("video", "skeleton"):
         alone = transform_clip(clip, transform, CONFIG, KINECT_V1, 2, (name,))
@@ -55,8 +72,8 @@ def test_motion_gives_the_differences_of_one_frame_more(store):
     """The skeleton and all other random numbers stay the same."""
     clip, moving = store.clip(0), replace(CONFIG, motion=True)
     longer = replace(CONFIG, frames=CONFIG.frames + 1)
-    sample = transform_clip(clip, random_transform(moving, stream(1)), moving, KINECT_V1, 2)
-    frames = transform_clip(clip, random_transform(longer, stream(1)), longer, KINECT_V1, 2)
+    sample = transform_clip(clip, _random(moving, stream(1)), moving, KINECT_V1, 2)
+    frames = transform_clip(clip, _random(longer, stream(1)), longer, KINECT_V1, 2)
     assert sample["video"].shape == (3, 6, 40, 40)
     assert torch.equal(sample["video"], (frames["video"][:, 1:] - frames["video"][:, :-1]) / 2)
     assert 0 < sample["video"].abs().max() <= 1
@@ -66,7 +83,7 @@ def test_motion_gives_the_differences_of_one_frame_more(store):
 
 
 def test_shapes_and_ranges(store):
-    for transform in (evaluation_transform(CONFIG), *(random_transform(CONFIG, stream(seed)) for seed in range(5))):
+    for transform in (evaluation_transform(CONFIG), *(_random(CONFIG, stream(seed)) for seed in range(5))):
         sample = transform_clip(store.clip(0), transform, CONFIG, KINECT_V1, 3)
         assert sample["video"].shape == (3, 6, 40, 40)
         assert sample["skeleton"].shape == (3, 16, 20, 3)
@@ -80,7 +97,7 @@ def test_absent_persons_stay_exactly_zero():
     xyz = _clip()
     xyz[:, 1] = 0
     for seed in range(4):
-        out = _skeleton(xyz, random_transform(CONFIG, stream(seed)), jitter=0.01)
+        out = _skeleton(xyz, _random(CONFIG, stream(seed)), jitter=0.01)
         assert (out[:, 1] == 0).all()
         assert (out[:, 0] != 0).any(-1).all()
 
@@ -126,7 +143,7 @@ def test_an_absent_centre_joint_has_its_last_position():
 @pytest.mark.parametrize("centring", ["first", "every"])
 def test_an_empty_skeleton_stays_empty(centring):
     empty = np.zeros((5, 2, 20, 3))
-    assert (_skeleton(empty, random_transform(CONFIG, stream(0)), jitter=0.1, centring=centring) == 0).all()
+    assert (_skeleton(empty, _random(CONFIG, stream(0)), jitter=0.1, centring=centring) == 0).all()
 
 
 @pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
@@ -143,14 +160,19 @@ def test_mirroring_twice_restores_the_skeleton(layout):
 
 
 def test_a_flip_mirrors_the_video_about_the_same_axis(store):
-    video = store.clip(30).video
-    assert torch.equal(transform_video(video, replace(PLAIN, flip=True), 40), transform_video(video, PLAIN, 40).flip(3))
+    clip = store.clip(30)
+    plain, mirrored = (
+        transform_clip(clip, replace(PLAIN, flip=flip), CONFIG, KINECT_V1, 2, ("video",))["video"]
+        for flip in (False, True)
+    )
+    assert torch.equal(mirrored, plain.flip(3))
 
 
 def test_the_video_shows_where_the_joint_is(store):
     clip = store.clip(10)  # its video has a white square on joint 0
     transform = replace(PLAIN, crop_x=0.0)
-    out = transform_video(clip.video, transform, 48)  # a square of the whole height: no scaling
+    config = replace(CONFIG, size=48)  # the square of the whole height is not scaled
+    out = transform_clip(clip, transform, config, KINECT_V1, 2, ("video",))["video"]
     for place, number in enumerate(frame_numbers(len(clip.video.packets), transform)):
         x, y = clip.pixels[number, 0, 0].astype(int)
         assert out[:, place, y, x].min() > 0.8
@@ -161,7 +183,7 @@ def test_framing_on_persons_shows_the_square_around_their_joints(store):
     clip, config = _marked(store), replace(CONFIG, framing="persons", size=40)
     whole_clip = transform_clip(clip, PLAIN, config, KINECT_V1, 2, ("video",))["video"]
     # Joints reach from (8, 10) to (40, 26): 32 pixels and an eighth on each side are 40 around (24, 18).
-    assert torch.equal(whole_clip, transform_video(clip.video, PLAIN, 40, Region(-2, 4, 40, 40)))
+    assert torch.equal(whole_clip, _video(clip.video, 40, Region(-2, 4, 40, 40)))
     assert (whole_clip[:, :, :2] == -1).all()  # two rows above the frame
     assert (whole_clip[:, :, 2:] > -1).any()
     flipped = transform_clip(clip, replace(PLAIN, flip=True), config, KINECT_V1, 2, ("video",))["video"]
@@ -172,12 +194,12 @@ def test_a_crop_is_taken_from_the_framed_region(store):
     clip, transform = _marked(store), replace(PLAIN, crop_side=0.5, crop_y=1.0, crop_x=0.0)
     config = replace(CONFIG, framing="persons", size=20)
     corner = transform_clip(clip, transform, config, KINECT_V1, 2, ("video",))["video"]
-    assert torch.equal(corner, transform_video(clip.video, PLAIN, 20, Region(18, 4, 20, 20)))
+    assert torch.equal(corner, _video(clip.video, 20, Region(18, 4, 20, 20)))
 
 
 @pytest.mark.parametrize("region", [Region(-30, -30, 20, 20), Region(500, 3, 20, 20), Region(3, 500, 20, 20)])
 def test_beyond_the_frame_the_video_is_black(store, region):
-    assert (transform_video(store.clip(10).video, PLAIN, 20, region) == -1).all()
+    assert (_video(store.clip(10).video, 20, region) == -1).all()
 
 
 @pytest.mark.parametrize("pixels", [0.0, np.nan, -5.0, 9e3], ids=["absent", "unknown", "left of it", "right of it"])
@@ -186,7 +208,7 @@ def test_without_a_joint_on_the_frames_the_whole_frame_is_shown(store, pixels):
     nowhere = replace(clip, pixels=np.full_like(clip.pixels, pixels))
     config = replace(CONFIG, framing="persons")
     shown = transform_clip(nowhere, PLAIN, config, KINECT_V1, 2, ("video",))["video"]
-    assert torch.equal(shown, transform_video(clip.video, PLAIN, CONFIG.size))
+    assert torch.equal(shown, _video(clip.video, CONFIG.size, _whole(clip)))
 
 
 def _marked(store):
@@ -224,7 +246,7 @@ def test_rotation_keeps_lengths_and_the_vertical():
 
 
 def test_random_transforms_stay_in_their_ranges():
-    transforms = [random_transform(CONFIG, stream("ranges", seed)) for seed in range(300)]
+    transforms = [_random(CONFIG, stream("ranges", seed)) for seed in range(300)]
     assert all(
         0.5 <= transform.length <= 1 and 0 <= transform.start <= 1 - transform.length for transform in transforms
     )
@@ -233,7 +255,7 @@ def test_random_transforms_stay_in_their_ranges():
         for transform in transforms
     )
     assert 100 < sum(transform.flip for transform in transforms) < 200
-    still = random_transform(
+    still = _random(
         DataConfig(crop_ratio=1, spatial_crop=1, flip=0, colour=0, rotation=0, tilt=0, scale=0, jitter=0), stream(0)
     )
     assert (still.start, still.length, still.crop_side, still.flip, still.noise_seed) == (0, 1, 1, False, None)

@@ -16,7 +16,7 @@ from coablate_platform.study.identity import run_id
 from coablate_platform.study.overrides import apply_changes
 from coablate_platform.study.search import Search, Stopping
 from coablate_platform.study.space import Space
-from coablate_platform.train.loop import Task
+from coablate_platform.train.task import Task
 from coablate_search_spaces._cc_dfarm import BASE
 
 EPOCHS = 27

@@ -30,7 +30,7 @@ from coablate_platform.study.load import load_study
 from coablate_platform.study.plan import SearchPlan
 from coablate_platform.study.source import Sources
 from coablate_platform.train.events import RunState, RunUpdate
-from coablate_platform.train.loop import Task
+from coablate_platform.train.task import Task
 
 pytestmark = [
     pytest.mark.ray,

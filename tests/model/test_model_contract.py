@@ -13,7 +13,7 @@ from coablate_model.cc_dfarm import CCDFARM
 from coablate_model.placement import DSFM1, DSFM2, Site
 from coablate_platform.conformance.model import MODEL, ModelSubject, every_parameter_gets_a_finite_gradient
 from coablate_platform.conformance.suite import name_of
-from coablate_platform.study.config import ClipShape
+from coablate_platform.study.model import ClipShape
 
 SMALL = CCDFARM(width=0.125, hcn_features=16)
 SHAPE = ClipShape(classes=7, channels=3, frames=8, size=32, skeleton_frames=16, joints=20, persons=2)

@@ -16,7 +16,7 @@ from coablate_model.masked_norm import MaskedBatchNorm2d
 from coablate_model.mmtm import MMTM
 from coablate_model.placement import DSFM1, DSFM2
 from coablate_model.tiam import TIAM, attend_st
-from coablate_platform.study.config import ClipShape
+from coablate_platform.study.model import ClipShape
 
 SHAPE = ClipShape(classes=7, channels=3, frames=8, size=32, skeleton_frames=16, joints=20, persons=2)
 SMALL = CCDFARM(width=0.25)

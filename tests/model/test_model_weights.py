@@ -13,9 +13,10 @@ from coablate_model.hcn import HCN
 from coablate_model.i3d import I3D
 from coablate_model.tiam import TIAM
 from coablate_model.weights import load_weights
-from coablate_platform.study.config import ClipShape, DataConfig, RunConfig, TrainingConfig
+from coablate_platform.study.config import DataConfig, RunConfig, TrainingConfig
 from coablate_platform.study.errors import InputError
 from coablate_platform.study.identity import run_id
+from coablate_platform.study.model import ClipShape
 from coablate_platform.train.initial import build_network
 from coablate_platform.train.provenance import check_unchanged, origin_of
 

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from coablate_platform.planning.checks import check
-from coablate_platform.study.config import ClipShape
 from coablate_platform.study.errors import InputError
+from coablate_platform.study.model import ClipShape
 from coablate_platform.study.overrides import apply_changes
 from coablate_search_spaces.smoke import STUDY
 

@@ -17,7 +17,9 @@ def timed(monkeypatch):
     """The number of clips in each step that is timed."""
     sizes = []
     random_batch = costs.random_batch
-    monkeypatch.setattr(costs, "random_batch", lambda shape, clips: sizes.append(clips) or random_batch(shape, clips))
+    monkeypatch.setattr(
+        costs, "random_batch", lambda shape, clips, views: sizes.append(clips) or random_batch(shape, clips)
+    )
     return sizes
 
 

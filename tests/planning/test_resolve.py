@@ -18,11 +18,12 @@ from coablate_platform.data.clips import clips_of
 from coablate_platform.data.protocols import PROTOCOLS, Rule
 from coablate_platform.planning.resolve import prepare_search, prepare_study, resolve, task_of, trial_task
 from coablate_platform.study.component import Component
-from coablate_platform.study.config import ClipShape, DataConfig
+from coablate_platform.study.config import DataConfig
 from coablate_platform.study.contrasts import Contrast
 from coablate_platform.study.domains import Choice, Float, Int, Placement, Subset
 from coablate_platform.study.errors import InputError
 from coablate_platform.study.identity import canonical, run_id
+from coablate_platform.study.model import ClipShape
 from coablate_platform.study.overrides import apply_changes
 from coablate_platform.study.plan import PlannedContrast, SearchPlan, StudyPlan, plan_from_json
 from coablate_platform.study.search import Search, Stopping

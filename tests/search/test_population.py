@@ -22,7 +22,8 @@ from coablate_platform.study.search import Stopping
 from coablate_platform.study.space import Space
 from coablate_platform.train.checkpoint import Checkpoints
 from coablate_platform.train.events import EpochReport, RunState, RunUpdate
-from coablate_platform.train.loop import Task, train
+from coablate_platform.train.loop import train
+from coablate_platform.train.task import Task
 from coablate_search_spaces.smoke import STUDY
 
 STREAMS = {"rgb": RGB_SITES, "skeleton": LAYERS}

@@ -16,7 +16,8 @@ from clips import MemoryClips
 from coablate_model.cc_dfarm import CCDFARM
 from coablate_platform.study.config import DataConfig, RunConfig, TrainingConfig
 from coablate_platform.train.checkpoint import Checkpoints
-from coablate_platform.train.loop import Task, train
+from coablate_platform.train.loop import train
+from coablate_platform.train.task import Task
 
 GOLDEN = Path(__file__).parent / "golden"
 STEPS = 10

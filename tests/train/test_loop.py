@@ -11,6 +11,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from clips import SHAPE, MemoryClips
+from phases import loading
 from torch.utils.checkpoint import checkpoint
 
 from coablate_model.cc_dfarm import CCDFARM
@@ -19,9 +20,10 @@ from coablate_platform.train import distributed
 from coablate_platform.train.checkpoint import Checkpoints
 from coablate_platform.train.events import Conclusion
 from coablate_platform.train.failures import DivergedError
-from coablate_platform.train.loop import Task, train
+from coablate_platform.train.loop import train
 from coablate_platform.train.seeding import ModuleGenerators
 from coablate_platform.train.state import initial_state
+from coablate_platform.train.task import Task
 
 CPU = torch.device("cpu")
 SMALL = CCDFARM(width=0.125, hcn_features=8, mffm_channels=16)
@@ -119,7 +121,7 @@ def dropout_masks(model: CCDFARM, folder, seed: tuple[int, int] = (0, 1)) -> dic
     for name, module in network.named_modules():
         if isinstance(module, torch.nn.modules.dropout._DropoutNd):
             module.forward = lambda x, name=name, drop=module.forward: masks[name].append(drop(torch.ones_like(x))) or x
-    batch = next(MemoryClips().train(0, 6))
+    batch = next(MemoryClips().train(0, loading(6, DataConfig())))
     for _ in range(2):
         network(batch)
     return masks

@@ -6,14 +6,16 @@ import dataclasses
 import pytest
 import torch
 from clips import SHAPE, MemoryClips
+from phases import loading
 
 from coablate_model.cc_dfarm import CCDFARM
 from coablate_platform.study.config import DataConfig, RunConfig, TrainingConfig
 from coablate_platform.train.checkpoint import Checkpoints
 from coablate_platform.train.events import EpochReport
 from coablate_platform.train.initial import build_network
-from coablate_platform.train.loop import Task, train
+from coablate_platform.train.loop import train
 from coablate_platform.train.precision import autocast, check_precision, safe_backward, wrong_convolutions
+from coablate_platform.train.task import Task
 
 CPU = torch.device("cpu")
 BF16 = TrainingConfig(precision="bf16", batch_size=6, epochs=1, schedule="constant", learning_rate=1e-3)
@@ -84,7 +86,10 @@ def test_gradients_of_short_clips_are_right(kernel, settings):
 def test_gradients_do_not_depend_on_old_values_in_memory(checkpointed):
     """With clips of eight frames, the last feature maps have one frame and those before them two."""
     config = dataclasses.replace(SMALL, checkpoint_activations=checkpointed)
-    network, batch = build_network(lambda: config.build(SHAPE), (0, 1)), next(MemoryClips().train(0, 6))
+    network, batch = (
+        build_network(lambda: config.build(SHAPE), (0, 1)),
+        next(MemoryClips().train(0, loading(6, DataConfig()))),
+    )
     one, two = (gradients(network, lambda network: config.objective().loss(network(batch), batch, 0)["loss"])
                 for _ in range(2))  # fmt: skip
     assert all(torch.isfinite(value).all() for value in one.values())

@@ -1,4 +1,4 @@
-"""Checks for model configurations. See :class:`~coablate_platform.study.config.ModelConfig`.
+"""Checks for model configurations. See :class:`~coablate_platform.study.model.ModelConfig`.
 
 Shapes: N clips, K classes.
 """
@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from coablate_platform.conformance.suite import Suite, expect
 from coablate_platform.data.sampling import MODALITIES
 from coablate_platform.planning.costs import random_batch
-from coablate_platform.study.config import ClipShape, ModelConfig
 from coablate_platform.study.identity import canonical
+from coablate_platform.study.model import ClipShape, ModelConfig
 from coablate_platform.train.initial import build_network
 
 SHAPE = ClipShape(classes=5, channels=3, frames=8, size=32, skeleton_frames=16, joints=20, persons=2)

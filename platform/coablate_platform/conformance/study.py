@@ -11,9 +11,10 @@ from coablate_platform.conformance.suite import Suite, expect
 from coablate_platform.data.protocols import get_protocol
 from coablate_platform.planning.checks import check
 from coablate_platform.search.samplers import quiet
-from coablate_platform.study.config import ClipShape, RunConfig
+from coablate_platform.study.config import RunConfig
 from coablate_platform.study.errors import InputError
 from coablate_platform.study.identity import canonical
+from coablate_platform.study.model import ClipShape
 from coablate_platform.study.search import Search
 from coablate_platform.study.study import Study
 

@@ -5,11 +5,15 @@ therefore gets the same windows, flips and rotations as an arm that also reads t
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from coablate_platform.study.config import DataConfig
+
+CORRUPTED = 0.6
+"""Share of the joints that a corruption changes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +35,10 @@ class Transform:
         tilt: rotation of the skeleton about the x axis, in radians.
         scale: factor on the skeleton.
         noise_seed: seed of the noise on the joints; None adds no noise.
+        shear: matrix (3, 3) that the joints, as row vectors, are multiplied by; None leaves them.
+        corrupted: numbers of the joints that are corrupted; empty for none.
+        corruption: matrix (3, 3) that corrupted joints are multiplied by; zeros make them absent.
+        pixel_seed: seed of the noise on the joints' pixels.
     """
 
     start: float
@@ -46,10 +54,19 @@ class Transform:
     tilt: float
     scale: float
     noise_seed: int | None
+    shear: NDArray[np.float64] | None = None
+    corrupted: tuple[int, ...] = ()
+    corruption: NDArray[np.float64] | None = None
+    pixel_seed: int = 0
 
 
-def evaluation_transform(config: DataConfig) -> Transform:
-    """Return the transform of evaluation: the whole clip, the middle frame of each segment, the centre crop."""
+def evaluation_transform(config: DataConfig, pixel_seed: int = 0) -> Transform:
+    """Return the transform of evaluation: the whole clip, the middle frame of each segment, the centre crop.
+
+    Args:
+        config: the sizes of samples.
+        pixel_seed: seed of the noise on the joints' pixels, which evaluation has too.
+    """
     return Transform(
         start=0.0,
         length=1.0,
@@ -64,18 +81,25 @@ def evaluation_transform(config: DataConfig) -> Transform:
         tilt=0.0,
         scale=1.0,
         noise_seed=None,
+        pixel_seed=pixel_seed,
     )
 
 
-def random_transform(config: DataConfig, generator: np.random.Generator) -> Transform:
+def random_transform(
+    config: DataConfig, generator: np.random.Generator, frames: int, joints: int, pixel_seed: int = 0
+) -> Transform:
     """Draw the transform of a training sample.
 
     Args:
         config: the ranges to draw from.
         generator: used for this sample in this epoch only.
+        frames: number of skeleton frames of the clip.
+        joints: number of joints V.
+        pixel_seed: seed of the noise on the joints' pixels.
     """
     uniform = generator.uniform
-    length = uniform(config.crop_ratio, 1.0)
+    shortest = min(max(config.crop_ratio, config.crop_frames / frames), 1.0)
+    length = uniform(shortest, 1.0)
     return Transform(
         length=length,
         start=uniform(0.0, 1.0 - length),
@@ -89,8 +113,27 @@ def random_transform(config: DataConfig, generator: np.random.Generator) -> Tran
         tilt=uniform(-config.tilt, config.tilt),
         scale=1.0 + uniform(-config.scale, config.scale),
         noise_seed=int(generator.integers(2**63)) if config.jitter > 0 else None,
-        frame_offsets=generator.random(_decoded_frames(config)),  # last, since their number depends on the settings
+        frame_offsets=generator.random(_decoded_frames(config)),
+        pixel_seed=pixel_seed,
+        **_deformation(config, generator, joints),  # last, since only some settings draw for it
     )
+
+
+def _deformation(config: DataConfig, generator: np.random.Generator, joints: int) -> dict[str, Any]:
+    """Draw the shear and the corruption of a sample; nothing is drawn where both are switched off.
+
+    Source: the augmentations of skeleton contrastive learning, as UmURL (Sun et al. 2023) has them: 15 of 25 joints.
+    """
+    drawn: dict[str, Any] = {}
+    if config.shear > 0 and generator.random() < config.shear:
+        shear = generator.uniform(-1, 1, (3, 3))
+        np.fill_diagonal(shear, 1.0)
+        drawn["shear"] = shear
+    if config.corruption > 0 and generator.random() < config.corruption:
+        drawn["corrupted"] = tuple(generator.permutation(joints)[: round(CORRUPTED * joints)].tolist())
+        mixed = generator.random() < 0.5
+        drawn["corruption"] = generator.uniform(-1, 1, (3, 3)) if mixed else np.zeros((3, 3))
+    return drawn
 
 
 def _decoded_frames(config: DataConfig) -> int:

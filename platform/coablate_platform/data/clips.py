@@ -8,14 +8,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from coablate_platform.data.augment import evaluation_transform, random_transform
+from coablate_platform.data.augment import Transform, evaluation_transform, random_transform
 from coablate_platform.data.protocols import Protocol, get_protocol
-from coablate_platform.data.sampling import MODALITIES, Sample, transform_clip
+from coablate_platform.data.sampling import DEFAULT_MODALITIES, MODALITIES, OF_FRAMES, Sample, transform_clip
 from coablate_platform.data.store import Store
-from coablate_platform.study.config import ClipShape, DataConfig, RunConfig
+from coablate_platform.study.config import DataConfig, Phase, RunConfig
 from coablate_platform.study.errors import InputError
 from coablate_platform.study.identity import digest
-from coablate_platform.study.streams import stream
+from coablate_platform.study.model import ClipShape
+from coablate_platform.study.streams import stream, stream_seed
 
 Batch = dict[str, torch.Tensor]
 _PREFETCHED = 2  # batches that are loaded while the model works on one
@@ -24,15 +25,14 @@ _PREFETCHED = 2  # batches that are loaded while the model works on one
 class ClipData:
     """The batches of one run, from a store that a protocol divides into splits.
 
-    A batch holds ``video`` (N, 3, F, S, S) float32 in [-1, 1] where the store has video, ``skeleton``
-    (N, 3, T', V, M) float32, ``label`` (N,) int64 and ``index`` (N,) int64, the clip's row in the store.
+    A batch holds what :class:`~coablate_platform.study.model.ModelConfig` describes.
 
     Args:
         store: the clips.
         config: sizes and augmentation.
         protocol: the protocol that ``config.protocol`` names.
         seed: first keys of the run's random streams: study seed and run seed.
-        modalities: the modalities to read; without ``video`` no frame is decoded.
+        modalities: the tensors to make; without ``video`` no frame is decoded.
         threads: threads that load samples with video: decoding and scaling release the interpreter's lock. Samples of
             skeletons alone are loaded on one thread, since two only wait for each other (measured: half the rate).
 
@@ -47,7 +47,7 @@ class ClipData:
         config: DataConfig,
         protocol: Protocol,
         seed: tuple[int, ...],
-        modalities: tuple[str, ...] = MODALITIES,
+        modalities: tuple[str, ...] = DEFAULT_MODALITIES,
         threads: int = 2,
     ) -> None:
         _check(store, protocol, modalities)
@@ -57,6 +57,7 @@ class ClipData:
         self._modalities = modalities
         self._threads = threads if store.has_video and "video" in modalities else 1
         self._rows = protocol.split(store.index, hold_out=config.validation == "subjects")
+        self._frames = store.index["frames"].to_numpy()
         self._classes = protocol.classes or len(store.classes)
         for split in ("train", "test"):
             if not len(self._rows[split]):
@@ -75,6 +76,7 @@ class ClipData:
             skeleton_frames=self._config.skeleton_frames,
             joints=len(self._store.layout.joints),
             persons=self._store.persons,
+            bones=self._store.layout.bones,
         )
 
     @property
@@ -99,15 +101,15 @@ class ClipData:
         """Names of the clips by their row in the store; a batch's ``index`` holds such rows."""
         return self._store.names
 
-    def train(self, epoch: int, batch_size: int, rank: int = 0, world: int = 1) -> Iterator[Batch]:
+    def train(self, epoch: int, phase: Phase, rank: int = 0, world: int = 1) -> Iterator[Batch]:
         """Yield the augmented batches of one epoch in random order; close the iterator to stop early.
 
         The order depends on (seed, epoch) and a sample on (seed, epoch, row), so the numbers of workers and threads
         change neither. A last batch that is not full is dropped, unless it is the only one.
 
         Args:
-            epoch: counted from 0.
-            batch_size: clips per batch over all workers.
+            epoch: counted from 0 over all phases.
+            phase: its batch size, augmentation and number of views.
             rank: number of this worker; it gets a contiguous share of every batch.
             world: number of workers.
 
@@ -115,7 +117,7 @@ class ClipData:
             InputError: the batch cannot be divided evenly between the workers.
             VideoError: a stored video is damaged.
         """
-        rows = self._rows["train"]
+        rows, batch_size = self._rows["train"], phase.training.batch_size
         size = min(batch_size, len(rows))
         if size == len(rows):
             size -= size % world
@@ -124,7 +126,7 @@ class ClipData:
         order = stream(*self._seed, "order", epoch).permutation(rows)
         share = size // world
         starts = range(rank * share, len(order) - size + rank * share + 1, size)
-        return self._batches([order[start : start + share] for start in starts], self._loader(epoch))
+        return self._batches([order[start : start + share] for start in starts], self._training_loader(epoch, phase))
 
     def evaluate(self, split: str, batch_size: int, rank: int = 0, world: int = 1) -> Iterator[Batch]:
         """Yield all clips of a split without augmentation, in the store's order; close the iterator to stop early.
@@ -140,18 +142,42 @@ class ClipData:
         """
         rows = np.array_split(self._rows[split], world)[rank]
         parts = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
-        return self._batches(parts, self._loader(None))
+        return self._batches(parts, self._evaluation_loader(split))
 
-    def _loader(self, epoch: int | None) -> Callable[[int], Sample]:
-        """Return a function that loads the sample of a row: augmented where an epoch is given, else for evaluation."""
-        store, config = self._store, self._config
-        fixed = evaluation_transform(config)
+    def _training_loader(self, epoch: int, phase: Phase) -> Callable[[int], Sample]:
+        """Return a function that loads the augmented sample of a row, or its views."""
+
+        def load(row: int, *view: str | int) -> Sample:
+            generator, joints = stream(*self._seed, "augment", epoch, row, *view), len(self._store.layout.joints)
+            frames = int(self._frames[row])
+            seed = stream_seed(*self._seed, "pixels", epoch, row, *view)
+            return self._sample(row, random_transform(phase.data, generator, frames, joints, seed), phase.data, "train")
+
+        def load_views(row: int) -> Sample:
+            views = [load(row, "view", number) for number in range(phase.views)]
+            return {name: torch.stack([view[name] for view in views]) for name in views[0]}
+
+        return load_views if phase.views else load
+
+    def _evaluation_loader(self, split: str) -> Callable[[int], Sample]:
+        """Return a function that loads the sample of a row as it is."""
 
         def load(row: int) -> Sample:
-            transform = fixed if epoch is None else random_transform(config, stream(*self._seed, "augment", epoch, row))
-            return transform_clip(store.clip(row), transform, config, store.layout, store.persons, self._modalities)
+            transform = evaluation_transform(self._config, stream_seed(*self._seed, "pixels", row))
+            return self._sample(row, transform, self._config, split)
 
         return load
+
+    def _sample(self, row: int, transform: Transform, config: DataConfig, split: str) -> Sample:
+        store = self._store
+        other = store.clip(self._same_class(row, split)) if config.pixels_of == "class" else None
+        return transform_clip(store.clip(row), transform, config, store.layout, store.persons, self._modalities, other)
+
+    def _same_class(self, row: int, split: str) -> int:
+        """Return the row of another clip of the same class and split; the clip's own where it is the only one."""
+        rows = self._rows[split]
+        others = rows[(self._store.labels[rows] == self._store.labels[row]) & (rows != row)]
+        return int(stream(*self._seed, "class", row).choice(others)) if len(others) else row
 
     def _batches(self, parts: list[NDArray[np.int64]], load: Callable[[int], Sample]) -> Iterator[Batch]:
         """Yield a batch for each part's rows, in order. Threads load a few batches ahead of the consumer."""
@@ -194,11 +220,11 @@ def _check(store: Store, protocol: Protocol, modalities: tuple[str, ...]) -> Non
             f"{store.source!r}"
         )
     if unknown := set(modalities) - set(MODALITIES):
-        raise InputError(
-            f"the model reads the modalities {sorted(unknown)}, but a store has only {' and '.join(MODALITIES)}"
-        )
+        raise InputError(f"the model reads {sorted(unknown)}; a batch can hold {', '.join(MODALITIES)}")
     if "skeleton" not in modalities and not store.has_video:
         raise InputError(f"{store.uri}: the model reads only video, but the store has no video")
+    if (lacking := OF_FRAMES.intersection(modalities)) and not store.has_video:
+        raise InputError(f"{store.uri}: the model reads {sorted(lacking)}, but the store has no video")
 
 
 def clips_of(config: RunConfig, store: Store, seed: tuple[int, int], threads: int = 2) -> ClipData:

@@ -1,17 +1,5 @@
 """Makes samples from stored clips: pure functions of a clip and a transform.
 
-The origin of the skeleton is the layout's centre joint of person 0. The papers that this project follows say "centred
-on joint 1 of person 0", but not whether once per clip or in every frame. Therefore it is a setting, ``data.centring``:
-
-=========  =====================================================  ===============================
-setting    origin                                                 what the sample keeps
-=========  =====================================================  ===============================
-``first``  the joint's first position in the window               the pose and the person's path
-``every``  the joint's position in each frame                     the pose alone
-=========  =====================================================  ===============================
-
-Absent joints are exactly zero in the clip and in the sample: they are never interpolated, moved or jittered.
-
 The video shows a square, the same one in every frame of a clip, so that walking remains visible. The papers do not say
 either from which region it is taken. This is the setting ``data.framing``:
 
@@ -23,8 +11,7 @@ setting      region
 ===========  ======================================================================================
 """
 
-import math
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,24 +20,19 @@ from torch.nn import functional
 
 from coablate_platform.data.augment import Transform
 from coablate_platform.data.joints import JointLayout
+from coablate_platform.data.pixel_sampling import Region, joint_pixels, persons_region
+from coablate_platform.data.skeleton_sampling import transform_skeleton, window_positions
 from coablate_platform.data.store import StoredClip, StoredVideo
 from coablate_platform.study.config import DataConfig
 
 # T skeleton frames · M persons · V joints · C = 3 channels · F video frames · S pixels of a side
 
 Sample = dict[str, torch.Tensor]
-MODALITIES = ("video", "skeleton")
-
-_MARGIN = 1 / 8  # of the joints' extent, on each side: the hands and the top of the head lie beyond their joints
-
-
-class Region(NamedTuple):
-    """A rectangle in pixels of a video frame; it may reach beyond the frame."""
-
-    top: int
-    left: int
-    height: int
-    width: int
+MODALITIES = ("video", "skeleton", "frame_skeleton", "pixels", "visible")
+"""The tensors of a sample; see :class:`~coablate_platform.study.model.ModelConfig`."""
+OF_FRAMES = frozenset({"frame_skeleton", "pixels", "visible"})
+"""Those that need the numbers of the video's frames, and so a video."""
+DEFAULT_MODALITIES = ("video", "skeleton")
 
 
 def transform_clip(
@@ -59,36 +41,57 @@ def transform_clip(
     config: DataConfig,
     layout: JointLayout,
     persons: int,
-    modalities: tuple[str, ...] = MODALITIES,
+    modalities: tuple[str, ...] = DEFAULT_MODALITIES,
+    pixels_of: StoredClip | None = None,
 ) -> Sample:
-    """Make a sample: both modalities come from the same time window and are mirrored together.
+    """Make a sample: all modalities come from the same time window and are mirrored together.
 
     Args:
         clip: a clip of the store.
         transform: from :func:`~coablate_platform.data.augment.random_transform` in training,
             :func:`~coablate_platform.data.augment.evaluation_transform` in evaluation.
-        config: sizes, framing, centring, and the standard deviation of the noise on the joints.
+        config: sizes, framing, centring, and the noise on the joints and on their pixels.
         layout: the joints of the store's skeletons.
         persons: number of persons M in the sample; a clip with fewer is filled up with zeros.
-        modalities: the modalities to make; without ``video`` no frame is decoded.
+        modalities: the tensors to make; without ``video`` no frame is decoded.
+        pixels_of: the clip whose joints are looked up in this clip's frames; None: this clip.
 
     Returns:
-        ``video`` (3, F, S, S) float32 in [-1, 1] where the clip has one, ``skeleton`` (3, T', V, M) float32.
+        The tensors that ``modalities`` names, without the axis of clips; of a clip without a video, ``skeleton`` alone.
 
     Raises:
         VideoError: the stored video is damaged.
     """
     sample: Sample = {}
-    if "video" in modalities and clip.video is not None:
-        region = _persons_region(clip, clip.video.size) if config.framing == "persons" else None
-        video = transform_video(clip.video, transform, config.size, region)
-        sample["video"] = frame_differences(video) if config.motion else video
     if "skeleton" in modalities:
-        xyz = transform_skeleton(clip.xyz, transform, config, layout)
-        padded = np.zeros((3, config.skeleton_frames, xyz.shape[2], persons), dtype=np.float32)
-        padded[..., : xyz.shape[1]] = xyz.transpose(3, 0, 2, 1)[..., :persons]
-        sample["skeleton"] = torch.from_numpy(padded)
+        positions = window_positions(len(clip.xyz), transform, config.skeleton_frames)
+        xyz = transform_skeleton(clip.xyz, positions, transform, config, layout)
+        sample["skeleton"] = _persons_last(xyz, persons)
+    if clip.video is None:
+        return sample
+    square = _square(clip, clip.video, transform, config)
+    numbers = frame_numbers(len(clip.video.packets), transform)
+    if "video" in modalities:
+        video = transform_video(clip.video, numbers, square, transform, config.size)
+        sample["video"] = frame_differences(video) if config.motion else video
+    if OF_FRAMES.intersection(modalities):
+        shown = np.minimum(np.asarray(numbers[: config.frames]), len(clip.xyz) - 1)
+        if "frame_skeleton" in modalities:
+            xyz = transform_skeleton(clip.xyz, shown.astype(np.float64), transform, config, layout)
+            sample["frame_skeleton"] = _persons_last(xyz, persons)
+        pixels, visible = joint_pixels(pixels_of or clip, clip, shown, square, transform, config, layout)
+        if "pixels" in modalities:
+            sample["pixels"] = _persons_last(pixels, persons)
+        if "visible" in modalities:
+            sample["visible"] = _persons_last(visible[..., None], persons)[0]
     return sample
+
+
+def _persons_last(array: NDArray[Any], persons: int) -> torch.Tensor:
+    """Return an array (T, M, V, C) as (C, T, V, persons), filled up with zeros."""
+    padded = np.zeros((array.shape[3], array.shape[0], array.shape[2], persons), dtype=array.dtype)
+    padded[..., : array.shape[1]] = array.transpose(3, 0, 2, 1)[..., :persons]
+    return torch.from_numpy(padded)
 
 
 def frame_numbers(count: int, transform: Transform) -> list[int]:
@@ -106,29 +109,35 @@ def frame_numbers(count: int, transform: Transform) -> list[int]:
     return np.minimum((fractions * count).astype(np.int64), count - 1).tolist()  # type: ignore[no-any-return]
 
 
-def transform_video(video: StoredVideo, transform: Transform, size: int, region: Region | None = None) -> torch.Tensor:
+def _square(clip: StoredClip, video: StoredVideo, transform: Transform, config: DataConfig) -> Region:
+    """Return the square of the frames that a sample shows."""
+    region = persons_region(clip, video.size) if config.framing == "persons" else None
+    top, left, height, width = region or Region(0, 0, *video.size)
+    side = max(1, round(transform.crop_side * min(height, width)))
+    return Region(
+        top + round(transform.crop_y * (height - side)), left + round(transform.crop_x * (width - side)), side, side
+    )
+
+
+def transform_video(
+    video: StoredVideo, numbers: list[int], square: Region, transform: Transform, size: int
+) -> torch.Tensor:
     """Decode the chosen frames, crop, scale and mirror them, and change their colours.
 
     Args:
         video: the video of a stored clip.
+        numbers: numbers of the F frames.
+        square: the part of the frames to show. Beyond the frame the result is black.
         transform: the parameters of the sample.
         size: side S of the result in pixels.
-        region: the part of the frames that the crop is taken from; None takes it from the whole frame. Beyond the
-            frame the result is black.
 
     Returns:
         (3, F, S, S) float32 in [-1, 1].
     """
-    numbers = frame_numbers(len(video.packets), transform)
-    top, left, height, width = region or Region(0, 0, *video.size)
-    side = max(1, round(transform.crop_side * min(height, width)))
-    square = Region(
-        top + round(transform.crop_y * (height - side)), left + round(transform.crop_x * (width - side)), side, side
-    )
     frames = np.stack([_crop(frame, square) for frame in video.decode(numbers)])
     pixels = torch.from_numpy(frames).permute(0, 3, 1, 2)  # a view with channels last: torch's fast path for uint8
-    if side != size:
-        pixels = functional.interpolate(pixels, (size, size), mode="bilinear", antialias=side > size)
+    if square.height != size:
+        pixels = functional.interpolate(pixels, (size, size), mode="bilinear", antialias=square.height > size)
     if transform.flip:
         pixels = pixels.flip(3)
     gain = transform.contrast / 127.5
@@ -151,20 +160,6 @@ def frame_differences(video: torch.Tensor) -> torch.Tensor:
     return (video[:, 1:] - video[:, :-1]) / 2
 
 
-def _persons_region(clip: StoredClip, size: tuple[int, int]) -> Region | None:
-    """Return the square around all joints that lie on the frames (H, W), with a margin; None without such a joint."""
-    if clip.pixels is None:
-        return None
-    joints = clip.pixels[clip.pixels.any(-1)]  # (J, 2), x then y
-    inside = ((joints >= 0) & (joints < (size[1], size[0]))).all(-1)  # False where unknown: NaN
-    if not inside.any():
-        return None
-    low, high = joints[inside].min(0), joints[inside].max(0)
-    side = max(1, math.ceil((1 + 2 * _MARGIN) * float((high - low).max())))
-    left, top = np.rint((low + high - side) / 2).astype(int).tolist()
-    return Region(top, left, side, side)
-
-
 def _crop(frame: NDArray[np.uint8], region: Region) -> NDArray[np.uint8]:
     """Crop a region from a frame (H, W, 3); what lies beyond the frame is black."""
     top, left, height, width = region
@@ -175,84 +170,3 @@ def _crop(frame: NDArray[np.uint8], region: Region) -> NDArray[np.uint8]:
     first_row, first_column = max(-top, 0), max(-left, 0)
     cropped[first_row : first_row + inner.shape[0], first_column : first_column + inner.shape[1]] = inner
     return cropped
-
-
-def transform_skeleton(
-    xyz: NDArray[np.float32], transform: Transform, config: DataConfig, layout: JointLayout
-) -> NDArray[np.float32]:
-    """Resample the time window, centre, rotate, scale and mirror the skeleton, and add noise.
-
-    Args:
-        xyz: joints (T, M, V, 3) in metres, zeros where absent.
-        transform: the parameters of the sample.
-        config: length T' of the result, centring, and the standard deviation of the noise in metres.
-        layout: the centre joint, and each joint's mirror image.
-
-    Returns:
-        (T', M, V, 3), exactly zero where absent.
-    """
-    last = xyz.shape[0] - 1
-    positions = np.linspace(transform.start * last, (transform.start + transform.length) * last, config.skeleton_frames)
-    moved, present = _resample(xyz, positions)
-    origins = _origins(moved, present, layout.centre)
-    if config.centring == "first":
-        origins = origins[:1]
-    moved = np.asarray((moved - origins[:, None, None]) @ _rotation(transform), dtype=np.float32)
-    if transform.flip:
-        mirror = list(layout.mirror)
-        moved, present = moved[:, :, mirror], present[:, :, mirror]
-        moved[..., 0] *= -1
-    if transform.noise_seed is not None:
-        noise = np.random.Generator(np.random.PCG64(transform.noise_seed)).standard_normal(
-            moved.shape, dtype=np.float32
-        )
-        moved += np.float32(config.jitter) * noise
-    moved[~present] = 0.0
-    return moved
-
-
-def _resample(
-    xyz: NDArray[np.float32], positions: NDArray[np.float64]
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Interpolate linearly between two frames; a joint that is absent in one of them is taken from the other.
-
-    Args:
-        xyz: joints (T, M, V, 3), zeros where absent.
-        positions: frame numbers (T',), fractions included.
-
-    Returns:
-        Joints (T', M, V, 3), and whether each is present (T', M, V).
-    """
-    before = np.floor(positions).astype(np.int64)
-    after = np.minimum(before + 1, len(xyz) - 1)
-    weight = (positions - before).astype(np.float32)[:, None, None]
-    first, second = xyz[before], xyz[after]
-    in_first, in_second = first.any(-1), second.any(-1)
-    weight = np.where(in_first & in_second, weight, in_second.astype(np.float32))
-    mixed = first + (second - first) * weight[..., None]
-    # At a whole position the second frame has no weight: the joint is present only if the first frame has it.
-    present = np.where(positions[:, None, None] == before[:, None, None], in_first, in_first | in_second)
-    return mixed, present
-
-
-def _origins(xyz: NDArray[np.float32], present: NDArray[np.bool_], centre: int) -> NDArray[np.float32]:
-    """Return the position of person 0's centre joint in each frame (T', 3).
-
-    Where the joint is absent, its last position counts; before its first position, the first. If it is absent in all
-    frames, all of them get the mean of all present joints, or zero without any.
-    """
-    tracked = present[:, 0, centre]
-    if tracked.any():
-        last = np.maximum.accumulate(np.where(tracked, np.arange(len(xyz)), int(tracked.argmax())))
-        return np.asarray(xyz[last, 0, centre])
-    mean = xyz[present].mean(0) if present.any() else np.zeros(3)
-    return np.broadcast_to(np.asarray(mean, dtype=np.float32), (len(xyz), 3))
-
-
-def _rotation(transform: Transform) -> NDArray[np.float32]:
-    """Return the matrix (3, 3) that rotates row vectors about y, then about x, and scales them."""
-    cos, sin = math.cos(transform.rotation), math.sin(transform.rotation)
-    about_y = np.array([[cos, 0, -sin], [0, 1, 0], [sin, 0, cos]])
-    cos, sin = math.cos(transform.tilt), math.sin(transform.tilt)
-    about_x = np.array([[1, 0, 0], [0, cos, sin], [0, -sin, cos]])
-    return np.asarray(transform.scale * about_y @ about_x, dtype=np.float32)

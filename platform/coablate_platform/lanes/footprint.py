@@ -11,13 +11,15 @@ import torch
 from coablate_platform.data.clips import clips_of
 from coablate_platform.data.store import Store
 from coablate_platform.planning.costs import random_batch
-from coablate_platform.study.config import ClipShape, RunConfig
+from coablate_platform.study.config import Phase, RunConfig
 from coablate_platform.study.errors import InputError, first_line
+from coablate_platform.study.model import ClipShape
 from coablate_platform.study.search import Search
 from coablate_platform.study.source import attach
 from coablate_platform.study.study import Study
 from coablate_platform.train.checkpoint import Checkpoints
-from coablate_platform.train.loop import Batch, Task, train
+from coablate_platform.train.loop import train
+from coablate_platform.train.task import Batch, Task
 
 SPARE = 0.1
 """Margin on what the step took: for fragmentation, and for larger workspaces in later steps."""
@@ -74,8 +76,10 @@ def fit_together(study: Study | Search, store: str, source: str) -> int:
 
 
 def _activations(config: RunConfig, shape: ClipShape) -> int:
-    training = config.training
-    clips = -(-training.batch_size // (training.workers * training.accumulate))
+    clips = max(
+        -(-phase.training.batch_size // (phase.training.workers * phase.training.accumulate)) * max(phase.views, 1)
+        for phase in config.phases
+    )
     return config.model.describe(shape).activation_bytes * clips
 
 
@@ -108,24 +112,30 @@ def footprint(config: RunConfig, shape: ClipShape) -> Footprint:
 
 
 def one_step(config: RunConfig, shape: ClipShape, device: torch.device) -> None:
-    """Train one batch of random clips as a run would, with its checkpoint, in a temporary folder."""
-    once = replace(config, training=replace(config.training, epochs=1, step_epochs=(), selection="last"))
+    """Train one batch of random clips in each phase as a run would, with checkpoints in a temporary folder."""
+    once = replace(
+        config,
+        training=replace(config.training, epochs=1, step_epochs=(), selection="last"),
+        pretraining=config.pretraining and replace(config.pretraining, epochs=1, step_epochs=()),
+    )
     task = Task(run_id="footprint", config=once, seed=(0, 0))
-    clips = _OneBatch(shape, config.training.batch_size // config.training.workers)
+    clips = _OneBatch(shape)
     with tempfile.TemporaryDirectory(prefix="coablate-") as folder:
-        next(train(task, clips, Checkpoints(folder), lambda report: None, device))
+        events = train(task, clips, Checkpoints(folder), lambda report: None, device)
+        for _ in once.phases:
+            next(events)
 
 
 class _OneBatch:
-    """A training split of one batch of random clips; the other splits are empty."""
+    """A training split of one batch of random clips in each phase; the other splits are empty."""
 
-    def __init__(self, shape: ClipShape, clips: int) -> None:
+    def __init__(self, shape: ClipShape) -> None:
         self.shape = shape
-        self.sizes = {"train": clips, "validation": 0, "test": 0}
+        self.sizes = {"train": 1, "validation": 0, "test": 0}
         self.names: list[str] = []
 
-    def train(self, epoch: int, batch_size: int, rank: int = 0, world: int = 1) -> Iterator[Batch]:
-        yield random_batch(self.shape, self.sizes["train"])
+    def train(self, epoch: int, phase: Phase, rank: int = 0, world: int = 1) -> Iterator[Batch]:
+        yield random_batch(self.shape, phase.training.batch_size // phase.training.workers, phase.views)
 
     def evaluate(self, split: str, batch_size: int, rank: int = 0, world: int = 1) -> Iterator[Batch]:
         yield from ()

@@ -28,8 +28,9 @@ from coablate_platform.train import distributed
 from coablate_platform.train.checkpoint import Checkpoints
 from coablate_platform.train.events import Conclusion, EpochReport, Failure, Recorder, RunState, RunUpdate
 from coablate_platform.train.failures import MAX_LOSSES, failure_of, is_peer_loss, lane_must_restart
-from coablate_platform.train.loop import Task, train
+from coablate_platform.train.loop import train
 from coablate_platform.train.provenance import check_unchanged, context, platform_code
+from coablate_platform.train.task import Task
 
 POLL_TIMEOUT_S = 60.0  # well below the timeout of collective operations, in which the other workers wait meanwhile
 log = logging.getLogger(__name__)

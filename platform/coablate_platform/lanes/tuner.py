@@ -32,7 +32,7 @@ from coablate_platform.lanes.proxy import RunProxy
 from coablate_platform.study.search import Search
 from coablate_platform.study.study import Study
 from coablate_platform.train.events import Recorder, RunUpdate
-from coablate_platform.train.loop import Task
+from coablate_platform.train.task import Task
 
 LANE_SHUTDOWN_S = 30.0
 MAX_LANES = 256  # each lane takes a thread in the process that holds the trainers

@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Self, TypeVar
 
-from coablate_platform.study.config import ClipShape
+from coablate_platform.study.config import Phase
+from coablate_platform.study.model import ClipShape
 from coablate_platform.train.events import Failure, RunState
-from coablate_platform.train.loop import Batch, DataSplits
+from coablate_platform.train.task import Batch, DataSplits
 
 LONGER = 10
 """How many times as long as the longest step a worker may be silent, where the study sets no limit."""
@@ -121,8 +122,8 @@ class _WatchedSplits:
     def names(self) -> list[str]:
         return self._data.names
 
-    def train(self, epoch: int, batch_size: int, rank: int = 0, world: int = 1) -> Iterator[Batch]:
-        return self._watchdog.batches(self._data.train(epoch, batch_size, rank, world))
+    def train(self, epoch: int, phase: Phase, rank: int = 0, world: int = 1) -> Iterator[Batch]:
+        return self._watchdog.batches(self._data.train(epoch, phase, rank, world))
 
     def evaluate(self, split: str, batch_size: int, rank: int = 0, world: int = 1) -> Iterator[Batch]:
         return self._watchdog.batches(self._data.evaluate(split, batch_size, rank, world))

@@ -11,8 +11,9 @@ import torch
 from coablate_platform.data.clips import ClipData, clips_of
 from coablate_platform.data.store import Store
 from coablate_platform.planning.checks import check
-from coablate_platform.study.config import ClipShape, Description, RunConfig, TrainingConfig
+from coablate_platform.study.config import Phase, RunConfig, TrainingConfig
 from coablate_platform.study.errors import InputError
+from coablate_platform.study.model import ClipShape, Description
 from coablate_platform.train.state import new_network, turns_of
 
 TIMED_STEPS = 4
@@ -39,7 +40,8 @@ def cost_of(config: RunConfig, store: Store, seed: int) -> Description:
         check(config, clips.shape)
         cost = config.model.describe(clips.shape)
         model = new_network(config, clips.shape, (seed, 0))  # also loads pretrained weights, unlike describe()
-        _check_micro_batches(config.training, clips, model)
+        for phase in config.phases:
+            _check_micro_batches(phase, clips, model)
     except (InputError, ValueError) as error:
         raise InputError(str(error)) from None
     except Exception as error:
@@ -68,24 +70,29 @@ def seconds_per_run(config: RunConfig, clips: ClipData, threads: int) -> float:
 
 
 def _estimate_seconds(config: RunConfig, clips: ClipData, threads: int) -> float:
-    objective, micro_batch = config.model.objective(), _micro_batches(config.training, clips)[0]
     with _measurement_device(threads) as device:
         model = new_network(config, clips.shape, (0, 0)).to(device)
-        steps = len(turns_of(objective, model))
+        return sum(_phase_seconds(phase, clips, model, device) for phase in config.phases)
 
-        def seconds_per_clip(count: int) -> float:
-            batch = {name: tensor.to(device) for name, tensor in random_batch(clips.shape, count).items()}
 
-            def step() -> None:
-                objective.loss(model(batch), batch, 0)["loss"].backward()  # type: ignore[no-untyped-call]
+def _phase_seconds(phase: Phase, clips: ClipData, model: torch.nn.Module, device: torch.device) -> float:
+    objective, micro_batch = phase.objective, _micro_batches(phase.training, clips)[0]
+    steps = len(turns_of(objective, model))
 
-            return _fastest(step, TIMED_STEPS, device) / count
+    def seconds_per_clip(count: int) -> float:
+        random = random_batch(clips.shape, count, phase.views)
+        batch = {name: tensor.to(device) for name, tensor in random.items()}
 
-        per_clip = seconds_per_clip(min(micro_batch, 2))
-        if per_clip * micro_batch < TIMED_S:
-            per_clip = seconds_per_clip(micro_batch)
+        def step() -> None:
+            objective.loss(model(batch), batch, 0)["loss"].backward()  # type: ignore[no-untyped-call]
+
+        return _fastest(step, TIMED_STEPS, device) / count
+
+    per_clip = seconds_per_clip(min(micro_batch, 2))
+    if per_clip * micro_batch < TIMED_S:
+        per_clip = seconds_per_clip(micro_batch)
     validation, test = clips.sizes["validation"] / 3, clips.sizes["test"] / 3  # forward: about a third of a step
-    return per_clip * (config.training.epochs * (steps * clips.sizes["train"] + validation) + test)
+    return per_clip * (phase.training.epochs * (steps * clips.sizes["train"] + validation) + test)
 
 
 @torch.inference_mode()
@@ -152,18 +159,20 @@ def _micro_batches(training: TrainingConfig, clips: ClipData) -> tuple[int, int]
     return micro_batch, batch % micro_batch
 
 
-def _check_micro_batches(training: TrainingConfig, clips: ClipData, model: torch.nn.Module) -> None:
+def _check_micro_batches(phase: Phase, clips: ClipData, model: torch.nn.Module) -> None:
     """Check that no micro-batch has a single clip where the network, by batch normalisation, needs more.
 
     Raises:
         InputError: a micro-batch has one clip, and the network cannot train on it.
     """
+    training = phase.training
     if 1 not in _micro_batches(training, clips):
         return
     try:
-        model.train()(random_batch(clips.shape, 1))
+        model.train()(random_batch(clips.shape, 1, phase.views))
     except ValueError as error:
-        sizes = f"training.batch_size={training.batch_size}, training.accumulate={training.accumulate}"
+        part = phase.name or "training"
+        sizes = f"{part}.batch_size={training.batch_size}, {part}.accumulate={training.accumulate}"
         raise InputError(
             f"{sizes}: makes a micro-batch of one clip, on which this network cannot train ({error})"
         ) from None
@@ -176,16 +185,21 @@ def _location(error: Exception) -> str:
     return f"{last.filename}:{last.lineno}"
 
 
-def random_batch(shape: ClipShape, clips: int) -> dict[str, torch.Tensor]:
-    """Return a batch of random clips.
+def random_batch(shape: ClipShape, clips: int, views: int = 0) -> dict[str, torch.Tensor]:
+    """Return a batch of random clips with all tensors that a batch can hold.
 
     Args:
         shape: the sizes of a clip.
         clips: number of clips N.
+        views: number of views W of a clip; 0: no axis for views.
     """
+    first, joints = (clips, views) if views else (clips,), (shape.frames, shape.joints, shape.persons)
     return {
-        "video": torch.randn(clips, shape.channels, shape.frames, shape.size, shape.size),
-        "skeleton": torch.randn(clips, 3, shape.skeleton_frames, shape.joints, shape.persons),
+        "video": torch.randn(*first, shape.channels, shape.frames, shape.size, shape.size),
+        "skeleton": torch.randn(*first, 3, shape.skeleton_frames, shape.joints, shape.persons),
+        "frame_skeleton": torch.randn(*first, 3, *joints),
+        "pixels": torch.rand(*first, 2, *joints) * (shape.size - 1),
+        "visible": torch.rand(*first, *joints) < 0.9,
         "label": torch.arange(clips) % shape.classes,
         "index": torch.arange(clips),
     }

@@ -18,8 +18,8 @@ from coablate_platform.study.overrides import apply_changes
 from coablate_platform.study.plan import PlannedArm, PlannedContrast, PlannedRun, SearchPlan, StudyPlan
 from coablate_platform.study.search import TRIAL_SEED, Search
 from coablate_platform.study.study import Arm, Study
-from coablate_platform.train.loop import Task
 from coablate_platform.train.provenance import origin_of
+from coablate_platform.train.task import Task
 
 UNTESTED = "untested"
 """Part of the identity of a trial's run: an arm of a study, which is tested, is another run."""
@@ -181,7 +181,7 @@ def prepare_search(search: Search, store: Store, command: dict[str, Any]) -> Pre
             for name, domain in search.space.factors.items()
             if isinstance(domain, Placement)
         },
-        epochs=search.base.training.epochs,
+        epochs=search.base.epochs,
     )
     return PreparedSearch(search=search, store=store, plan=plan)
 

@@ -109,12 +109,17 @@ class Progress(LiveDisplay):
     def _show_epoch(self, run_id: str, update: RunUpdate) -> str | None:
         """Fill the cell of a run that trains, and return its line, if this epoch gets one."""
         metric = self._plan.metric
-        split = next(name for name in ("validation", "train") if f"{name}/{metric}" in update.metrics)
-        value = f"{split} {update.metrics[f'{split}/{metric}']:.1%}"
-        self._cells[run_id] = Text(f"{update.epoch}/{self._epochs}\n{value.removeprefix(split).strip()}")
+        if update.phase:
+            text = f"{update.phase} loss {update.metrics[f'{update.phase}/train/loss']:.3g}"
+            below = update.phase
+        else:
+            split = next(name for name in ("validation", "train") if f"{name}/{metric}" in update.metrics)
+            below = f"{update.metrics[f'{split}/{metric}']:.1%}"
+            text = f"{split} {below}"
+        self._cells[run_id] = Text(f"{update.epoch}/{self._epochs}\n{below}")
         if update.epoch % max(self._epochs // PLAIN_LINES_A_RUN, 1):
             return None
-        return f"epoch {update.epoch}/{self._epochs}  {value}  {update.seconds:.1f} s/epoch"
+        return f"epoch {update.epoch}/{self._epochs}  {text}  {update.seconds:.1f} s/epoch"
 
     def _render(self) -> RenderableType:
         """Return a table for as many seeds as fit side by side, and what is left to do above it."""

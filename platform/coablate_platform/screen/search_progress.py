@@ -41,8 +41,9 @@ class SearchProgress(LiveDisplay):
             stops: whether the scheduler stops the run after this report, for good or as a pause in a population.
         """
         if update.state is RunState.RUNNING:
-            value = update.metrics[f"validation/{self._plan.metric}"]
-            text = f"epoch {update.epoch}/{self._plan.epochs}  validation {value:.1%}"
+            value = update.metrics.get(f"validation/{self._plan.metric}")
+            text = f"epoch {update.epoch}/{self._plan.epochs}  "
+            text += update.phase if value is None else f"validation {value:.1%}"
         else:
             text = "completed" if update.state is RunState.COMPLETED else f"{update.state.value}: {update.reason}"
         failed = update.state.ended and update.state is not RunState.COMPLETED

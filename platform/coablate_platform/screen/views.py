@@ -50,7 +50,7 @@ def _search_view(prepared: PreparedSearch, say: Callable[[str], None]) -> Render
     threads = search.resources.threads
     say("timing training steps of the base")
     seconds = seconds_per_run(search.base, clips_of(search.base, store, (search.seed, 0)), threads)
-    epochs, confirmation_runs = search.base.training.epochs, (search.confirm + 1) * search.seeds
+    epochs, confirmation_runs = search.base.epochs, (search.confirm + 1) * search.seeds
     stopping = search.stopping
     prunes = stopping.may_stop_before(epochs)
     rule = (

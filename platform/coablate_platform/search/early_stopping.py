@@ -15,7 +15,7 @@ class EarlyStoppingScheduler(SearchScheduler):
         if self._search.costs:
             return False  # with several objectives no trial is simply worse
         hopeless, judged = self._optuna.judge(number, epoch, value)
-        return hopeless and judged < self._search.base.training.epochs  # after the last epoch nothing can be saved
+        return hopeless and judged < self._search.base.epochs  # after the last epoch nothing can be saved
 
     def _on_stop(self, number: int, epoch: int) -> None:
         self._end(number, RunState.STOPPED)

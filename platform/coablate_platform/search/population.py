@@ -69,9 +69,9 @@ class Population:
 
     def __init__(self, search: Search) -> None:
         self._search = search
-        self._every = search.stopping.grace_of(search.base.training.epochs)
+        self._every = search.stopping.grace_of(search.base.epochs)
         self._one_in = search.stopping.reduction
-        last = search.base.training.epochs - 1
+        last = search.base.epochs - 1
         self.last_pause = last - last % self._every
 
     def pauses(self, epoch: int) -> bool:

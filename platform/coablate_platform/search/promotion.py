@@ -37,7 +37,7 @@ class PromotionScheduler(EarlyStoppingScheduler):
 
     def __init__(self, setup: SearchSetup) -> None:
         super().__init__(setup)
-        self._budget = setup.search.base.training.epochs
+        self._budget = setup.search.base.epochs
         self._rungs = halving_epochs(setup.search.stopping, self._budget)
         self._paused = {record.number for record in self._open_records if self._value_at_rung(record) is not None}
         self._open_records = [record for record in self._open_records if record.number not in self._paused]

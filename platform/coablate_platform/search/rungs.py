@@ -53,8 +53,8 @@ def suggest_at_rung(
         seed = stream_seed(search.seed, "sampler", number) % MAX_SEED
         return _suggested(search, optuna.create_study(sampler=RandomSampler(seed=seed)))
     trials = study.get_trials(deepcopy=False)
-    for rung in reversed(halving_epochs(search.stopping, search.base.training.epochs)):
-        seen = list(_at(rung, trials, search.base.training.epochs))
+    for rung in reversed(halving_epochs(search.stopping, search.base.epochs)):
+        seen = list(_at(rung, trials, search.base.epochs))
         if len(seen) >= FEWEST:
             break
     else:

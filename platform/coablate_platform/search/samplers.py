@@ -71,7 +71,7 @@ def _own_sampler(search: Search, number: int) -> BaseSampler:
 
 def pruner_of(search: Search) -> BasePruner:
     """Return the pruner of a search's stopping rule."""
-    stopping, epochs = search.stopping, search.base.training.epochs
+    stopping, epochs = search.stopping, search.base.epochs
     grace = stopping.grace_of(epochs)
     if stopping.rule == "asha":
         return SuccessiveHalvingPruner(min_resource=grace, reduction_factor=stopping.reduction)

@@ -26,7 +26,7 @@ from coablate_platform.study.search import Search
 from coablate_platform.study.suggesters import PlainValue
 from coablate_platform.train.events import RunState, RunUpdate
 from coablate_platform.train.failures import MAX_ALIKE, RETRIED, repeated_failure, should_run
-from coablate_platform.train.loop import Task
+from coablate_platform.train.task import Task
 
 LOSS = "validation/loss"
 LATE = 3

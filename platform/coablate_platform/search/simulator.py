@@ -13,7 +13,7 @@ from typing import Protocol
 from coablate_platform.journal.trials import TrialRecord
 from coablate_platform.study.config import RunConfig
 from coablate_platform.train.events import EpochReport, RunState, RunUpdate
-from coablate_platform.train.loop import Task
+from coablate_platform.train.task import Task
 
 
 @dataclass(frozen=True, kw_only=True)

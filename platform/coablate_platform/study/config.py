@@ -1,14 +1,10 @@
-"""The configuration of one run: model, data and training settings, as frozen dataclasses with checked types.
+"""The configuration of one run: model, data and training settings, as frozen dataclasses with checked types."""
 
-The platform knows no particular model: every class that satisfies :class:`ModelConfig` can be used in a study.
-"""
-
-from collections.abc import Sequence
-from dataclasses import dataclass, is_dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from dataclasses import dataclass, fields, replace
+from typing import Literal
 
 from coablate_platform.study.errors import InputError
-from coablate_platform.study.extensions import missing_attributes
+from coablate_platform.study.model import ModelConfig, Objective, PretrainingObjective, Pretrains, model_mismatch
 from coablate_platform.study.validation import (
     Count,
     CountOrZero,
@@ -20,135 +16,50 @@ from coablate_platform.study.validation import (
     check_tree,
 )
 
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
 
 @dataclass(frozen=True, kw_only=True)
-class ClipShape:
-    """The sizes of the clips that a model is built for.
+class Augmentation:
+    """How training samples differ from the clips.
 
     Args:
-        classes: number of classes K.
-        channels: number of video channels C.
-        frames: number of video frames per clip T.
-        size: height and width of a video frame in pixels S.
-        skeleton_frames: number of skeleton frames per clip T', after resampling.
-        joints: number of joints per person V.
-        persons: number of persons per clip M; the joints of an absent person are zeros.
+        crop_ratio: shortest time window of a training sample, as a fraction of the clip; 1 always takes the whole clip.
+        crop_frames: fewest frames of the clip in a time window, where the clip has as many.
+        spatial_crop: smallest side of a training sample's square crop, as a fraction of the short side of what the
+            video shows; 1 switches cropping off.
+        flip: probability that a training sample is mirrored, video and skeleton together; only for classes that do
+            not distinguish left from right.
+        colour: strength of brightness and contrast jitter (0 switches it off).
+        rotation: largest rotation of the skeleton about the vertical axis, in radians.
+        tilt: largest rotation of the skeleton about the x axis, in radians.
+        scale: largest relative change of the skeleton's size.
+        jitter: standard deviation of the Gaussian noise on joint positions, in metres.
+        shear: probability that the skeleton is sheared: multiplied by a 3×3 matrix with ones on its diagonal, and
+            elsewhere numbers from -1 to 1.
+        corruption: probability that three fifths of the joints are corrupted in all frames: set to zero, or multiplied
+            by a 3×3 matrix of numbers from -1 to 1.
+
+    Raises:
+        InputError: a value does not fit its annotation.
     """
 
-    classes: int
-    channels: int
-    frames: int
-    size: int
-    skeleton_frames: int
-    joints: int
-    persons: int
+    crop_ratio: Share = 0.5
+    crop_frames: Count = 1
+    spatial_crop: Share = 0.8
+    flip: Probability = 0.0
+    colour: NotNegative = 0.2
+    rotation: NotNegative = 0.5
+    tilt: NotNegative = 0.15
+    scale: NotNegative = 0.15
+    jitter: NotNegative = 0.005
+    shear: Probability = 0.0
+    corruption: Probability = 0.0
 
-
-class Description(Protocol):
-    """What a network costs."""
-
-    @property
-    def parameters(self) -> int:
-        """Number of trainable parameters."""
-        ...
-
-    @property
-    def flops(self) -> int:
-        """Floating-point operations of the forward pass of one clip."""
-        ...
-
-    @property
-    def activation_bytes(self) -> int:
-        """Bytes of activations that each training sample keeps for the backward pass."""
-        ...
-
-
-class Objective(Protocol):
-    """The loss and the metrics of a model. The training loop knows nothing else about the task.
-
-    N is the number of clips and K the number of classes; a batch is described at :class:`ModelConfig`.
-    """
-
-    def loss(self, outputs: "dict[str, Tensor]", batch: "dict[str, Tensor]", step: int) -> "dict[str, Tensor]":
-        """Return scalar losses by name: ``loss`` is minimised, the others are only recorded.
-
-        Args:
-            outputs: what the network returned.
-            batch: what the network was given.
-            step: the optimiser step, counted from 0 over the whole run; the turns of a batch follow each other.
-        """
-        ...
-
-    def predict(self, outputs: "dict[str, Tensor]") -> "Tensor":
-        """Return the scores (N, K) that are recorded for each clip."""
-        ...
-
-    def metrics(self, scores: "Tensor", labels: "Tensor") -> dict[str, float]:
-        """Return metrics by name, from the scores (N, K) and labels (N,) of a whole split.
-
-        Larger must be better for the metric that selects the epoch or compares arms, such as ``accuracy``.
-        """
-        ...
-
-
-@runtime_checkable
-class TakesTurns(Protocol):
-    """An objective that takes several optimiser steps on each batch, each on some of the parameters.
-
-    Each step has an optimiser and a forward pass of its own. An objective without ``turns`` takes one step.
-    """
-
-    def turns(self, network: "nn.Module") -> "Sequence[Sequence[nn.Parameter]]":
-        """Return the parameters that each step on a batch changes, in the order of the steps."""
-        ...
-
-
-@runtime_checkable
-class ModelConfig(Protocol):
-    """The configuration of a model: a frozen dataclass that builds the network and its objective.
-
-    The network is ``forward(batch) -> outputs``. A batch holds ``video`` (N, C, T, S, S) float32, ``skeleton``
-    (N, 3, T', V, M) float32, ``label`` (N,) int64 and ``index`` (N,) int64, the clip's row in the store. ``outputs`` is
-    a dict of tensors that only the objective reads.
-    """
-
-    @property
-    def modalities(self) -> tuple[str, ...]:
-        """Which of ``video`` and ``skeleton`` the network reads; a batch lacks the other."""
-        ...
-
-    def build(self, shape: ClipShape) -> "nn.Module":
-        """Return the network, which draws random numbers from torch only.
-
-        A module that draws initial values in ``reset_parameters()`` has them from a seed of its own; a parameter that
-        no such method writes has the value that its constructor draws from a seed of the parameter's own.
-        """
-        ...
-
-    def objective(self) -> Objective:
-        """Return the objective that the network is trained with."""
-        ...
-
-    def describe(self, shape: ClipShape) -> Description:
-        """Return what the network costs for clips of this shape, without data."""
-        ...
-
-
-@runtime_checkable
-class ReadsFiles(Protocol):
-    """A model configuration with fields that hold the path of a file, or None. The file's content identifies a run."""
-
-    @property
-    def file_fields(self) -> tuple[str, ...]:
-        """The names of these fields; their paths are absolute, as workers have other working directories."""
-        ...
+    def __post_init__(self) -> None:
+        check_fields(self, "augmentation.")
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataConfig:
+class DataConfig(Augmentation):
     """How clips are divided into splits, sampled and augmented.
 
     Args:
@@ -164,16 +75,13 @@ class DataConfig:
         skeleton_frames: number of frames that the skeleton is resampled to.
         centring: the frame whose centre joint is the origin: ``first`` uses the first frame in which it is tracked,
             for all frames; ``every`` uses each frame's own.
-        crop_ratio: shortest time window of a training sample, as a fraction of the clip; 1 always takes the whole clip.
-        spatial_crop: smallest side of a training sample's square crop, as a fraction of the short side of what the
-            video shows; 1 switches cropping off.
-        flip: probability that a training sample is mirrored, video and skeleton together; only for classes that do
-            not distinguish left from right.
-        colour: strength of brightness and contrast jitter (0 switches it off).
-        rotation: largest rotation of the skeleton about the vertical axis, in radians.
-        tilt: largest rotation of the skeleton about the x axis, in radians.
-        scale: largest relative change of the skeleton's size.
-        jitter: standard deviation of the Gaussian noise on joint positions, in metres.
+        pixel_jitter: standard deviation of Gaussian noise on the joints' pixels, as a fraction of the frame's side.
+            Training, validation and test samples have it, as the joints of a poor pose estimator would.
+        pixel_dropout: probability that a joint's pixel is unknown, in samples of all splits.
+        pixels_of: ``clip``, or ``class``: the joints' pixels are those of another clip of the same class and split,
+            a control that tells whether the joints of this very clip matter.
+
+    Further settings are those of :class:`Augmentation`.
 
     Raises:
         InputError: a value does not fit its annotation.
@@ -187,25 +95,20 @@ class DataConfig:
     motion: bool = False
     skeleton_frames: Count = 32
     centring: Literal["first", "every"] = "first"
-    crop_ratio: Share = 0.5
-    spatial_crop: Share = 0.8
-    flip: Probability = 0.0
-    colour: NotNegative = 0.2
-    rotation: NotNegative = 0.5
-    tilt: NotNegative = 0.15
-    scale: NotNegative = 0.15
-    jitter: NotNegative = 0.005
+    pixel_jitter: NotNegative = 0.0
+    pixel_dropout: Probability = 0.0
+    pixels_of: Literal["clip", "class"] = "clip"
 
     def __post_init__(self) -> None:
         check_fields(self, "data.")
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingConfig:
-    """How a network is trained.
+class Optimisation:
+    """How the parameters of a network are changed in one phase.
 
     Args:
-        epochs: number of epochs, the full budget.
+        epochs: number of epochs.
         batch_size: number of clips per optimiser step, over all workers and micro-batches.
         accumulate: gradient accumulation: number of micro-batches into which each worker cuts its share of a batch that
             does not fit into memory.
@@ -218,17 +121,6 @@ class TrainingConfig:
         step_epochs: numbers of completed epochs after which the learning rate is multiplied.
         step_factor: factor of each of these steps.
         clip_norm: largest norm of the gradient; None does not clip it.
-        precision: autocast's data type; ``fp16`` uses loss scaling.
-        deterministic: let cuDNN use deterministic algorithms only, so that a run repeats on the same GPU; ``false``
-            lets it try which algorithms are fastest, and the digits then differ from run to run. On a CPU it changes
-            nothing.
-        selection: the epoch whose weights are tested: ``last``, ``best`` by ``metric`` on the validation split, or a
-            number from 1.
-        metric: the objective's metric that selects the best epoch and that tables show; larger is better.
-        workers: number of data-parallel workers, which share each batch.
-
-    Raises:
-        InputError: a value does not fit its annotation.
     """
 
     epochs: Count = 30
@@ -242,6 +134,26 @@ class TrainingConfig:
     step_epochs: tuple[Count, ...] = ()
     step_factor: Positive = 0.1
     clip_norm: Positive | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig(Optimisation):
+    """How a network is trained. Further settings are those of :class:`Optimisation`.
+
+    Args:
+        precision: autocast's data type; ``fp16`` uses loss scaling.
+        deterministic: let cuDNN use deterministic algorithms only, so that a run repeats on the same GPU; ``false``
+            lets it try which algorithms are fastest, and the digits then differ from run to run. On a CPU it changes
+            nothing.
+        selection: the epoch whose weights are tested: ``last``, ``best`` by ``metric`` on the validation split, or a
+            number from 1.
+        metric: the objective's metric that selects the best epoch and that tables show; larger is better.
+        workers: number of data-parallel workers, which share each batch.
+
+    Raises:
+        InputError: a value does not fit its annotation.
+    """
+
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     deterministic: bool = True
     selection: Literal["last", "best"] | Count = "last"
@@ -277,25 +189,108 @@ TRAINING_PRESETS = {"paper": PAPER, "msaf": MSAF}
 
 
 @dataclass(frozen=True, kw_only=True)
+class Pretraining(Optimisation):
+    """How a network is pre-trained, in a phase before it is trained. Settings are those of :class:`Optimisation`.
+
+    Args:
+        augmentation: how the views of this phase differ from the clips.
+
+    Raises:
+        InputError: a value does not fit its annotation.
+    """
+
+    augmentation: Augmentation = Augmentation()
+
+    def __post_init__(self) -> None:
+        check_fields(self, "pretraining.")
+
+
+PRETRAINING = "pretraining"
+"""Name of the phase; the names of its metrics begin with it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """A phase of a run.
+
+    Args:
+        name: prefix of the phase's metrics; empty for the last phase, whose weights are tested.
+        objective: what is minimised.
+        training: how; the last phase's settings hold where a phase has none of its own.
+        data: how samples are made.
+        views: views of a clip in a training batch; 0: the clip itself, without an axis for views.
+        begins: number of epochs before the phase.
+        ends: number of epochs up to its end.
+    """
+
+    name: str
+    objective: Objective | PretrainingObjective
+    training: TrainingConfig
+    data: DataConfig
+    views: int
+    begins: int
+    ends: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """The whole configuration of a run. Its result depends on this, the data and the seeds.
 
+    Args:
+        model: the network and its objective.
+        data: how clips become samples.
+        training: how the network is trained, in the phase after which it is tested.
+        pretraining: how it is pre-trained before; None does without that phase.
+
     Raises:
-        InputError: a part is of another type, or a field of the model does not fit its annotation.
+        InputError: a part is of another type, a field of the model does not fit its annotation, or the model cannot be
+            pre-trained.
     """
 
     model: ModelConfig
     data: DataConfig
     training: TrainingConfig
+    pretraining: Pretraining | None = None
 
     def __post_init__(self) -> None:
         if mismatch := model_mismatch(self.model):
             raise InputError(f"model={type(self.model).__name__}: expected a model configuration; {mismatch}")
         check_fields(self, "")
         check_tree(self.model, "model")
+        if self.pretraining is not None and not isinstance(self.model, Pretrains):
+            raise InputError(f"pretraining: {type(self.model).__name__} has no pretraining_objective()")
 
+    @property
+    def epochs(self) -> int:
+        """Number of epochs of all phases, the full budget of a run."""
+        return self.training.epochs + (self.pretraining.epochs if self.pretraining else 0)
 
-def model_mismatch(value: object) -> str:
-    """Return why a value is no model configuration, as text for a message; empty if it is one."""
-    members = ("modalities", "build", "objective", "describe")
-    return missing_attributes(value, members) or ("" if is_dataclass(value) else "it is not a dataclass")
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        """The phases of the run, in their order."""
+        first, before = self.pretraining, self.epochs - self.training.epochs
+        last = Phase(
+            name="",
+            objective=self.model.objective(),
+            training=self.training,
+            data=self.data,
+            views=0,
+            begins=before,
+            ends=self.epochs,
+        )
+        if first is None or not isinstance(self.model, Pretrains):
+            return (last,)
+        changed = {field.name: getattr(first, field.name) for field in fields(Optimisation)}
+        augmented = {field.name: getattr(first.augmentation, field.name) for field in fields(Augmentation)}
+        return (
+            Phase(
+                name=PRETRAINING,
+                objective=self.model.pretraining_objective(),
+                training=replace(self.training, selection="last", **changed),
+                data=replace(self.data, **augmented),
+                views=self.model.pretraining_views,
+                begins=0,
+                ends=before,
+            ),
+            last,
+        )

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from coablate_platform.study.config import ReadsFiles, RunConfig
+from coablate_platform.study.config import RunConfig
 from coablate_platform.study.errors import InputError
+from coablate_platform.study.model import ReadsFiles
 from coablate_platform.study.validation import field_types
 
 
@@ -19,7 +20,7 @@ def canonical(value: Any) -> Any:
     A dataclass becomes an object. The object names the class under ``kind`` where the type of the field allows several
     classes, as a run's model does. Every field is written, defaults too: a changed default changes the run's identity.
     A whole number in a field of type float is written as a float: ``width=1`` and ``width=1.0`` are the same. Of a file
-    (see :class:`~coablate_platform.study.config.ReadsFiles`) the content is written, as its SHA-256.
+    (see :class:`~coablate_platform.study.model.ReadsFiles`) the content is written, as its SHA-256.
 
     Raises:
         TypeError: a value has no canonical form.

@@ -9,9 +9,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-from coablate_platform.study.config import TRAINING_PRESETS, TrainingConfig, model_mismatch
+from coablate_platform.study.config import TRAINING_PRESETS, TrainingConfig
 from coablate_platform.study.errors import InputError, did_you_mean
 from coablate_platform.study.extensions import Kind, load_object, type_mismatch
+from coablate_platform.study.model import model_mismatch
 from coablate_platform.study.validation import checked_value, field_types
 
 Config = TypeVar("Config")

@@ -308,12 +308,17 @@ class Search:
         elif (
             not self.learns_at_rungs
             and self.sampler in _LEARN_FROM_COMPLETED
-            and self.stopping.may_stop_before(self.base.training.epochs)
+            and self.stopping.may_stop_before(self.base.epochs)
         ):
             raise InputError(
                 f"search {self.name}: sampler {self.sampler} learns only from completed trials, of which stopping rule "
-                f"{self.stopping.rule!r} leaves few; use stopping rule 'none', --grace {self.base.training.epochs}, or "
+                f"{self.stopping.rule!r} leaves few; use stopping rule 'none', --grace {self.base.epochs}, or "
                 "sampler tpe"
+            )
+        if self.base.pretraining is not None and self.stopping.rule != "none":
+            raise InputError(
+                f"search {self.name}: stopping rule {self.stopping.rule!r} compares trials by the validation metric, "
+                "which pre-training does not have; use stopping rule 'none'"
             )
         if self.costs and (self.sampler in ("gp", "cmaes") or self.stopping.rule != "none"):
             raise InputError(
@@ -341,11 +346,11 @@ class Search:
                 f"search {self.name}: a population has {self.trials} trials, expected at least "
                 f"{LEAST_POPULATION}: one replaces another"
             )
-        grace = self.stopping.grace_of(self.base.training.epochs)
-        if grace >= self.base.training.epochs:
+        grace = self.stopping.grace_of(self.base.epochs)
+        if grace >= self.base.epochs:
             raise InputError(
                 f"search {self.name}: the population is compared every {grace} epochs but trains only "
-                f"for {self.base.training.epochs}; stopping.grace must be smaller"
+                f"for {self.base.epochs}; stopping.grace must be smaller"
             )
 
 

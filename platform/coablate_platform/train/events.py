@@ -8,6 +8,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from coablate_platform.study.config import PRETRAINING
+
 
 class RunState(StrEnum):
     """The state of a run."""
@@ -33,7 +35,8 @@ class EpochReport:
 
     Args:
         epoch: number of the epoch, from 1.
-        metrics: metric -> value (``train/loss``, ``validation/accuracy`` …).
+        metrics: metric -> value (``train/loss``, ``validation/accuracy`` …); in a phase before the last their names
+            begin with its name (``pretraining/train/loss``).
         seconds: wall time of the epoch.
     """
 
@@ -59,6 +62,11 @@ class RunUpdate:
     seconds: float = 0.0
     metrics: Mapping[str, float] = field(default_factory=dict)
     reason: str = ""
+
+    @property
+    def phase(self) -> str:
+        """The phase before the last to which the epoch belongs, as its metrics name it; empty in the last phase."""
+        return PRETRAINING if any(name.startswith(f"{PRETRAINING}/") for name in self.metrics) else ""
 
     @classmethod
     def of_epoch(cls, report: EpochReport) -> "RunUpdate":

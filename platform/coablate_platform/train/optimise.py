@@ -6,14 +6,16 @@ from collections.abc import Iterator
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from coablate_platform.study.config import Objective, TrainingConfig
+from coablate_platform.study.config import TrainingConfig
+from coablate_platform.study.model import Objective, PretrainingObjective
+from coablate_platform.train import whole_batch
 from coablate_platform.train.precision import autocast, safe_backward
 from coablate_platform.train.state import TrainingState
 
 
 def take_step(
     network: nn.Module,
-    objective: Objective,
+    objective: Objective | PretrainingObjective,
     batch: dict[str, Tensor],
     config: TrainingConfig,
     state: TrainingState,
@@ -34,7 +36,7 @@ def take_step(
     """
     optimiser = state.optimisers[step % len(state.optimisers)]
     network.zero_grad(set_to_none=True)
-    size = len(batch["label"])
+    size, whole = len(batch["label"]), whole_batch.is_needed(objective)
     micro_size = -(-size // config.accumulate)
     for start in range(0, size, micro_size):
         micro_batch = {name: tensor[start : start + micro_size] for name, tensor in batch.items()}
@@ -44,7 +46,10 @@ def take_step(
         with network.no_sync() if accumulates else contextlib.nullcontext():  # type: ignore[operator]
             with autocast(config, device):
                 outputs = network(micro_batch)
-                losses = objective.loss(outputs, micro_batch, step)
+                if whole:
+                    losses = objective.loss(whole_batch.gather(outputs), whole_batch.gather(micro_batch), step)
+                else:
+                    losses = objective.loss(outputs, micro_batch, step)
             with safe_backward(config, device):
                 state.scaler.scale(losses["loss"] * weight).backward()  # type: ignore[no-untyped-call]
         yield outputs, {name: value.detach().float() for name, value in losses.items()}, weight

@@ -16,9 +16,10 @@ import torch
 
 from coablate_platform.study import source
 from coablate_platform.study.code_digest import digest_of, imported_names
-from coablate_platform.study.config import ModelConfig, ReadsFiles, RunConfig
+from coablate_platform.study.config import RunConfig
 from coablate_platform.study.errors import InputError
 from coablate_platform.study.identity import canonical
+from coablate_platform.study.model import ModelConfig, ReadsFiles
 
 PACKAGES = ("torch", "numpy", "av", "pyarrow", "ray")
 PLATFORM = "platform"

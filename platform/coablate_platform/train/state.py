@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from coablate_platform.study.config import ClipShape, Objective, RunConfig, TakesTurns, TrainingConfig
+from coablate_platform.study.config import Optimisation, Phase, RunConfig
+from coablate_platform.study.model import ClipShape, TakesTurns
 from coablate_platform.train import distributed
 from coablate_platform.train.initial import build_network
 from coablate_platform.train.seeding import ModuleGenerators, generator_states, restore_generators
@@ -18,25 +19,43 @@ class TrainingState:
     """The state of training between two epochs, which a checkpoint holds.
 
     Args:
+        phase: name of the phase.
         model: the network, without a wrapper for data-parallel training.
         optimisers: one for each optimiser step on a batch, in their order.
         generators: seeds the modules that draw random numbers.
         scaler: loss scaling; switched off unless the precision is fp16.
-        epoch: number of epochs trained.
+        trainable: names of the parameters that the model itself does not freeze.
+        weight_decay: of the phase.
+        epoch: number of epochs trained, over all phases.
         best: best value of the metric on the validation split among selected epochs.
         selected: the epoch whose weights are selected, from 1; 0 where there is none.
         selected_weights: its weights, on the CPU; empty where there is none, and where the last epoch is tested. They
             are part of every checkpoint: the one before a damaged checkpoint holds the selection of its own epoch.
     """
 
+    phase: str
     model: nn.Module
     optimisers: list[torch.optim.Optimizer]
     generators: ModuleGenerators
     scaler: torch.amp.GradScaler
+    trainable: frozenset[str]
+    weight_decay: float
     epoch: int = 0
     best: float = float("-inf")
     selected: int = 0
     selected_weights: dict[str, Tensor] = field(default_factory=dict)
+
+    def begin(self, phase: Phase) -> None:
+        """Begin a phase: new optimisers, for the parameters that the phase changes; others have no gradient."""
+        training, turns = phase.training, turns_of(phase.objective, self.model)
+        changed = {id(parameter) for turn in turns for parameter in turn}
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_(name in self.trainable and id(parameter) in changed)
+        self.phase, self.weight_decay = phase.name, training.weight_decay
+        self.optimisers = [_optimiser(parameters, training) for parameters in turns]
+        device = next(self.model.parameters()).device.type
+        self.scaler = torch.amp.GradScaler(device, enabled=training.precision == "fp16")
+        self.best, self.selected, self.selected_weights = float("-inf"), 0, {}
 
     def parameter_groups(self) -> Iterator[dict[str, Any]]:
         """Yield the parameter groups of all optimisers."""
@@ -51,6 +70,7 @@ class TrainingState:
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint holds. A collective operation: every worker must call it."""
         return {
+            "phase": self.phase,
             "model": self.model.state_dict(),
             "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
             "scaler": self.scaler.state_dict(),
@@ -86,15 +106,18 @@ def initial_state(config: RunConfig, shape: ClipShape, seed: tuple[int, int], de
     Raises:
         ValueError: a parameter cannot be initialised.
     """
-    training = config.training
     model = new_network(config, shape, seed).to(device)
-    scaler = torch.amp.GradScaler(device.type, enabled=training.precision == "fp16")
-    return TrainingState(
+    state = TrainingState(
+        phase="",
         model=model,
-        optimisers=[_optimiser(parameters, training) for parameters in turns_of(config.model.objective(), model)],
+        optimisers=[],
         generators=ModuleGenerators(model, seed, distributed.rank()),
-        scaler=scaler,
+        scaler=torch.amp.GradScaler(device.type, enabled=False),
+        trainable=frozenset(name for name, parameter in model.named_parameters() if parameter.requires_grad),
+        weight_decay=0.0,
     )
+    state.begin(config.phases[0])
+    return state
 
 
 def new_network(config: RunConfig, shape: ClipShape, seed: tuple[int, int]) -> nn.Module:
@@ -117,12 +140,12 @@ def use_channels_last(model: nn.Module) -> nn.Module:
     return model
 
 
-def turns_of(objective: Objective, model: nn.Module) -> Sequence[Sequence[nn.Parameter]]:
+def turns_of(objective: object, model: nn.Module) -> Sequence[Sequence[nn.Parameter]]:
     """Return the parameters that each optimiser step on a batch changes."""
     return objective.turns(model) if isinstance(objective, TakesTurns) else [list(model.parameters())]
 
 
-def _optimiser(parameters: Sequence[nn.Parameter], config: TrainingConfig) -> torch.optim.Optimizer:
+def _optimiser(parameters: Sequence[nn.Parameter], config: Optimisation) -> torch.optim.Optimizer:
     rate, decay = config.learning_rate, config.weight_decay
     if config.optimiser == "sgd":
         return torch.optim.SGD(parameters, rate, momentum=0.9, weight_decay=decay)
