@@ -119,7 +119,9 @@ class Jhmdb:
         if ref.name not in self.lists.setups:
             raise BadClip(file, f"the clip is not in {label}_test_split1.txt, …_split2.txt and …_split3.txt")
         xyz = np.stack([world[..., 0], -world[..., 1], np.zeros_like(world[..., 0])], axis=-1)[:, None]
+        valid = tracked_frames(xyz, file)
         video = None if ref.video is None else AviVideo(file=ref.video)
+        pixels = None if video is None else video_pixels(image, video.size)[:, None]
         return RawClip(
             name=ref.name,
             label=self.classes.index(label),
@@ -128,8 +130,8 @@ class Jhmdb:
             setup=self.lists.setups[ref.name],
             replication=1,
             xyz=xyz,
-            pixels=None if video is None else video_pixels(image, video.size)[:, None],
-            valid=tracked_frames(xyz, file),
+            pixels=None if pixels is None else np.where(valid[..., None, None], pixels, np.float32(0)),
+            valid=valid,
             video=video,
         )
 
