@@ -204,7 +204,7 @@ _ALL = (
             f"jhmdb/split{number + 1}",
             "jhmdb",
             (number, 3),
-            "up to a fifth of each class's training clips, whole source videos in the order of their keys' SHA-256",
+            "whole source videos: at most a fifth of each class's training clips",
             f"JHMDB, published split {number + 1} of 3: the mean over the three is reported",
         )
         for number in range(3)
@@ -214,7 +214,7 @@ _ALL = (
             f"pku_mmd/{name}",
             "pku_mmd",
             (number, 2),
-            "of every five training subjects, in the order of their numbers, the second",
+            "the second of every five training subjects, by number",
             f"PKU-MMD II {long}: the published list says which recordings train and which test",
         )
         for number, (name, long) in enumerate((("cs", "cross-subject"), ("cv", "cross-view")))
