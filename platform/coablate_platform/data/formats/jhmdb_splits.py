@@ -61,8 +61,8 @@ def read_lists(path: str, files: Mapping[str, FileRef], classes: Sequence[str]) 
     lost = [name for names in wanted.values() for name in names.values() if name not in files]
     if lost:
         raise InputError(
-            f"{path}: {len(lost)} of JHMDB's split files are missing, the first: {lost[0]}; unpack splits.zip of the "
-            "data set beside joint_positions, so that there are three files a class"
+            f"{path}: {len(lost)} of JHMDB's split files are missing, the first: {lost[0]}; put the set's folder "
+            "splits, with three files a class, beside joint_positions"
         )
     said = [{label: _read_sides(files[name]) for label, name in wanted[number].items()} for number in SPLITS]
     divided = [_with_validation(sides) for sides in said]
