@@ -253,7 +253,10 @@ def generate(
 @data_app.command("prepare")
 def prepare(
     source: Annotated[
-        str, typer.Argument(help="ntu (the synthetic set too), utd_mhad, nw_ucla, or a reader FILE.py:NAME.")
+        str,
+        typer.Argument(
+            help="ntu (the synthetic set too), utd_mhad, nw_ucla, jhmdb, pku_mmd, or a reader FILE.py:NAME."
+        ),
     ],
     raw: Annotated[Path, typer.Argument(help="Folder or zip file of the set as published.", parser=path_on_disk)],
     store: Annotated[Path, typer.Argument(help="Where to write the store.", parser=path_on_disk)],

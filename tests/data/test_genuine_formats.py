@@ -1,4 +1,4 @@
-"""The published files of all three data sets, where they are available."""
+"""The published files of four data sets, where they are available."""
 
 import numpy as np
 import pytest
@@ -90,3 +90,52 @@ def test_kinect_v1_sets_share_one_order_of_joints(genuine_data):
         lengths[name] = np.median(np.linalg.norm(xyz[:, child] - xyz[:, parent], axis=-1), axis=0)
     assert max(lengths["utd_mhad"].max(), lengths["nw_ucla"].max()) < 0.6
     np.testing.assert_allclose(lengths["utd_mhad"], lengths["nw_ucla"], atol=0.12)
+
+
+def test_jhmdb_has_three_splits_and_holds_out_source_videos(genuine_data):
+    reader, refs = open_set("jhmdb", genuine_data / "jhmdb")
+    assert len(refs) == 609
+    assert ",".join(reader.classes) == "catch,clap,golf,jump,pick,pour,pullup,push,run,sit,stand,throw,walk,wave"
+    assert reader.missing(str(genuine_data / "jhmdb")) == {}
+    clips = [reader.read(ref) for ref in refs]
+    assert np.bincount([clip.label for clip in clips]).tolist() == [
+        48,
+        44,
+        42,
+        39,
+        40,
+        55,
+        55,
+        42,
+        40,
+        39,
+        36,
+        46,
+        41,
+        42,
+    ]
+    rows = {name: np.array([getattr(clip, name) for clip in clips]) for name in ("subject", "camera", "setup")}
+    sizes = {1: (433, 84, 176), 2: (433, 87, 176), 3: (434, 89, 175)}
+    for number, (train, validation, test) in sizes.items():
+        parts = get_protocol(f"jhmdb/split{number}").split(rows)
+        found = {name: len(part) for name, part in parts.items()}
+        assert found == {"train": train - validation, "validation": validation, "test": test}
+        assert not set(rows["subject"][parts["train"]]) & set(rows["subject"][parts["validation"]])
+
+
+def test_jhmdb_joints_lie_on_the_person(genuine_data):
+    """In the picture (u right, v down) as in space (y up), and both streams have as many frames."""
+    reader, refs = open_set("jhmdb", genuine_data / "jhmdb")
+    clips = [reader.read(ref) for ref in refs[::40]]
+    assert {clip.xyz.shape[1:] for clip in clips} == {(1, 15, 3)}
+    assert all(clip.valid.all() and clip.xyz.any(-1).all() and clip.pixels.any(-1).all() for clip in clips)
+    for clip in clips[:4]:
+        assert sum(1 for _ in clip.video.frames()) == len(clip.xyz)
+    for clip in clips:
+        x, y = np.moveaxis(clip.xyz[0, 0, :, :2], -1, 0)
+        u, v = np.moveaxis(clip.pixels[0, 0], -1, 0)
+        assert np.corrcoef(x, u)[0, 1] > 0.999
+        assert np.corrcoef(y, v)[0, 1] < -0.999
+        # The origin is the picture's middle, so its pixel follows from the two scales.
+        slope, middle = np.polyfit(x, u, 1)
+        assert abs(middle - (clip.video.size[1] - 1) / 2) < 0.5 + 0.02 * slope

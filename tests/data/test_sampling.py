@@ -154,8 +154,8 @@ def test_mirroring_twice_restores_the_skeleton(layout):
     once = _skeleton(xyz, flip, layout, skeleton_frames=8)
     twice = _skeleton(once + 5, flip, layout, skeleton_frames=8)  # added so that no joint is zero, which means absent
     np.testing.assert_allclose(twice, plain, atol=1e-5)
-    left = layout.joints.index("left hand")
-    right = layout.joints.index("right hand")
+    left = layout.joints.index("left wrist")
+    right = layout.joints.index("right wrist")
     np.testing.assert_allclose(once[:, :, left, 1:], plain[:, :, right, 1:])
 
 

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import scipy.io
+from listed_sets import write_jhmdb, write_pku, write_pku_lists
 
 from coablate_platform.data.formats import READERS
 from coablate_platform.data.formats.clip import BadClip, ClipRef, FileRef, RawClip
@@ -32,7 +33,23 @@ def _write_ucla(folder, xyz):
     (folder / "a01_s01_e00_v01.json").write_text(json.dumps({"label": 1, "skeletons": xyz[:, 0].tolist()}))
 
 
-WRITERS = {"ntu": _write_ntu, "utd_mhad": _write_utd, "nw_ucla": _write_ucla}
+def _write_jhmdb(folder, xyz):
+    joints = xyz[:, 0, :15, :2].transpose(2, 1, 0)
+    write_jhmdb(folder, {"catch/One_catch_u_cm_np1_fr_goo_0": "112"}, image=joints, world=joints)
+
+
+def _write_pku(folder, xyz):
+    write_pku(folder, {"A01N01-L": ["1,1,15,2"]}, np.concatenate([xyz, xyz[:, :, :5]], axis=2))
+    write_pku_lists(folder, ["A01N01-L"], ["A02N01-L"])
+
+
+WRITERS = {
+    "ntu": _write_ntu,
+    "utd_mhad": _write_utd,
+    "nw_ucla": _write_ucla,
+    "jhmdb": _write_jhmdb,
+    "pku_mmd": _write_pku,
+}
 
 
 def _read(name, folder, xyz):

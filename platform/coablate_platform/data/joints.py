@@ -96,4 +96,19 @@ KINECT_V1 = JointLayout(
 )
 """NW-UCLA and UTD-MHAD: 20 joints in the sensor's order. UTD-MHAD's files have another order; its reader sorts them."""
 
-LAYOUTS = {layout.name: layout for layout in (KINECT_V1, KINECT_V2)}
+_PUPPET = (
+    *("neck", "belly", "face", "right shoulder", "left shoulder", "right hip", "left hip"),
+    *("right elbow", "left elbow", "right knee", "left knee"),
+    *("right wrist", "left wrist", "right ankle", "left ankle"),
+)
+_PUPPET_BONES = (
+    *((1, 0), (2, 0), (3, 0), (4, 0)),
+    *((7, 3), (11, 7), (8, 4), (12, 8)),
+    *((5, 1), (9, 5), (13, 9), (6, 1), (10, 6), (14, 10)),
+)
+PUPPET = JointLayout(
+    name="puppet", joints=_PUPPET, bones=_PUPPET_BONES, official_bones=_PUPPET_BONES, centre=1, mirror=_mirror(_PUPPET)
+)
+"""JHMDB: 15 joints of the annotators' puppet, in the order of the files. Hands and feet are none of them."""
+
+LAYOUTS = {layout.name: layout for layout in (KINECT_V1, KINECT_V2, PUPPET)}

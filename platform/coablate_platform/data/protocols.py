@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from coablate_platform.data.sides import codes_with
 from coablate_platform.study.extensions import Kind, Loaded, load_object, registered, type_mismatch
 
 SPLITS = ("train", "validation", "test")
@@ -117,6 +118,21 @@ _NTU120_TRAIN = _NTU60_TRAIN | _numbers(
 _NTU_HELD = _numbers(2, 5, 9, 14)
 _ODD, _EVEN = _numbers(range(1, 107, 2)), _numbers(range(2, 107, 2))
 
+
+def _listed(name: str, source: str, split: tuple[int, int], rule: str, description: str) -> Protocol:
+    """Return a protocol whose splits are lists of clips; ``split`` is its number, from 0, and how many the set has."""
+    number, count = split
+    return Protocol(
+        name=name,
+        source=source,
+        train=Rule(setups=codes_with(count, number, "train", "validation")),
+        test=Rule(setups=codes_with(count, number, "test")),
+        validation=Rule(setups=codes_with(count, number, "validation")),
+        rule=rule,
+        description=description,
+    )
+
+
 _ALL = (
     Protocol(
         name="ntu60/cs",
@@ -182,6 +198,26 @@ _ALL = (
         validation=Rule(subjects=_numbers(10), cameras=_numbers(1, 2)),
         rule="performer 10 of the training views",
         description="NW-UCLA cross-view: views 1 and 2 train, view 3 tests",
+    ),
+    *(
+        _listed(
+            f"jhmdb/split{number + 1}",
+            "jhmdb",
+            (number, 3),
+            "whole source videos: at most a fifth of each class's training clips",
+            f"JHMDB, published split {number + 1} of 3: the mean over the three is reported",
+        )
+        for number in range(3)
+    ),
+    *(
+        _listed(
+            f"pku_mmd/{name}",
+            "pku_mmd",
+            (number, 2),
+            "the second of every five training subjects, by number",
+            f"PKU-MMD II {long}: the published list says which recordings train and which test",
+        )
+        for number, (name, long) in enumerate((("cs", "cross-subject"), ("cv", "cross-view")))
     ),
     Protocol(
         name="synthetic/cs",

@@ -1,12 +1,14 @@
 """Finds readers by name or reference. The synthetic set is written in NTU's formats and read as ``ntu``."""
 
 from coablate_platform.data.formats.clip import Reader
+from coablate_platform.data.formats.jhmdb import Jhmdb
 from coablate_platform.data.formats.ntu import Ntu
 from coablate_platform.data.formats.nw_ucla import NwUcla
+from coablate_platform.data.formats.pku_mmd import PkuMmd
 from coablate_platform.data.formats.utd_mhad import UtdMhad
 from coablate_platform.study.extensions import Kind, load_object, missing_attributes
 
-READERS: dict[str, Reader] = {reader.name: reader for reader in (Ntu(), UtdMhad(), NwUcla())}
+READERS: dict[str, Reader] = {reader.name: reader for reader in (Ntu(), UtdMhad(), NwUcla(), Jhmdb(), PkuMmd())}
 _MEMBERS = (
     *("name", "layout", "persons", "classes", "default_protocol", "has_video", "reading"),
     *("at", "list_clips", "missing", "read"),

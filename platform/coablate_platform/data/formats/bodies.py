@@ -63,14 +63,14 @@ def track_people(
 
 def _choose(xyz: dict[int, NDArray[np.float32]]) -> list[int]:
     """Return the ids of the bodies that are people; the one that moves most comes first."""
-    order = sorted(xyz, key=lambda body: -_motion(xyz[body]))
+    order = sorted(xyz, key=lambda body: -motion(xyz[body]))
     for is_noise in (_is_short, _is_furniture):
         order = [body for body in order if not is_noise(xyz[body])] or order[:1]
     return order
 
 
-def _motion(xyz: NDArray[np.float32]) -> float:
-    """Return the variance over time in square metres, summed over the axes and averaged over the joints."""
+def motion(xyz: NDArray[np.float32]) -> float:
+    """Return how much a body moves: the variance of its joints (F, V, 3) in m², over time, summed over the axes."""
     return float(xyz.var(axis=0, dtype=np.float64).sum(-1).mean())
 
 

@@ -97,12 +97,14 @@ class RawClip:
     Args:
         name: unique in its data set.
         label: class, counted from 0.
-        subject: number of the performer, as in the file name, from 1.
+        subject: number of the performer, as in the file name, from 1; in JHMDB, of the video that it was cut from.
         camera: number of the camera or view, from 1.
-        setup: NTU's setup; 1 in other data sets.
+        setup: NTU's setup; where lists of names divide the set, the code of the clip's sides, see
+            :mod:`coablate_platform.data.sides`; 1 in other data sets.
         replication: NTU's replication; the trial or episode in other data sets.
-        xyz: joints (T, M, V, 3) float32 in metres, in the camera's frame, finite; zeros where a body is absent. M is
-            the number of bodies kept, at least 1; the body that moves most comes first.
+        xyz: joints (T, M, V, 3) float32 in metres, in the camera's frame (x to the right of the picture, y up), finite;
+            zeros where a body is absent. JHMDB has z = 0, and a person's size as its unit. M is the number of bodies
+            kept, at least 1; the body that moves most comes first.
         pixels: joints in the video (T, M, V, 2) float32 in pixels, x then y; zeros where a body is absent, NaN where
             the sensor gave no position. None without a video.
         valid: (T, M), whether the body was tracked in the frame.

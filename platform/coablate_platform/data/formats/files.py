@@ -5,7 +5,7 @@ import re
 import stat
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -124,9 +124,7 @@ class FileNames:
             for pattern, files in zip(patterns, found, strict=False):
                 if match := pattern.fullmatch(name):
                     clip = match[1].upper() if self.upper else match[1].lower()
-                    if clip in files and not _is_same(files[clip], file):
-                        raise InputError(f"{path}: clip {clip} appears twice: {files[clip]} and {file}")
-                    files.setdefault(clip, file)
+                    add_once(files, clip, file, path)
         return found
 
     def clips(self, path: str) -> list[ClipRef]:
@@ -150,11 +148,41 @@ class FileNames:
         Raises:
             InputError: as :meth:`find` does.
         """
-        skeletons, videos = self.find(path)
-        lost = dict.fromkeys(videos.keys() - skeletons.keys(), NO_SKELETON)
-        if skeletons.keys() & videos.keys():
-            lost |= dict.fromkeys(skeletons.keys() - videos.keys(), NO_VIDEO)
+        lost = unpaired(*self.find(path))
         return {name: lost[name] for name in sorted(lost, key=self.numbers)}
+
+
+def add_once(files: dict[str, FileRef], clip: str, file: FileRef, path: str) -> None:
+    """Add a clip's file to the files of its kind.
+
+    Args:
+        files: the files by clip.
+        clip: name of the clip, or of a list of clips.
+        file: its file.
+        path: the input in the error message.
+
+    Raises:
+        InputError: the clip has another file there.
+    """
+    if clip in files and not _is_same(files[clip], file):
+        raise InputError(f"{path}: clip {clip} appears twice: {files[clip]} and {file}")
+    files.setdefault(clip, file)
+
+
+def unpaired(skeletons: Mapping[str, FileRef], videos: Mapping[str, FileRef]) -> dict[str, str]:
+    """Return :data:`NO_SKELETON` or :data:`NO_VIDEO` by clip, from the skeleton and the video files by clip.
+
+    Videos without a skeleton count and, where any clip has both, skeletons without a video.
+    """
+    lost = dict.fromkeys(videos.keys() - skeletons.keys(), NO_SKELETON)
+    if skeletons.keys() & videos.keys():
+        lost |= dict.fromkeys(skeletons.keys() - videos.keys(), NO_VIDEO)
+    return lost
+
+
+def parts_of(file: FileRef) -> list[str]:
+    """Return the folders above a file, the highest first, and its name; those in its archive where it is in one."""
+    return re.split(r"[/\\]", file.uri if file.member is None else file.member)
 
 
 def _is_same(first: FileRef, second: FileRef) -> bool:
@@ -163,6 +191,20 @@ def _is_same(first: FileRef, second: FileRef) -> bool:
         return first.member == second.member and Path(first.uri).samefile(second.uri)
     except OSError:
         return False
+
+
+def read_text(file: FileRef) -> str:
+    """Read a text file on which the whole data set depends, such as a list of clips.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        return read_bytes(file).decode(errors="replace")
+    except BadClip as error:
+        raise InputError(f"{error}") from None
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read ({error.strerror or error})") from None
 
 
 def read_bytes(file: FileRef) -> bytes:
