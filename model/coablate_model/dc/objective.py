@@ -31,6 +31,9 @@ class PretrainingObjective:
         composition: weight of the fused features' distance from the composed unimodal ones.
         detach_target: let decomposition change the fused features only.
 
+    Raises:
+        ValueError: no term is left.
+
     Source: UmURL (Sun et al., 2023) for the weights 5, 5, 5 and 1 and for a loss without any detached target. The
     weight of composition is our choice.
     """
@@ -44,6 +47,11 @@ class PretrainingObjective:
     detach_target: bool = False
     needs_whole_batch: ClassVar[bool] = True
     """Variances and covariances of a part of a batch are not those of the batch."""
+
+    def __post_init__(self) -> None:
+        of_projections = self.decomposition or self.inter or self.variance or self.covariance
+        if not (self.composition or (self.granularities and of_projections)):
+            raise ValueError("every term of the pre-training loss is switched off")
 
     def loss(self, outputs: dict[str, Tensor], batch: dict[str, Tensor], step: int) -> dict[str, Tensor]:
         """Return the scalar ``loss`` to minimise, and each term as ``loss_<term>``, detached and not weighted.
