@@ -121,10 +121,10 @@ def test_late_fusion_is_the_mean_of_three_encoders() -> None:
 
 @pytest.mark.parametrize(("fusion", "gflops"), [("early", 2.51), ("late", 5.14)])
 @torch.no_grad()
-def test_the_fused_pass_costs_at_the_paper_s_sizes_what_was_published(
+def test_at_the_parent_s_sizes_early_fusion_costs_half_of_late_fusion(
     fusion: Literal["early", "late"], gflops: float
 ) -> None:
-    """But for the products within the attention, 1 %, which the published counts leave out."""
+    """The products of queries with keys and of weights with values, 1 %, are left out."""
     bones = [(joint, joint - 1) for joint in range(1, 25)]
     with torch.device("meta"):
         network = DCNetwork(60, bones=bones, frames=64, joints=25, persons=2, fusion=fusion).eval()

@@ -91,12 +91,12 @@ def test_projections_losses_and_gradients_of_a_training_step_agree(oracle: Oracl
     outputs, losses = training_step(oracle, network)
     for name in MODALITIES:
         for fused in (True, False):
-            found = outputs[projection_key("whole", name, fused=fused)][:, :64].detach()
-            assert_close(found, oracle.tensors[f"z_{'fused_' if fused else ''}{name}"], rtol=1e-3, atol=1e-4)
+            projected = outputs[projection_key("whole", name, fused=fused)][:, :64].detach()
+            assert_close(projected, oracle.tensors[f"z_{'fused_' if fused else ''}{name}"], rtol=1e-3, atol=1e-4)
     names = {"intra": "decomposition", "inter": "inter", "variance": "variance", "covariance": "covariance"}
-    expected = {f"loss_{own}": oracle.tensors[theirs].item() for theirs, own in names.items()}
+    terms = {f"loss_{own}": oracle.tensors[theirs].item() for theirs, own in names.items()}
     found = {name: value.item() for name, value in losses.items()}
-    assert found == pytest.approx(expected | {"loss": oracle.tensors["loss"].item()}, rel=1e-3)
+    assert found == pytest.approx(terms | {"loss": oracle.tensors["loss"].item()}, rel=1e-3)
     parameters = dict(network.named_parameters())
     for key, expected in zip(json.loads(oracle.meta["grad_names"]), oracle.tensors["grad_norms"], strict=True):
         norm = torch.linalg.vector_norm(gradient_of(parameters.pop(own_name(key))))
