@@ -65,17 +65,17 @@ def load_weights(stream: I3D | HCN, path: str | Path) -> LoadReport:
             values that are not finite.
     """
     kind, own = type(stream), stream.state_dict()
-    from_file = _keys_of_stream(_read(Path(path)), kind)
+    from_file = _keys_of_stream(read_state_dict(Path(path)), kind)
     needed = {key for key in own if not key.startswith(CLASS_LAYERS[kind])}
     loaded = {key: value for key, value in from_file.items() if key in needed}
     spare = [key for key in from_file if key not in loaded]
     unknown = sorted(key for key in spare if not key.startswith(CLASS_LAYERS[kind]) and not _is_optional(key))
     missing = sorted(key for key in needed - loaded.keys() if not _is_optional(key))
     if unknown or missing:
-        differences = _describe_differences(unknown, missing)
+        differences = describe_differences(unknown, missing)
         raise ValueError(f"weights {path}: expected the keys of {kind.__name__}, found {differences}")
     for key, value in loaded.items():
-        _check(key, value, own[key], path)
+        check_tensor(key, value, own[key], path)
     stream.load_state_dict(loaded, strict=False)
     return LoadReport(loaded=tuple(loaded), left_out=tuple(spare), kept=tuple(key for key in own if key not in loaded))
 
@@ -107,7 +107,7 @@ def _is_optional(key: str) -> bool:
     return any(part in key for part in OPTIONAL)
 
 
-def _check(key: str, value: Tensor, own: Tensor, path: str | Path) -> None:
+def check_tensor(key: str, value: Tensor, own: Tensor, path: str | Path) -> None:
     """Check the shape and the values of a tensor.
 
     Raises:
@@ -142,7 +142,7 @@ def _own_hcn_key(key: str) -> str:
     return f"{branch}{layer}.{leaf}"
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def read_state_dict(path: Path) -> dict[str, Tensor]:
     """Return the state dict in a file.
 
     Raises:
@@ -190,6 +190,7 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _describe_differences(unknown: list[str], missing: list[str]) -> str:
+def describe_differences(unknown: list[str], missing: list[str]) -> str:
+    """Return in words which keys a file has to spare and which it lacks."""
     kinds = {"unknown": unknown, "missing": missing}
     return ", ".join(f"{len(keys)} {kind} (first: {keys[0]})" for kind, keys in kinds.items() if keys)

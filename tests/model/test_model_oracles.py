@@ -1,19 +1,9 @@
-"""Every module agrees with the stored outputs of its public ancestor, for weights and inputs drawn by the same recipe.
-
-``draw`` and ``Oracle.inputs`` are that recipe. An output file's metadata lists the ancestor's state-dict keys, from
-which the weights are drawn.
-"""
-
-import json
-import zlib
-from collections.abc import Callable, Collection
-from pathlib import Path
+"""Every module agrees with the stored outputs of its public ancestor, for equal weights and inputs."""
 
 import numpy as np
 import pytest
 import torch
-from safetensors import safe_open
-from torch import Tensor, nn
+from oracle import Oracle, assert_close, draw, is_batch_norm, leaf, load
 
 from coablate_model.dsfm import DSFM
 from coablate_model.hcn import HCN
@@ -21,60 +11,6 @@ from coablate_model.i3d import I3D
 from coablate_model.mffm import MFFM
 from coablate_model.mmtm import MMTM
 from coablate_model.tiam import TIAM
-
-ORACLES = Path(__file__).parent / "oracles"
-
-
-class Oracle:
-    """One file of stored outputs, with the weights and inputs that they belong to."""
-
-    def __init__(self, name: str) -> None:
-        with safe_open(ORACLES / f"{name}.safetensors", "pt") as file:
-            self.meta = file.metadata()
-            self.tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - safe_open is no mapping
-        self.weights = {
-            key: draw(key, tuple(shape), batch_norm=is_batch_norm(key, json.loads(self.meta["keys"])))
-            for key, shape in json.loads(self.meta.get("keys", "{}")).items()
-        }
-
-    def inputs(self) -> list[Tensor]:
-        shapes = json.loads(self.meta["inputs"])
-        return [
-            torch.from_numpy(np.random.default_rng(1000 + i).standard_normal(shape).astype(np.float32))
-            for i, shape in enumerate(shapes)
-        ]
-
-    def outputs(self) -> list[Tensor]:
-        return [self.tensors[f"output/{i}"] for i in range(len(self.tensors))]
-
-
-def is_batch_norm(key: str, keys: Collection[str]) -> bool:
-    return key.rpartition(".")[0] + ".running_mean" in keys
-
-
-def draw(key: str, shape: tuple[int, ...], *, batch_norm: bool) -> Tensor:
-    """Draw a weight from its state-dict key; the values keep activations at a moderate scale."""
-    generator = np.random.default_rng(zlib.crc32(key.encode()))
-    kind = key.rpartition(".")[2]
-    if kind == "num_batches_tracked":
-        return torch.tensor(0)
-    if batch_norm and kind in ("weight", "running_var"):
-        values = generator.uniform(0.5, 1.5, shape)
-    elif kind in ("bias", "running_mean") or len(shape) == 1:
-        values = 0.1 * generator.standard_normal(shape)
-    else:
-        values = generator.standard_normal(shape) * np.sqrt(2 / np.prod(shape[1:]))
-    return torch.from_numpy(np.asarray(values, dtype=np.float32))
-
-
-def load(module: nn.Module, weights: dict[str, Tensor], rename: Callable[[str], str]) -> None:
-    """Load an ancestor's weights under our state-dict keys and switch to eval mode."""
-    module.load_state_dict({rename(key): value for key, value in weights.items()}, strict=True)
-    module.eval()
-
-
-def assert_close(found: Tensor, expected: Tensor, rtol: float = 1e-4, atol: float = 1e-5) -> None:
-    torch.testing.assert_close(found, expected, rtol=rtol, atol=atol)
 
 
 @pytest.mark.parametrize("name", ["dsfm_small", "dsfm_mid", "dsfm_high"])
@@ -155,7 +91,7 @@ def test_i3d_agrees_with_the_published_port_at_every_stored_endpoint() -> None:
     expected = Oracle("i3d_endpoints").tensors
     model = I3D(60)
     own = model.state_dict()
-    weights = {key: draw(key, tuple(v.shape), batch_norm=is_batch_norm(key, set(own))) for key, v in own.items()}
+    weights = {key: draw(key, tuple(v.shape), norm=is_batch_norm(key, set(own))) for key, v in own.items()}
     load(model, weights, str)
     video = np.random.default_rng(2025).uniform(-1, 1, (1, 3, 16, 112, 112)).astype(np.float32)
     x, layer = torch.from_numpy(video), None
@@ -169,8 +105,3 @@ def test_i3d_agrees_with_the_published_port_at_every_stored_endpoint() -> None:
     for endpoint, part in stored_parts.items():
         x, layer = model.advance(x, layer, endpoint), endpoint
         assert_close(x[part], expected[endpoint], rtol=1e-3, atol=1e-4)
-
-
-def leaf(key: str) -> str:
-    """Return the last part of a state-dict key: ``weight``, ``bias`` …"""
-    return key.rpartition(".")[2]
