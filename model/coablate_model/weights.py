@@ -7,6 +7,7 @@ run, in which a stream's keys begin with its name. A file is only loaded in a wa
 
 import pickle
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,22 +86,31 @@ class Pretrained(nn.Module):
 
     It owns no parameters. It must be registered after the network that it fills: when ``reset_parameters()`` of all
     modules is called in order, this one comes last and replaces the random initial values by the file's.
+
+    Args:
+        stream: the network that it fills.
+        path: the file.
+        load: loads a file into such a network.
     """
 
-    def __init__(self, stream: I3D | HCN, path: str) -> None:
+    def __init__(
+        self, stream: nn.Module, path: str, load: Callable[[Any, str | Path], LoadReport] = load_weights
+    ) -> None:
         super().__init__()
         self._target = (stream,)  # in a tuple, so that torch does not register it a second time as a submodule
         self._path = path
+        self._load = load
         self.reset_parameters()
 
     def extra_repr(self) -> str:
-        """Return the file and the number of tensors loaded, shown when the network is printed."""
-        kept = sum(not _is_optional(key) for key in self.report.kept)
-        return f"{self._path}: {len(self.report.loaded)} tensors loaded, {kept} not loaded (class layer)"
+        """Return the file, the number of tensors loaded and what was not, shown when the network is printed."""
+        kept = [key for key in self.report.kept if not _is_optional(key)]
+        where = f" ({', '.join(sorted({key.partition('.')[0] for key in kept}))})" if kept else ""
+        return f"{self._path}: {len(self.report.loaded)} tensors loaded, {len(kept)} not loaded{where}"
 
     def reset_parameters(self) -> None:
         """Load the file again."""
-        self.report = load_weights(self._target[0], self._path)
+        self.report = self._load(self._target[0], self._path)
 
 
 def _is_optional(key: str) -> bool:

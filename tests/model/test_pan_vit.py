@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from coablate_model.pan.vit import PRESETS, ViT
 from coablate_model.pan.vit_weights import load_vit_weights
+from coablate_model.weights import Pretrained
 from coablate_platform.train.initial import build_network
 
 SMALL = {"patch": 8, "width": 32, "depth": 2, "heads": 4}
@@ -95,6 +96,19 @@ def test_a_convolutional_stem_keeps_its_own_values(tmp_path: Path) -> None:
     report = load_vit_weights(network, tmp_path / "w.safetensors")
     assert {key.split(".")[0] for key in report.kept} == {"patch_embed"}
     assert {"patch_embed.proj.weight", "patch_embed.proj.bias"} <= set(report.left_out)
+
+
+def test_re_initialising_the_network_keeps_the_file_s_weights(tmp_path: Path) -> None:
+    published = timm_file()
+    save_file(published, tmp_path / "w.safetensors")
+
+    def build() -> nn.Sequential:
+        network = ViT(32, stem="patch", **SMALL)
+        return nn.Sequential(network, Pretrained(network, str(tmp_path / "w.safetensors"), load_vit_weights))
+
+    network = build_network(build, (0, 0))
+    assert torch.equal(network[0].blocks[1].attn.qkv.weight, published["blocks.1.attn.qkv.weight"])
+    assert repr(network[1]).endswith("w.safetensors: 30 tensors loaded, 0 not loaded)")
 
 
 def test_files_of_another_size_are_refused_with_a_message_of_one_line(tmp_path: Path) -> None:

@@ -7,9 +7,9 @@ Source: Chen et al., ICCV 2021, and its public code, whose state-dict keys this 
 relation width is 8 for any input of at most 9 channels (the public code: of 3 or 9). Node features wider than
 coordinates, such as tokens, are projected to the width of the first block before anything else.
 
-Three choices only save time. The mean over frames comes before the 1×1 convolutions that embed joints, which commute
-with it exactly. All subsets share one convolution for each of the four layers. One matrix product then sums over
-subsets and joints together.
+Four choices only save time. The mean over frames comes before the 1×1 convolutions that embed joints, which commute
+with it exactly. All subsets share one convolution for each of the four layers. α scales the weights of the last of them
+instead of its outputs. One matrix product then sums over subsets and joints together.
 """
 
 from collections.abc import Sequence
@@ -74,15 +74,19 @@ def refine(convs: Sequence[CTRGC], x: Tensor, adjacency: Tensor, alpha: Tensor |
     joints = x.mean(2, keepdim=True)
     hearers = _shared([conv.conv1 for conv in convs], joints)[:, :, 0, :, None]
     speakers = _shared([conv.conv2 for conv in convs], joints)  # (P, S·R, 1, V)
-    refinements = _shared([conv.conv4 for conv in convs], torch.tanh(hearers - speakers), groups=len(convs))
-    joint_count = x.shape[3]
-    return refinements.view(len(x), len(convs), -1, joint_count, joint_count) * alpha + adjacency[:, None]
+    relations = torch.tanh(hearers - speakers)
+    refinements = _shared([conv.conv4 for conv in convs], relations, groups=len(convs), factor=alpha)
+    return refinements.view(len(x), len(convs), -1, *adjacency.shape[1:]) + adjacency[:, None]
 
 
-def _shared(layers: Sequence[Conv2d], x: Tensor, groups: int = 1) -> Tensor:
-    """Return the outputs of several 1×1 convolutions, one after the other in the channel axis, from one convolution."""
-    biases = [layer.bias for layer in layers if layer.bias is not None]
-    return F.conv2d(x, torch.cat([layer.weight for layer in layers]), torch.cat(biases), groups=groups)
+def _shared(layers: Sequence[Conv2d], x: Tensor, *, groups: int = 1, factor: Tensor | float = 1) -> Tensor:
+    """Return the outputs of several 1×1 convolutions, one after the other in the channel axis, times a factor.
+
+    One convolution makes them all; the factor is taken to its weights, which are fewer than its outputs.
+    """
+    weight = torch.cat([layer.weight for layer in layers])
+    bias = torch.cat([layer.bias for layer in layers if layer.bias is not None])
+    return F.conv2d(x, weight * factor, bias * factor, groups=groups)
 
 
 class GraphUnit(nn.Module):
