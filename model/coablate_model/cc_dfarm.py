@@ -248,7 +248,7 @@ def _load_pretrained(network: nn.Module, config: CCDFARM) -> None:
     for name, path in ((RGB, config.weights), (SKELETON, config.hcn_weights)):
         if path is not None and name in config.streams:
             stream = network.i3d if name == RGB else network.hcn
-            network.add_module(f"pretrained_{name}", Pretrained(stream, path))
+            network.add_module(f"pretrained_{name}", Pretrained(stream, path))  # type: ignore[arg-type]
 
 
 def _build_fusion(config: CCDFARM, site: Site, persons: int) -> nn.Module:
