@@ -7,6 +7,7 @@ run, in which a stream's keys begin with its name. A file is only loaded in a wa
 
 import pickle
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,17 +66,17 @@ def load_weights(stream: I3D | HCN, path: str | Path) -> LoadReport:
             values that are not finite.
     """
     kind, own = type(stream), stream.state_dict()
-    from_file = _keys_of_stream(_read(Path(path)), kind)
+    from_file = _keys_of_stream(read_state_dict(Path(path)), kind)
     needed = {key for key in own if not key.startswith(CLASS_LAYERS[kind])}
     loaded = {key: value for key, value in from_file.items() if key in needed}
     spare = [key for key in from_file if key not in loaded]
     unknown = sorted(key for key in spare if not key.startswith(CLASS_LAYERS[kind]) and not _is_optional(key))
     missing = sorted(key for key in needed - loaded.keys() if not _is_optional(key))
     if unknown or missing:
-        differences = _describe_differences(unknown, missing)
+        differences = describe_differences(unknown, missing)
         raise ValueError(f"weights {path}: expected the keys of {kind.__name__}, found {differences}")
     for key, value in loaded.items():
-        _check(key, value, own[key], path)
+        check_tensor(key, value, own[key], path)
     stream.load_state_dict(loaded, strict=False)
     return LoadReport(loaded=tuple(loaded), left_out=tuple(spare), kept=tuple(key for key in own if key not in loaded))
 
@@ -85,29 +86,38 @@ class Pretrained(nn.Module):
 
     It owns no parameters. It must be registered after the network that it fills: when ``reset_parameters()`` of all
     modules is called in order, this one comes last and replaces the random initial values by the file's.
+
+    Args:
+        stream: the network that it fills.
+        path: the file.
+        load: loads a file into such a network.
     """
 
-    def __init__(self, stream: I3D | HCN, path: str) -> None:
+    def __init__(
+        self, stream: nn.Module, path: str, load: Callable[[Any, str | Path], LoadReport] = load_weights
+    ) -> None:
         super().__init__()
         self._target = (stream,)  # in a tuple, so that torch does not register it a second time as a submodule
         self._path = path
+        self._load = load
         self.reset_parameters()
 
     def extra_repr(self) -> str:
-        """Return the file and the number of tensors loaded, shown when the network is printed."""
-        kept = sum(not _is_optional(key) for key in self.report.kept)
-        return f"{self._path}: {len(self.report.loaded)} tensors loaded, {kept} not loaded (class layer)"
+        """Return the file, the number of tensors loaded and what was not, shown when the network is printed."""
+        kept = [key for key in self.report.kept if not _is_optional(key)]
+        where = f" ({', '.join(sorted({key.partition('.')[0] for key in kept}))})" if kept else ""
+        return f"{self._path}: {len(self.report.loaded)} tensors loaded, {len(kept)} not loaded{where}"
 
     def reset_parameters(self) -> None:
         """Load the file again."""
-        self.report = load_weights(self._target[0], self._path)
+        self.report = self._load(self._target[0], self._path)
 
 
 def _is_optional(key: str) -> bool:
     return any(part in key for part in OPTIONAL)
 
 
-def _check(key: str, value: Tensor, own: Tensor, path: str | Path) -> None:
+def check_tensor(key: str, value: Tensor, own: Tensor, path: str | Path) -> None:
     """Check the shape and the values of a tensor.
 
     Raises:
@@ -142,7 +152,7 @@ def _own_hcn_key(key: str) -> str:
     return f"{branch}{layer}.{leaf}"
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def read_state_dict(path: Path) -> dict[str, Tensor]:
     """Return the state dict in a file.
 
     Raises:
@@ -190,6 +200,7 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _describe_differences(unknown: list[str], missing: list[str]) -> str:
+def describe_differences(unknown: list[str], missing: list[str]) -> str:
+    """Return in words which keys a file has to spare and which it lacks."""
     kinds = {"unknown": unknown, "missing": missing}
     return ", ".join(f"{len(keys)} {kind} (first: {keys[0]})" for kind, keys in kinds.items() if keys)

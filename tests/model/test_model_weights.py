@@ -53,7 +53,7 @@ def test_re_initialising_the_network_keeps_the_pretrained_weights(
     model = config.build(SHAPE)
     assert torch.equal(model.get_parameter(f"i3d.{key}"), published[key])
     assert "w.safetensors: " in repr(model)
-    assert "tensors loaded, 2 not loaded (class layer)" in repr(model)
+    assert "tensors loaded, 2 not loaded (logits)" in repr(model)
     for _, module in model.named_modules():
         if hasattr(module, "reset_parameters"):
             module.reset_parameters()

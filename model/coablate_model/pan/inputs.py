@@ -1,0 +1,55 @@
+"""Bones and motions: what a skeleton graph network reads beside the joints themselves.
+
+Shapes: N clips, T frames, V joints, M persons. Skeletons are (N, 3, T, V, M).
+
+Source: the public code of CTR-GCN. There, a bone to an absent joint has the length of the other joint's position. Our
+reading: it is 0, as absent joints are themselves.
+
+By default a joint is absent where it is exactly 0. Where skeletons are centred on a joint, that joint is exactly 0 and
+yet present: then pass :func:`persons_tracked` or a mask from the data set.
+"""
+
+import torch
+from torch import Tensor
+
+from coablate_model.pan.graph import Bones
+
+
+def joints_tracked(skeleton: Tensor) -> Tensor:
+    """Return which joints have a coordinate that is not 0, (N, T, V, M)."""
+    return (skeleton != 0).any(1)
+
+
+def persons_tracked(skeleton: Tensor) -> Tensor:
+    """Return which persons have, in a frame, any coordinate that is not 0, repeated for their joints (N, T, V, M)."""
+    tracked = joints_tracked(skeleton)
+    return tracked.any(2, keepdim=True).expand_as(tracked)
+
+
+def bones_of(skeleton: Tensor, bones: Bones, present: Tensor | None = None) -> Tensor:
+    """Return each joint minus its parent, (N, 3, T, V, M); 0 at the root, and where either joint is absent.
+
+    Args:
+        skeleton: (N, 3, T, V, M).
+        bones: the joint tree.
+        present: (N, T, V, M) bool; None: :func:`joints_tracked`.
+    """
+    present = joints_tracked(skeleton) if present is None else present
+    parents = list(range(skeleton.shape[3]))  # the root is its own parent, and its bone 0
+    for child, parent in bones:
+        parents[child] = parent
+    both = present & present[:, :, parents]
+    return (skeleton - skeleton[:, :, :, parents]).masked_fill(~both[:, None], 0)
+
+
+def motions_of(skeleton: Tensor, present: Tensor | None = None) -> Tensor:
+    """Return the next frame minus this one, (N, 3, T, V, M); 0 in the last frame, and where a joint lacks in either.
+
+    Args:
+        skeleton: (N, 3, T, V, M).
+        present: (N, T, V, M) bool; None: :func:`joints_tracked`.
+    """
+    present = joints_tracked(skeleton) if present is None else present
+    both = present[:, 1:] & present[:, :-1]
+    differences = (skeleton[:, :, 1:] - skeleton[:, :, :-1]).masked_fill(~both[:, None], 0)
+    return torch.cat([differences, torch.zeros_like(skeleton[:, :, :1])], dim=2)
