@@ -37,16 +37,20 @@ def measure(build: Callable[[Shape], nn.Module], shape: Shape) -> Cost:
         # DSFM's batch norm needs two clips in training mode; the third clip's share is the cost of one more sample
         bytes_of_two, bytes_of_three = (_saved_bytes(model, _empty_batch(shape, n)) for n in (2, 3))
         return Cost(
-            parameters=sum(p.numel() for p in model.parameters()),
+            parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
             flops=_forward_flops(model.eval(), _empty_batch(shape, 1)),
             activation_bytes=bytes_of_three - bytes_of_two,
         )
 
 
 def _empty_batch(shape: Shape, n: int) -> dict[str, Tensor]:
+    joints = (shape.frames, shape.joints, shape.persons)
     return {
         "video": torch.empty(n, shape.channels, shape.frames, shape.size, shape.size),
         "skeleton": torch.empty(n, 3, shape.skeleton_frames, shape.joints, shape.persons),
+        "frame_skeleton": torch.empty(n, 3, *joints),
+        "pixels": torch.empty(n, 2, *joints),
+        "visible": torch.empty(n, *joints, dtype=torch.bool),
     }
 
 

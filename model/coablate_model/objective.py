@@ -76,6 +76,10 @@ class CrossEntropy:
         """Return the class probabilities (N, K) of the fused head."""
         return outputs[FUSED].float().softmax(1)
 
+    def head_scores(self, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the class probabilities (N, K) of each trained head but the fused one, by its name."""
+        return {head: outputs[head].float().softmax(1) for head in self._streams}
+
     def metrics(self, scores: Tensor, labels: Tensor) -> dict[str, float]:
         """Compute ``accuracy``, ``mean_class_accuracy`` over the classes with clips, and ``top5`` if K > 5.
 

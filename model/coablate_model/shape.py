@@ -14,6 +14,7 @@ class Shape(Protocol):
         skeleton_frames: skeleton frames per clip.
         joints: joints per person.
         persons: persons per clip.
+        bones: the joint tree as (child, parent) pairs; empty where it is not known.
     """
 
     @property
@@ -36,3 +37,6 @@ class Shape(Protocol):
 
     @property
     def persons(self) -> int: ...
+
+    @property
+    def bones(self) -> tuple[tuple[int, int], ...]: ...

@@ -165,7 +165,8 @@ def test_in_pre_training_every_parameter_but_the_class_layer_s_has_a_gradient(
     backward(PretrainingObjective().loss(outputs, {}, 0)["loss"])
     without = {name for name, parameter in network.named_parameters() if parameter.grad is None}
     assert without == {"classify.weight", "classify.bias"}
-    assert without == {name for name, parameter in network.named_parameters() if not parameter.requires_grad}
+    changed = {id(parameter) for parameter in network.pretrained_parameters()}
+    assert without == {name for name, parameter in network.named_parameters() if id(parameter) not in changed}
 
 
 def test_composition_alone_leaves_the_unimodal_path_without_gradient() -> None:
@@ -192,24 +193,29 @@ def test_the_outputs_of_pre_training_are_those_that_the_settings_ask_for() -> No
 def test_classification_trains_the_class_layer_and_an_encoder_that_is_not_frozen(
     freeze: bool, fusion: Literal["early", "late"]
 ) -> None:
-    network = small(task="classify", freeze_encoder=freeze, fusion=fusion).train()
-    assert network.encoder.training is not freeze
+    network = small(freeze_encoder=freeze, fusion=fusion).train()
     outputs = network({"skeleton": skeletons(8, 3, 6, 4, 2)})
     assert {key: tuple(value.shape) for key, value in outputs.items()} == {"features": (8, 16), "fused": (8, 5)}
     backward(outputs["fused"].pow(2).sum())
     trained = {name for name, parameter in network.named_parameters() if parameter.grad is not None}
-    assert trained == {name for name, parameter in network.named_parameters() if parameter.requires_grad}
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    assert trained == {names[id(parameter)] for parameter in network.classifying_parameters()}
     rest = {name for name in trained if not name.startswith("classify")}
     assert all(name.startswith("encoder") for name in rest)
     assert bool(rest) is not freeze
 
 
-def test_both_tasks_have_the_same_state_and_pre_training_freezes_nothing() -> None:
-    pretrained, probe = small(composition="concat"), small(composition="concat", task="classify", freeze_encoder=True)
-    probe.load_state_dict(pretrained.state_dict())
-    assert pretrained.encoder.training
-    with pytest.raises(ValueError, match="freeze_encoder"):
-        small(freeze_encoder=True)
+def test_early_fusion_alone_is_trained_by_the_consistency_of_two_fused_views() -> None:
+    network = small(granularities=(), composition=None, consistency=True).train()
+    objective = PretrainingObjective(granularities=(), composition=0.0, consistency=1.0)
+    losses = objective.loss(network({"skeleton": skeletons(8, 4, 3, 6, 4, 2)}), {}, 0)
+    assert set(losses) == {"loss", "loss_consistency"}
+    losses["loss"].backward()
+    without = [name for name, parameter in network.named_parameters() if parameter.grad is None]
+    assert without == ["classify.weight", "classify.bias"]
+    same = skeletons(8, 1, 3, 6, 4, 2).expand(-1, 4, -1, -1, -1, -1)
+    outputs = network({"skeleton": same})
+    torch.testing.assert_close(outputs["once"], outputs["again"])
 
 
 def test_initial_values_follow_from_the_seed_and_from_names() -> None:

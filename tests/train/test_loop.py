@@ -2,20 +2,18 @@
 
 import collections
 import dataclasses
-import multiprocessing as mp
-import os
 import subprocess
 import sys
 
 import pytest
 import torch
-import torch.distributed as dist
 from clips import SHAPE, MemoryClips
 from phases import loading
 from torch.utils.checkpoint import checkpoint
+from trainings import CPU, SKELETON, SMALL, numbers, run, task_of
 
 from coablate_model.cc_dfarm import CCDFARM
-from coablate_platform.study.config import DataConfig, RunConfig, TrainingConfig
+from coablate_platform.study.config import DataConfig
 from coablate_platform.train import distributed
 from coablate_platform.train.checkpoint import Checkpoints
 from coablate_platform.train.events import Conclusion
@@ -23,33 +21,6 @@ from coablate_platform.train.failures import DivergedError
 from coablate_platform.train.loop import train
 from coablate_platform.train.seeding import ModuleGenerators
 from coablate_platform.train.state import initial_state
-from coablate_platform.train.task import Task
-
-CPU = torch.device("cpu")
-SMALL = CCDFARM(width=0.125, hcn_features=8, mffm_channels=16)
-SKELETON = dataclasses.replace(SMALL, streams=("skeleton",), tiam="none")
-
-
-def task_of(model=SKELETON, **training) -> Task:
-    settings = {"epochs": 4, "batch_size": 6, "schedule": "constant", "learning_rate": 1e-3}
-    config = RunConfig(model=model, data=DataConfig(), training=TrainingConfig(**(settings | training)))
-    return Task(run_id="r" * 64, config=config, seed=(0, 1))
-
-
-def run(task: Task, folder, clips=None, stop_after: int | None = None, record=None) -> list:
-    """Drive a run as a lane does, and return its events; close it after ``stop_after`` events."""
-    events = []
-    recorded = record if record is not None else []
-    source = train(task, clips or MemoryClips(), Checkpoints(str(folder)), recorded.append, CPU)
-    for event in source:
-        events.append(event)
-        if len(events) == stop_after:
-            source.close()
-    return events
-
-
-def numbers(events: list) -> list:
-    return [(e.epoch, e.metrics) for e in events]
 
 
 def test_separable_classes_are_learned(tmp_path):
@@ -332,99 +303,6 @@ def test_gradient_clipping_changes_the_steps(tmp_path):
     unclipped = run(task_of(optimiser="sgd", learning_rate=1.0, epochs=1), tmp_path / "a")
     clipped = run(task_of(optimiser="sgd", learning_rate=1.0, epochs=1, clip_norm=1e-6), tmp_path / "b")
     assert unclipped[-1].predictions.scores.tolist() != clipped[-1].predictions.scores.tolist()
-
-
-def _plain_worker(folder: str) -> tuple:
-    events = run(task_of(dataclasses.replace(SKELETON, hcn_dropout=0.0), epochs=2, workers=2), folder)
-    return numbers(events), events[-1].predictions.scores
-
-
-def _worker_with_batch_norm(folder: str) -> tuple:
-    """Train once without and once with an interruption after the last epoch; one worker has no clip to validate."""
-    task = task_of(dataclasses.replace(SKELETON, tiam="channel"), epochs=2, workers=2)
-    clips = MemoryClips(validation=1, test=3)
-    whole = run(task, f"{folder}/whole", clips)
-    run(task, f"{folder}/parts", clips, stop_after=2)
-    dist.barrier()  # rank 0 has written its checkpoint
-    saved = list(Checkpoints(f"{folder}/parts").load()["model"])
-    [conclusion] = run(task, f"{folder}/parts", clips)
-    return numbers(whole), whole[-1].predictions.scores, conclusion.predictions.scores, saved
-
-
-def _evaluating_worker(folder: str) -> list:
-    """Return the running statistics with which each worker evaluates."""
-    used = []
-    task, clips = task_of(dataclasses.replace(SKELETON, tiam="channel"), epochs=1, workers=2), MemoryClips()
-    evaluate = clips.evaluate
-
-    def spied(split, *arguments):
-        used.append({name: buffer.numpy().copy() for name, buffer in state.model.named_buffers()})
-        return evaluate(split, *arguments)
-
-    clips.evaluate = spied
-    state = initial_state(task.config, clips.shape, task.seed, CPU)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("coablate_platform.train.loop.initial_state", lambda *_: state)
-        run(task, folder, clips)
-    return distributed.all_gather(used)
-
-
-def _worker(rank: int, work, port: int, folder: str, queue) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    result = work(folder)
-    if rank == 0:
-        queue.put(result)
-    dist.barrier()
-    dist.destroy_process_group()
-    queue.close()
-    queue.join_thread()
-    os._exit(0)  # gloo's threads sometimes abort an interpreter that is shutting down
-
-
-def on_two_workers(work, port: int, folder):
-    """Return what ``work(folder)`` returns on rank 0 of two gloo workers."""
-    context = mp.get_context("spawn")
-    queue = context.Queue()
-    workers = [
-        context.Process(target=_worker, args=(rank, work, port, str(folder), queue), daemon=True) for rank in (0, 1)
-    ]
-    for worker in workers:
-        worker.start()
-    result = queue.get(timeout=90)
-    for worker in workers:
-        worker.join(30)
-        assert worker.exitcode == 0
-    return result
-
-
-@pytest.mark.timeout(120)
-def test_two_workers_train_like_one_worker_on_the_whole_batch(tmp_path, free_port):
-    """The mean of the gradients of equal shares is the gradient of the batch (HCN has no batch normalisation)."""
-    alone = run(task_of(dataclasses.replace(SKELETON, hcn_dropout=0.0), epochs=2), tmp_path / "alone")
-    pair, scores = on_two_workers(_plain_worker, free_port, tmp_path / "pair")
-    for (_, one), (_, two) in zip(numbers(alone), pair, strict=True):
-        assert two == pytest.approx(one, rel=1e-4)
-    assert scores == pytest.approx(alone[-1].predictions.scores, rel=1e-3, abs=1e-4)
-
-
-@pytest.mark.timeout(120)
-def test_two_workers_with_batch_norm_resume_after_the_last_epoch(tmp_path, free_port):
-    """And a worker without a clip of a split does not fail."""
-    events, whole, resumed, saved = on_two_workers(_worker_with_batch_norm, free_port, tmp_path)
-    assert [epoch for epoch, _ in events] == [1, 2, 2]
-    assert any(name.endswith("running_var") for name in saved)
-    assert whole.shape == (3, SHAPE.classes)
-    assert (whole == resumed).all()
-
-
-@pytest.mark.timeout(120)
-def test_all_workers_evaluate_with_the_running_statistics_of_rank_0(tmp_path, free_port):
-    first, second = on_two_workers(_evaluating_worker, free_port, tmp_path)
-    assert len(first) == 2  # validation and test
-    assert any(name.endswith("running_var") for name in first[0])
-    for ours, theirs in zip(first, second, strict=True):
-        assert all((ours[name] == theirs[name]).all() for name in ours)
 
 
 def test_the_loop_imports_no_ray():

@@ -18,9 +18,6 @@ from coablate_model.dc.inputs import MODALITIES
 class DCNetwork(nn.Module):
     """Pre-train on four views of a clip, or classify a clip from its fused features.
 
-    Parameters that have no part in the task need no gradient: the class layer in pre-training, projectors and
-    composition in classification. Both tasks have the same state dict.
-
     Args:
         classes: K.
         bones: the joint tree as (child, parent) pairs.
@@ -36,11 +33,8 @@ class DCNetwork(nn.Module):
         projector_hidden: width within a projector.
         projector_out: P.
         composition: how unimodal features are composed; None leaves it out.
-        task: ``pretrain`` or ``classify``.
-        freeze_encoder: in classification, train the class layer alone.
-
-    Raises:
-        ValueError: the encoder is to be pre-trained and frozen.
+        freeze_encoder: in classification, give no gradient to the encoder.
+        consistency: in pre-training, also project the fused features of the first view.
 
     Source: UmURL (Sun et al., 2023) for sizes and for the class layer.
     """
@@ -62,12 +56,10 @@ class DCNetwork(nn.Module):
         projector_hidden: int = 2048,
         projector_out: int = 4096,
         composition: CompositionKind | None = "mean",
-        task: Literal["pretrain", "classify"] = "pretrain",
         freeze_encoder: bool = False,
+        consistency: bool = False,
     ) -> None:
         super().__init__()
-        if freeze_encoder and task == "pretrain":
-            raise ValueError("freeze_encoder: pre-training changes the encoder; freeze it in task 'classify'")
         self.freeze_encoder = freeze_encoder
         sizes = {"frames": frames, "joints": joints, "persons": persons, "width": width}
         depth = {"feed_forward": feed_forward, "layers": layers, "heads": heads}
@@ -80,23 +72,17 @@ class DCNetwork(nn.Module):
                 {name: projector(features, projector_hidden, projector_out) for name in MODALITIES}
             )
         self.composition = None if composition is None else Composition(composition, 2 * width)
+        self.consistency = projector(2 * width, projector_hidden, projector_out) if consistency else None
         self.classify = nn.Linear(2 * width, classes)
-        self._require_gradients(task)
 
-    def _require_gradients(self, task: str) -> None:
-        pretrains = task == "pretrain"
-        self.projectors.requires_grad_(pretrains)
-        if self.composition is not None:
-            self.composition.requires_grad_(pretrains)
-        self.classify.requires_grad_(not pretrains)
-        self.encoder.requires_grad_(not self.freeze_encoder)
+    def pretrained_parameters(self) -> list[nn.Parameter]:
+        """Return the parameters that pre-training changes: all but the class layer's."""
+        own = {id(parameter) for parameter in self.classify.parameters()}
+        return [parameter for parameter in self.parameters() if id(parameter) not in own]
 
-    def train(self, mode: bool = True) -> "DCNetwork":
-        """Switch to training or evaluation mode; a frozen encoder stays in evaluation mode."""
-        super().train(mode)
-        if self.freeze_encoder:
-            self.encoder.eval()
-        return self
+    def classifying_parameters(self) -> list[nn.Parameter]:
+        """Return the parameters that classification changes: the class layer's, and the encoder's unless frozen."""
+        return [*self.classify.parameters(), *([] if self.freeze_encoder else self.encoder.parameters())]
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Map the batch's ``skeleton`` to outputs by name.
@@ -107,19 +93,28 @@ class DCNetwork(nn.Module):
         """
         skeleton = batch["skeleton"]
         if skeleton.ndim == 6:
-            return self._pretrain(self.encoder.views(skeleton))
+            features = self.encoder.views(skeleton)
+            again = self.encoder.fused(skeleton[:, 0]) if self.consistency is not None else None
+            return self._pretrain(features, again)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.freeze_encoder):
-            features = self.encoder.fused(skeleton)["whole"]
-        return {"features": features, "fused": self.classify(features)}
+            whole = self.encoder.fused(skeleton)["whole"]
+        return {"features": whole, "fused": self.classify(whole)}
 
-    def _pretrain(self, features: dict[str, Features]) -> dict[str, Tensor]:
-        """Project fused and unimodal features one after the other: each has its own statistics in the batch norms."""
+    def _pretrain(self, features: dict[str, Features], again: Features | None) -> dict[str, Tensor]:
+        """Project fused and unimodal features one after the other: each has its own statistics in the batch norms.
+
+        Args:
+            features: of the views.
+            again: fused features of the first view, for the consistency of two views.
+        """
         outputs = {"features": features["fused"]["whole"]}
         for granularity, projectors in self.projectors.items():
             for name in MODALITIES:
                 project = projectors.get_submodule(name)
                 for key, fused in (("fused", True), (name, False)):
                     outputs[projection_key(granularity, name, fused=fused)] = project(features[key][granularity])
+        if again is not None and self.consistency is not None:
+            outputs |= {"once": self.consistency(outputs["features"]), "again": self.consistency(again["whole"])}
         if self.composition is not None:
             outputs["composed"] = self.composition({name: features[name]["whole"] for name in MODALITIES})
         return outputs

@@ -14,14 +14,19 @@ import torch
 from torch import Tensor, nn
 
 from coablate_platform.conformance.suite import Suite, expect
+from coablate_platform.data.joints import KINECT_V1, KINECT_V2
 from coablate_platform.data.sampling import MODALITIES
 from coablate_platform.planning.costs import random_batch
 from coablate_platform.study.identity import canonical
-from coablate_platform.study.model import ClipShape, ModelConfig
+from coablate_platform.study.model import ClipShape, ModelConfig, PretrainingObjective, Pretrains
 from coablate_platform.train.initial import build_network
 
-SHAPE = ClipShape(classes=5, channels=3, frames=8, size=32, skeleton_frames=16, joints=20, persons=2)
-OTHER_SHAPE = ClipShape(classes=3, channels=3, frames=16, size=48, skeleton_frames=32, joints=25, persons=1)
+SHAPE = ClipShape(
+    classes=5, channels=3, frames=8, size=32, skeleton_frames=16, joints=20, persons=2, bones=KINECT_V1.bones
+)
+OTHER_SHAPE = ClipShape(
+    classes=3, channels=3, frames=16, size=48, skeleton_frames=32, joints=25, persons=1, bones=KINECT_V2.bones
+)
 CLIPS = 4
 
 
@@ -43,13 +48,29 @@ class ModelSubject:
         """Return a new network with the initial values of a run."""
         return build_network(lambda: self.config.build(self.shape), (0, seed))
 
-    def batch(self, clips: int = CLIPS) -> dict[str, Tensor]:
+    def batch(self, clips: int = CLIPS, views: int = 0) -> dict[str, Tensor]:
         """Return the same random clips at each call. In every second clip the last of several persons is absent."""
         with _seeded(0):
-            batch = random_batch(self.shape, clips)
+            batch = random_batch(self.shape, clips, views)
         if self.shape.persons > 1:
-            batch["skeleton"][1::2, ..., -1] = 0
+            for name in ("skeleton", "frame_skeleton", "pixels"):
+                batch[name][1::2, ..., -1] = 0
+            batch["visible"][1::2, ..., -1] = False
         return batch
+
+    def losses(self, network: nn.Module) -> list[dict[str, Tensor]]:
+        """Return the losses of every phase that the configuration has, in training mode."""
+        config = self.config
+        phases: list[tuple[PretrainingObjective, int]] = [(config.objective(), 0)]
+        if isinstance(config, Pretrains):
+            phases.append((config.pretraining_objective(), config.pretraining_views))
+        with _seeded(1):
+            batches = [self.batch(views=views) for _, views in phases]
+            outputs = [network.train()(batch) for batch in batches]
+            return [
+                objective.loss(output, batch, self.step)
+                for (objective, _), output, batch in zip(phases, outputs, batches, strict=True)
+            ]
 
 
 def the_configuration_is_a_frozen_dataclass(subject: ModelSubject) -> None:
@@ -91,19 +112,17 @@ def every_parameter_has_an_initial_value(subject: ModelSubject) -> None:
 
 def the_loss_is_a_scalar(subject: ModelSubject) -> None:
     """Check that the objective computes scalar losses, ``loss`` among them, from the network's outputs."""
-    batch, objective = subject.batch(), subject.config.objective()
-    with _seeded(1):
-        losses = objective.loss(subject.network().train()(batch), batch, subject.step)
-    expect("loss" in losses, f"the objective's loss returned {sorted(losses)}, expected 'loss' among them")
-    shapes = {name: tuple(value.shape) for name, value in losses.items() if value.numel() != 1 or value.dim()}
-    expect(not shapes, f"expected scalar losses from the objective, found shapes {shapes}")
+    for losses in subject.losses(subject.network()):
+        expect("loss" in losses, f"the objective's loss returned {sorted(losses)}, expected 'loss' among them")
+        shapes = {name: tuple(value.shape) for name, value in losses.items() if value.numel() != 1 or value.dim()}
+        expect(not shapes, f"expected scalar losses from the objective, found shapes {shapes}")
 
 
 def every_parameter_gets_a_finite_gradient(subject: ModelSubject) -> None:
-    """Check that the loss is finite and has a finite gradient for every trainable parameter."""
-    batch, objective, network = subject.batch(), subject.config.objective(), subject.network().train()
-    with _seeded(1):
-        loss = objective.loss(network(batch), batch, subject.step)["loss"]
+    """Check that the loss of every phase is finite, and that every trainable parameter has a finite gradient in one."""
+    network = subject.network()
+    for losses in subject.losses(network):
+        loss = losses["loss"]
         expect(bool(loss.isfinite()), f"the loss is {loss.item()}, expected a finite number")
         loss.backward()  # type: ignore[no-untyped-call]
     gradients = {name: p.grad for name, p in network.named_parameters() if p.requires_grad}

@@ -3,7 +3,7 @@
 The platform knows no particular model: every class that satisfies :class:`ModelConfig` can be used in a study.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -99,6 +99,30 @@ class TakesTurns(Protocol):
 
     def turns(self, network: "nn.Module") -> "Sequence[Sequence[nn.Parameter]]":
         """Return the parameters that each step on a batch changes, in the order of the steps."""
+        ...
+
+
+@runtime_checkable
+class HasHeads(Protocol):
+    """An objective with predictions beside the recorded ones, such as those of each stream of a fused network."""
+
+    def head_scores(self, outputs: "dict[str, Tensor]") -> "dict[str, Tensor]":
+        """Return scores (N, K) by the name of a head; the test's metrics of each end with that name."""
+        ...
+
+
+@runtime_checkable
+class FitsToValidation(Protocol):
+    """An objective that chooses a value of the trained network on the validation split, before the test."""
+
+    def fit(self, network: "nn.Module", scores: "Mapping[str, Tensor]", labels: "Tensor") -> None:
+        """Set the network's value. It is not called where there are no validation clips.
+
+        Args:
+            network: the network with its selected weights.
+            scores: (N, K) by head, as :meth:`HasHeads.head_scores` returns them.
+            labels: classes of the validation clips (N,).
+        """
         ...
 
 

@@ -1,6 +1,7 @@
 """Evaluates a network on a split: its scores, its loss, and where the objective retrieves, its features."""
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -8,13 +9,15 @@ import torch
 from torch import Tensor
 
 from coablate_platform.study.config import Phase
-from coablate_platform.study.model import Objective, Retrieves
+from coablate_platform.study.model import FitsToValidation, HasHeads, Objective, Retrieves
 from coablate_platform.train import distributed
 from coablate_platform.train.events import Conclusion, Predictions
 from coablate_platform.train.failures import DivergedError
 from coablate_platform.train.precision import autocast
 from coablate_platform.train.state import TrainingState
 from coablate_platform.train.task import Batch, DataSplits, Task
+
+_HEAD = "head "
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +28,7 @@ class _Evaluation:
         labels: classes of the clips, (N,).
         rows: rows of the clips in the store, (N,).
         scores: scores of the K classes, (N, K); without columns where nothing is classified.
+        heads: scores (N, K) by head, where the objective has heads.
         features: features of the clips, (N, D); without columns where the objective does not retrieve.
         loss: mean training loss over the clips; of an objective with turns, the mean over the turns too; 0 where
             nothing is classified.
@@ -33,6 +37,7 @@ class _Evaluation:
     labels: Tensor
     rows: Tensor
     scores: Tensor
+    heads: dict[str, Tensor]
     features: Tensor
     loss: float
 
@@ -40,29 +45,45 @@ class _Evaluation:
 @torch.no_grad()
 def _evaluate(state: TrainingState, phase: Phase, data: DataSplits, split: str, device: torch.device) -> _Evaluation:
     """Evaluate the network on a split."""
-    model, objective, turns = state.model, phase.objective, len(state.optimisers)
+    model, objective = state.model, phase.objective
     model.eval()
-    parts, loss = [], 0.0
+    parts: dict[str, list[Tensor]] = defaultdict(list)
+    loss = 0.0
     for batch in data.evaluate(split, phase.training.batch_size, distributed.rank(), distributed.world_size()):
-        on_device, count = to_device(batch, device), len(batch["label"])
-        scores = features = torch.zeros(count, 0)
+        on_device = to_device(batch, device)
         with autocast(phase.training, device):
             outputs = model(on_device)
             if isinstance(objective, Objective):
-                scores = objective.predict(outputs)
-                losses = [float(objective.loss(outputs, on_device, turn)["loss"]) for turn in range(turns)]
-                loss += sum(losses) / turns * count
-            if isinstance(objective, Retrieves):
-                features = objective.features(outputs)
-        parts.append((batch["label"], batch["index"], scores.float().cpu(), features.float().cpu()))
-    columns = (
-        [torch.cat(column) for column in zip(*parts, strict=True)] if parts else None
-    )  # a worker may have no clips
-    gathered = [distributed.all_gather_tensor(columns[place] if columns else None) for place in range(4)]
-    order = gathered[1].argsort()
-    labels, rows, scores, features = (column[order] for column in gathered)
-    mean = sum(distributed.all_gather(loss)) / len(rows)
-    return _Evaluation(labels=labels, rows=rows, scores=scores, features=features, loss=mean)
+                losses = [objective.loss(outputs, on_device, turn)["loss"] for turn in range(len(state.optimisers))]
+                loss += float(torch.stack(losses).mean()) * len(batch["label"])
+            found = _scores(objective, outputs)
+        for name, tensor in {"label": batch["label"], "index": batch["index"], **found}.items():
+            parts[name].append(tensor.cpu() if name in batch else tensor.float().cpu())
+    joined = distributed.all_gather({name: torch.cat(tensors) for name, tensors in parts.items()})
+    columns = {name: torch.cat([own[name] for own in joined if own]) for name in max(joined, key=len)}
+    order = columns["index"].argsort()
+    columns = {name: column[order] for name, column in columns.items()}
+    nothing = torch.zeros(len(order), 0)
+    return _Evaluation(
+        labels=columns["label"],
+        rows=columns["index"],
+        scores=columns.get("scores", nothing),
+        heads={name.removeprefix(_HEAD): column for name, column in columns.items() if name.startswith(_HEAD)},
+        features=columns.get("features", nothing),
+        loss=sum(distributed.all_gather(loss)) / len(order),
+    )
+
+
+def _scores(objective: object, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return what an objective makes of the outputs: scores, scores of heads, features."""
+    found: dict[str, Tensor] = {}
+    if isinstance(objective, Objective):
+        found["scores"] = objective.predict(outputs)
+    if isinstance(objective, HasHeads):
+        found |= {f"{_HEAD}{name}": scores for name, scores in objective.head_scores(outputs).items()}
+    if isinstance(objective, Retrieves):
+        found["features"] = objective.features(outputs)
+    return found
 
 
 def validate(state: TrainingState, phase: Phase, data: DataSplits, device: torch.device) -> dict[str, float]:
@@ -132,9 +153,16 @@ def conclude(task: Task, state: TrainingState, data: DataSplits, device: torch.d
         epoch = state.selected
     if not task.tested:
         return Conclusion(epoch=epoch)
-    found, where = _evaluate(state, phase, data, "test", device), f"test of epoch {epoch}"
-    assert isinstance(phase.objective, Objective)  # the last phase classifies
-    metrics = finite_metrics(phase.objective, found.scores, found.labels, where)
+    objective, where = phase.objective, f"test of epoch {epoch}"
+    assert isinstance(objective, Objective)  # the last phase classifies
+    if isinstance(objective, FitsToValidation) and data.sizes["validation"]:
+        validation = _evaluate(state, phase, data, "validation", device)
+        objective.fit(state.model, validation.heads, validation.labels)
+    found = _evaluate(state, phase, data, "test", device)
+    metrics = finite_metrics(objective, found.scores, found.labels, where)
+    for head, scores in found.heads.items():
+        of_head = finite_metrics(objective, scores, found.labels, where)
+        metrics |= {f"{name}_{head}": value for name, value in of_head.items()}
     metrics |= _retrieval(state, phase, data, found, where, device)
     names = [data.names[row] for row in found.rows.tolist()]
     predictions = Predictions(names=names, labels=found.labels.numpy(), scores=found.scores.numpy())
