@@ -13,4 +13,6 @@ class _NoObjective:
 def loading(batch_size: int, data: DataConfig, views: int = 0) -> Phase:
     """Return a phase for loading clips."""
     training = TrainingConfig(batch_size=batch_size)
-    return Phase(name="", objective=_NoObjective(), training=training, data=data, views=views, begins=0, ends=30)
+    return Phase(
+        name="", objective=_NoObjective(), training=training, data=data, split="train", views=views, begins=0, ends=30
+    )

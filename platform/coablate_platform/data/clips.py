@@ -57,6 +57,8 @@ class ClipData:
         self._modalities = modalities
         self._threads = threads if store.has_video and "video" in modalities else 1
         self._rows = protocol.split(store.index, hold_out=config.validation == "subjects")
+        if config.labels < 1:
+            self._rows["labelled"] = _labelled(self._rows["train"], store.labels, config.labels, seed)
         self._frames = store.index["frames"].to_numpy()
         self._classes = protocol.classes or len(store.classes)
         for split in ("train", "test"):
@@ -117,7 +119,7 @@ class ClipData:
             InputError: the batch cannot be divided evenly between the workers.
             VideoError: a stored video is damaged.
         """
-        rows, batch_size = self._rows["train"], phase.training.batch_size
+        rows, batch_size = self._rows[phase.split], phase.training.batch_size
         size = min(batch_size, len(rows))
         if size == len(rows):
             size -= size % world
@@ -211,6 +213,18 @@ class ClipData:
         if torch.cuda.is_available():  # copies to a GPU then run beside its computation
             batch = {name: tensor.pin_memory() for name, tensor in batch.items()}
         return batch
+
+
+def _labelled(
+    rows: NDArray[np.int64], labels: NDArray[np.int64], share: float, seed: tuple[int, ...]
+) -> NDArray[np.int64]:
+    """Draw a share of the clips of each class, at least one."""
+    drawn = []
+    for label in np.unique(labels[rows]).tolist():
+        of_class = rows[labels[rows] == label]
+        count = max(round(share * len(of_class)), 1)
+        drawn.append(stream(*seed, "labels", label).permutation(of_class)[:count])
+    return np.sort(np.concatenate(drawn))
 
 
 def _check(store: Store, protocol: Protocol, modalities: tuple[str, ...]) -> None:

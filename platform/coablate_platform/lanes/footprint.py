@@ -131,7 +131,7 @@ class _OneBatch:
 
     def __init__(self, shape: ClipShape) -> None:
         self.shape = shape
-        self.sizes = {"train": 1, "validation": 0, "test": 0}
+        self.sizes = {"train": 1, "labelled": 1, "validation": 0, "test": 0}
         self.names: list[str] = []
 
     def train(self, epoch: int, phase: Phase, rank: int = 0, world: int = 1) -> Iterator[Batch]:

@@ -11,7 +11,7 @@ import torch
 from coablate_platform.data.clips import ClipData, clips_of
 from coablate_platform.data.store import Store
 from coablate_platform.planning.checks import check
-from coablate_platform.study.config import Phase, RunConfig, TrainingConfig
+from coablate_platform.study.config import Phase, RunConfig
 from coablate_platform.study.errors import InputError
 from coablate_platform.study.model import ClipShape, Description
 from coablate_platform.train.state import new_network, turns_of
@@ -76,7 +76,7 @@ def _estimate_seconds(config: RunConfig, clips: ClipData, threads: int) -> float
 
 
 def _phase_seconds(phase: Phase, clips: ClipData, model: torch.nn.Module, device: torch.device) -> float:
-    objective, micro_batch = phase.objective, _micro_batches(phase.training, clips)[0]
+    objective, micro_batch = phase.objective, _micro_batches(phase, clips)[0]
     steps = len(turns_of(objective, model))
 
     def seconds_per_clip(count: int) -> float:
@@ -92,7 +92,7 @@ def _phase_seconds(phase: Phase, clips: ClipData, model: torch.nn.Module, device
     if per_clip * micro_batch < TIMED_S:
         per_clip = seconds_per_clip(micro_batch)
     validation, test = clips.sizes["validation"] / 3, clips.sizes["test"] / 3  # forward: about a third of a step
-    return per_clip * (phase.training.epochs * (steps * clips.sizes["train"] + validation) + test)
+    return per_clip * (phase.training.epochs * (steps * clips.sizes[phase.split] + validation) + test)
 
 
 @torch.inference_mode()
@@ -152,9 +152,10 @@ def _fastest(work: Callable[[], object], times: int, device: torch.device) -> fl
     return min(seconds)
 
 
-def _micro_batches(training: TrainingConfig, clips: ClipData) -> tuple[int, int]:
+def _micro_batches(phase: Phase, clips: ClipData) -> tuple[int, int]:
     """Return the sizes of a worker's micro-batches: that of most, and that of the last where it is smaller, else 0."""
-    batch = max(min(training.batch_size, clips.sizes["train"]) // training.workers, 1)
+    training = phase.training
+    batch = max(min(training.batch_size, clips.sizes[phase.split]) // training.workers, 1)
     micro_batch = -(-batch // training.accumulate)
     return micro_batch, batch % micro_batch
 
@@ -166,7 +167,7 @@ def _check_micro_batches(phase: Phase, clips: ClipData, model: torch.nn.Module) 
         InputError: a micro-batch has one clip, and the network cannot train on it.
     """
     training = phase.training
-    if 1 not in _micro_batches(training, clips):
+    if 1 not in _micro_batches(phase, clips):
         return
     try:
         model.train()(random_batch(clips.shape, 1, phase.views))

@@ -67,6 +67,8 @@ class DataConfig(Augmentation):
             None: the store's default.
         validation: ``subjects`` validates on the training subjects that the protocol holds out; ``none`` trains on all
             of them, and no epoch can then be selected by validation.
+        labels: share of the training clips whose labels are known, drawn by class and run seed: only these train in the
+            last phase, and are the gallery of its retrieval. Pre-training takes all. At least one clip a class.
         frames: number of video frames per clip.
         size: height and width of a video frame in pixels.
         framing: what the video shows: ``frame``, the centre square of the frame, or ``persons``, the square around the
@@ -89,6 +91,7 @@ class DataConfig(Augmentation):
 
     protocol: str | None = None
     validation: Literal["subjects", "none"] = "subjects"
+    labels: Share = 1.0
     frames: Count = 8
     size: Count = 56
     framing: Literal["frame", "persons"] = "frame"
@@ -185,7 +188,30 @@ MSAF = TrainingConfig(
 )
 """The public split-attention ancestor's recipe (both streams pretrained)."""
 
-TRAINING_PRESETS = {"paper": PAPER, "msaf": MSAF}
+UMURL = TrainingConfig(
+    epochs=150,
+    batch_size=512,
+    optimiser="sgd",
+    learning_rate=0.03,
+    weight_decay=0.0,
+    schedule="step",
+    step_epochs=(120, 140),
+)
+"""The linear probe of UmURL's public code."""
+
+CTRGCN = TrainingConfig(
+    epochs=65,
+    batch_size=64,
+    optimiser="sgd",
+    learning_rate=0.1,
+    weight_decay=4e-4,
+    schedule="step",
+    warmup_epochs=5,
+    step_epochs=(35, 55),
+)
+"""CTR-GCN's public recipe for NTU RGB+D; its momentum is Nesterov's, ours is not."""
+
+TRAINING_PRESETS = {"paper": PAPER, "msaf": MSAF, "umurl": UMURL, "ctrgcn": CTRGCN}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,6 +244,7 @@ class Phase:
         objective: what is minimised.
         training: how; the last phase's settings hold where a phase has none of its own.
         data: how samples are made.
+        split: the clips that train: ``train``, or the part of it whose labels are known, ``labelled``.
         views: views of a clip in a training batch; 0: the clip itself, without an axis for views.
         begins: number of epochs before the phase.
         ends: number of epochs up to its end.
@@ -227,6 +254,7 @@ class Phase:
     objective: Objective | PretrainingObjective
     training: TrainingConfig
     data: DataConfig
+    split: str
     views: int
     begins: int
     ends: int
@@ -274,6 +302,7 @@ class RunConfig:
             objective=self.model.objective(),
             training=self.training,
             data=self.data,
+            split="train" if self.data.labels == 1 else "labelled",
             views=0,
             begins=before,
             ends=self.epochs,
@@ -288,6 +317,7 @@ class RunConfig:
                 objective=self.model.pretraining_objective(),
                 training=replace(self.training, selection="last", **changed),
                 data=replace(self.data, **augmented),
+                split="train",
                 views=self.model.pretraining_views,
                 begins=0,
                 ends=before,

@@ -197,7 +197,7 @@ def _typed(config: Any, name: str, value: Any, path: str) -> Any:
         return load_object(value, MODEL_KIND).value
     if dataclasses.is_dataclass(value):  # a whole part (a model, a preset) stands in as it is
         return value
-    if dataclasses.is_dataclass(part := getattr(config, name)):
+    if value is not None and dataclasses.is_dataclass(part := getattr(config, name)):
         first = dataclasses.fields(part)[0].name
         raise InputError(f"{path}={value!r}: {name} is set field by field, for example {path}.{first}=…")
     kind: type = type(config)

@@ -89,7 +89,7 @@ def _scores(objective: object, outputs: dict[str, Tensor]) -> dict[str, Tensor]:
 def validate(state: TrainingState, phase: Phase, data: DataSplits, device: torch.device) -> dict[str, float]:
     """Return the metrics of a phase on the validation split, and its loss where clips are classified.
 
-    Retrieval needs a pass over the training split. It is evaluated after the phase's last epoch only.
+    Retrieval needs a pass over the clips that train. It is evaluated after the phase's last epoch only.
 
     Raises:
         DivergedError: a score or metric is not finite.
@@ -115,7 +115,7 @@ def _retrieval(
     objective = phase.objective
     if not isinstance(objective, Retrieves):
         return {}
-    gallery = _evaluate(state, phase, data, "train", device)
+    gallery = _evaluate(state, phase, data, phase.split, device)
     for features in (gallery.features, found.features):
         if not features.isfinite().all():
             raise DivergedError(f"the features of a clip are not finite in the {where}")

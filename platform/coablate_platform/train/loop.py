@@ -132,7 +132,7 @@ def _train_epoch(
     """
     network.train()
     config, objective = phase.training, phase.objective
-    steps, turns = max(data.sizes["train"] // config.batch_size, 1), len(state.optimisers)
+    steps, turns = max(data.sizes[phase.split] // config.batch_size, 1), len(state.optimisers)
     sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=device))
     scores, labels = [], []
     epoch = state.epoch - phase.begins
