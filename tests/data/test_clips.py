@@ -190,3 +190,25 @@ def test_a_phase_has_an_augmentation_of_its_own(store):
     corrupted = next(data.train(0, loading(5, replace(CONFIG, **still, corruption=1.0))))
     same = (corrupted["skeleton"] == batch["skeleton"]).all(1).all(1)[..., 0]  # (clip, joint)
     assert same.sum(1).tolist() == pytest.approx([8] * 5, abs=1)  # 12 of 20 are changed; the centre may be zero before
+
+
+def test_few_labels_are_drawn_by_class_and_seed_and_the_other_splits_stay(store):
+    config = replace(CONFIG, labels=0.4)
+    data = _data(store, config, modalities=("skeleton",))
+    assert data.sizes == {"train": 15, "validation": 5, "test": 20, "labelled": 6}
+
+    def known(seed):
+        drawn = _data(store, config, seed=seed, modalities=("skeleton",))
+        batches = drawn.train(0, replace(loading(3, config), split="labelled"))
+        return sorted(
+            (row, label)
+            for batch in batches
+            for row, label in zip(batch["index"].tolist(), batch["label"].tolist(), strict=True)
+        )
+
+    assert [label for _, label in sorted(known((1, 2)), key=lambda pair: pair[1])] == [0, 0, 1, 1, 2, 2]
+    assert known((1, 2)) == known((1, 2))
+    assert any(known((1, 2)) != known((1, seed)) for seed in (3, 4, 5))
+    assert len(list(data.train(0, loading(5, config)))) == 3  # all clips, as pre-training takes them
+    least = _data(store, replace(CONFIG, labels=0.001), modalities=("skeleton",))
+    assert least.sizes["labelled"] == 3  # one a class

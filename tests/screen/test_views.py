@@ -26,8 +26,13 @@ def test_the_models_are_listed_with_their_settings(coablate):
     answer = coablate("models")
     assert answer.code == 0
     assert "coablate_model.cc_dfarm.CCDFARM" in answer.out
-    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in answer.out.splitlines() if "│" in line]
-    assert {"width": "1.0", "fusion": "dsfm", "tiam": "channel", "reduction": "4"}.items() <= dict(rows).items()
+    _, first = answer.out.split("coablate_model.cc_dfarm.CCDFARM")
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in first.splitlines() if "│" in line]
+    settings = dict(reversed(rows))  # of the first model where two have one
+    assert {"width": "1.0", "fusion": "dsfm", "tiam": "channel", "reduction": "4"}.items() <= settings.items()
+    assert "coablate_model.pan.config.PAN" in answer.out
+    assert "tokens.calibration" in answer.out
+    assert "coablate_model.dc.config.DC" in answer.out
 
 
 def test_a_plan_shows_the_arms_with_their_differences_and_the_number_of_runs(coablate, store, monkeypatch):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import optuna
 
 from coablate_platform.conformance.suite import Suite, expect
+from coablate_platform.data.joints import KINECT_V1
 from coablate_platform.data.protocols import get_protocol
 from coablate_platform.planning.checks import check
 from coablate_platform.search.samplers import quiet
@@ -131,6 +132,7 @@ def _shape(config: RunConfig) -> ClipShape:
         frames=data.frames,
         size=data.size,
         skeleton_frames=data.skeleton_frames,
-        joints=20,
+        joints=len(KINECT_V1.joints),
         persons=2,
+        bones=KINECT_V1.bones,
     )

@@ -2,9 +2,9 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -139,10 +139,19 @@ def models_view() -> RenderableType:
     kinds = {type(model) for model in [*(load_study(name).base.model for name in shipped()), *models]}
     tables = []
     for kind in sorted(kinds, key=lambda kind: kind.__qualname__):
-        rows = [(field.name, _default(field)) for field in dataclasses.fields(kind)]
+        rows = list(_defaults(kind))
         title = f"{kind.__module__}.{kind.__qualname__} — {(kind.__doc__ or '').partition(chr(10))[0]}"
         tables.append(_table(title, ("model.…", "default"), rows))
     return Group(*tables, *failures)
+
+
+def _defaults(kind: type[Any], part: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the settings of a configuration and their defaults, those of its parts too."""
+    for field in dataclasses.fields(kind):
+        if dataclasses.is_dataclass(field.default) and not isinstance(field.default, type):
+            yield from _defaults(type(field.default), f"{part}{field.name}.")
+        else:
+            yield f"{part}{field.name}", _default(field)
 
 
 def prepare_view(report: PrepareReport, store: Path) -> RenderableType:
