@@ -236,9 +236,9 @@ def _check(store: Store, protocol: Protocol, modalities: tuple[str, ...]) -> Non
     if unknown := set(modalities) - set(MODALITIES):
         raise InputError(f"the model reads {sorted(unknown)}; a batch can hold {', '.join(MODALITIES)}")
     if "skeleton" not in modalities and not store.has_video:
-        raise InputError(f"{store.uri}: the model reads only video, but the store has no video")
+        raise InputError(f"{store.uri}: the model reads only {', '.join(modalities)}, but the store has no video")
     if (lacking := OF_FRAMES.intersection(modalities)) and not store.has_video:
-        raise InputError(f"{store.uri}: the model reads {sorted(lacking)}, but the store has no video")
+        raise InputError(f"{store.uri}: the model reads {', '.join(sorted(lacking))}, but the store has no video")
 
 
 def clips_of(config: RunConfig, store: Store, seed: tuple[int, int], threads: int = 2) -> ClipData:
