@@ -7,6 +7,7 @@ and in test, as the joints of a poor pose estimator are.
 from coablate_platform.study.contrasts import Contrast
 from coablate_platform.study.overrides import apply_changes
 from coablate_platform.study.study import Arm, Study
+from coablate_platform.study.trends import Trend
 from coablate_search_spaces._pan import ATTENTION, BASE, NONE
 
 JITTERS = (8, 16, 32)
@@ -17,6 +18,11 @@ NOISES: dict[str, dict[str, float]] = (
     | {f"{share:.0%} lost": {"data.pixel_dropout": share} for share in DROPOUTS}
 )
 
+LEVELS: dict[str, dict[float, str]] = {
+    "jitter of the joints, pixels at 224": {float(pixels): f"jitter {pixels} px" for pixels in JITTERS},
+    "joints lost, share": {share: f"{share:.0%} lost" for share in DROPOUTS},
+}
+
 STUDY = Study(
     name="pan_robustness",
     title="PAN's token graph under poor 2-D skeletons",
@@ -25,6 +31,16 @@ STUDY = Study(
         Arm(name=f"{noise}, {name}", changes=changes | calibration)
         for noise, changes in NOISES.items()
         for name, calibration in (("uncalibrated", NONE), ("calibrated", ATTENTION))
+    ),
+    trends=tuple(
+        Trend(
+            axis=axis,
+            lines={
+                name: {x: f"{noise}, {name}" for x, noise in {0.0: "exact joints", **noises}.items()}
+                for name in ("uncalibrated", "calibrated")
+            },
+        )
+        for axis, noises in LEVELS.items()
     ),
     reference="exact joints, uncalibrated",
     contrasts=tuple(

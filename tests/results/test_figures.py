@@ -9,7 +9,7 @@ import pytest
 from coablate_platform.journal.journal import Journal
 from coablate_platform.results.figures import study_figures
 from coablate_platform.results.table import build_table
-from coablate_platform.study.plan import PlannedContrast, StudyPlan, plan_from_json
+from coablate_platform.study.plan import PlannedContrast, PlannedTrend, StudyPlan, plan_from_json
 
 
 def figures_of(plan: StudyPlan, journal: Journal) -> dict[str, bytes]:
@@ -31,7 +31,9 @@ def played(plan: StudyPlan, journal: Journal, train: Callable[..., None]) -> Stu
 
 def test_every_arm_is_named_with_the_number_of_its_missing_runs(played, journal):
     files = figures_of(played, journal)
-    assert set(files) == {f"{name}.{ending}" for name in ("effects", "curves") for ending in ("png", "svg", "pdf")}
+    assert set(files) == {
+        f"{name}.{ending}" for name in ("effects", "curves", "cost") for ending in ("png", "svg", "pdf")
+    }
     assert files["effects.png"].startswith(b"\x89PNG")
     effects, curves = texts(files["effects.svg"]), texts(files["curves.svg"])
     assert {"full (reference)", "fusion=mmtm|λ_0", "no gate  (n = 2 of 3)"} <= set(effects)
@@ -79,3 +81,24 @@ def test_a_very_long_name_leaves_room_for_the_figure(played, journal):
 def test_dollars_in_a_name_are_not_read_as_mathematics(played, journal):
     text = played.to_json().replace("fusion=mmtm|λ_0", "cost $1 or $2")
     assert "cost $1 or $2" in texts(figures_of(plan_from_json(text), journal)["effects.svg"])
+
+
+def test_arms_of_different_cost_stand_against_it(played, journal):
+    table = build_table(played, journal)
+    cheap, *dear = table.rows
+    files = study_figures(
+        replace(table, rows=(replace(cheap, flops=2 * dear[0].flops), *dear)), journal.records(played)
+    )
+    assert {"GFLOPs a clip (area: parameters)", "test accuracy %: mean, worst to best seed"} <= set(
+        texts(files["cost.svg"])
+    )
+    assert any(text.startswith("no gate (") for text in texts(files["cost.svg"]))
+
+
+def test_a_trend_shows_its_arms_over_a_number(played, journal):
+    lines = (("gated", ((0.0, "full"), (8.0, "fusion=mmtm|λ_0"))), ("not", ((0.0, "no gate"),)))
+    plan = plan_from_json(replace(played, trends=(PlannedTrend(axis="noise in pixels", lines=lines),)).to_json())
+    assert plan.trends[0].lines == lines
+    shown = texts(figures_of(plan, journal)["trends.svg"])
+    assert {"noise in pixels", "gated", "not", "test accuracy %"} <= set(shown)
+    assert {"0", "8"} <= set(shown)

@@ -15,6 +15,7 @@ from coablate_platform.study.errors import InputError
 from coablate_platform.study.load import load_study, shipped
 from coablate_platform.study.search import Search
 from coablate_platform.study.study import Arm, Study
+from coablate_platform.study.trends import Trend
 
 BASE = RunConfig(model=CCDFARM(width=0.125), data=DataConfig(), training=TrainingConfig())
 COMPONENTS = (
@@ -218,3 +219,9 @@ def test_a_path_that_does_not_end_in_py_is_refused(reference):
 def test_a_study_file_may_have_dots_in_its_name(tmp_path):
     (tmp_path / "v1.2.py").write_text("from coablate_search_spaces.smoke import STUDY")
     assert load_study(str(tmp_path / "v1.2.py")).name == "smoke"
+
+
+def test_a_trend_of_an_unknown_arm_is_refused():
+    with pytest.raises(InputError, match="trend 'noise': 'c' is not an arm"):
+        study(trends=(Trend(axis="noise", lines={"one": {0.0: "a", 1.0: "c"}}),))
+    assert study(trends=(Trend(axis="noise", lines={"one": {0.0: "a", 1.0: "b"}}),)).trends

@@ -15,7 +15,7 @@ from coablate_platform.study.domains import Placement, Subset
 from coablate_platform.study.errors import InputError
 from coablate_platform.study.identity import canonical, canonical_changes, digest, run_id
 from coablate_platform.study.overrides import apply_changes
-from coablate_platform.study.plan import PlannedArm, PlannedContrast, PlannedRun, SearchPlan, StudyPlan
+from coablate_platform.study.plan import PlannedArm, PlannedContrast, PlannedRun, PlannedTrend, SearchPlan, StudyPlan
 from coablate_platform.study.search import TRIAL_SEED, Search
 from coablate_platform.study.study import Arm, Study
 from coablate_platform.train.provenance import origin_of
@@ -126,6 +126,12 @@ def prepare_study(study: Study, store: Store, command: dict[str, Any], confirms:
         ),
         confirms=confirms,
         margin=study.margin,
+        trends=tuple(
+            PlannedTrend(
+                axis=trend.axis, lines=tuple((name, tuple(sorted(line.items()))) for name, line in trend.lines.items())
+            )
+            for trend in study.trends
+        ),
         **_contrasts(study, configs),
     )
     return PreparedStudy(study=study, store=store, plan=plan, tasks=tasks)

@@ -3,60 +3,28 @@
 Drawn without a display. The same table and records give the same SVG and PDF, byte for byte.
 """
 
-import contextlib
-import io
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from coablate_platform.journal.journal import RunRecord
 from coablate_platform.results.cells import contrast_grid
+from coablate_platform.results.figure_style import COLOURS, LINES, figure_files, figure_style, short_name
 from coablate_platform.results.statistics import Estimate
 from coablate_platform.results.table import Row, Table
+from coablate_platform.results.trend_figures import cost_figure, trends_figure
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""The palette of Okabe and Ito, which colour-blind people can tell apart."""
-LINES = ("-", "--", ":", "-.")
-FORMATS = ("png", "svg", "pdf")
-_WITHOUT_DATE: dict[str, dict[str, Any]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
 _WIDEST = 2.0  # intervals that reach beyond this many times the largest difference of a seed end in arrows
-_LONGEST_NAME = 40  # characters of a name in a figure
 _MARGIN = 1.25  # half the width of the axis of differences, relative to the largest value on it
 
 
-@contextlib.contextmanager
-def figure_style() -> Iterator[None]:
-    """Draw with Coablate's style until the block ends."""
-    with mpl.rc_context(
-        {
-            "svg.hashsalt": "coablate",
-            "text.parse_math": False,  # a $ in an arm's name is a plain character
-            "svg.fonttype": "none",
-            "font.size": 9,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-        }
-    ):
-        yield
-
-
-def figure_files(name: str, figure: Figure) -> dict[str, bytes]:
-    """Return file name -> content of a figure, in each of :data:`FORMATS`."""
-    files: dict[str, bytes] = {}
-    for ending in FORMATS:
-        sink = io.BytesIO()
-        figure.savefig(sink, format=ending, dpi=150, metadata=_WITHOUT_DATE.get(ending))
-        files[f"{name}.{ending}"] = sink.getvalue()
-    return files
-
-
 def study_figures(table: Table, records: dict[str, RunRecord]) -> dict[str, bytes]:
-    """Return file name -> content of ``effects``, ``curves`` and ``contrasts``; empty if no run is completed.
+    """Return file name -> content of ``effects`` and ``curves``, and where they say something, of three more.
+
+    These are ``contrasts``, ``cost`` and ``trends``. There is no figure if no run is completed.
 
     Args:
         table: the study's table.
@@ -68,6 +36,10 @@ def study_figures(table: Table, records: dict[str, RunRecord]) -> dict[str, byte
         files = figure_files("effects", _effects(table)) | figure_files("curves", _curves(table, records))
         if any(row.estimate.n for row in table.contrasts):
             files |= figure_files("contrasts", _contrasts(table))
+        for name, figure in (("cost", cost_figure(table)), ("trends", trends_figure(table))):
+            if figure is not None:
+                figure.suptitle(_title(table))
+                files |= figure_files(name, figure)
         return files
 
 
@@ -89,7 +61,8 @@ def _effects(table: Table) -> Figure:
     values.set_ylim(len(table.rows) - 0.5, -0.5)
     values.set_xlabel(f"test {table.plan.metric} %\nseeds and mean")
     differences.set_xlabel(
-        f"difference from {_short(table.plan.reference)}, percentage points\nseeds, mean and 95 % confidence interval"
+        f"difference from {short_name(table.plan.reference)}, percentage points\n"
+        "seeds, mean and 95 % confidence interval"
     )
     figure.suptitle(_title(table))
     return figure
@@ -130,7 +103,7 @@ def _contrasts(table: Table) -> Figure:
     axes.axvline(0, color="0.6", linewidth=0.8)
     axes.set_xlim(-reach, reach)
     axes.set_ylim(len(table.contrasts) - 0.5, -0.5)
-    axes.set_yticks(range(len(table.contrasts)), [_short(row.name) for row in table.contrasts])
+    axes.set_yticks(range(len(table.contrasts)), [short_name(row.name) for row in table.contrasts])
     axes.set_xlabel("percentage points\nseeds, mean and 95 % confidence interval")
     figure.suptitle(f"{_title(table)}: {contrast_grid(table).title.lower()}")
     return figure
@@ -150,8 +123,8 @@ def _curves(table: Table, records: dict[str, RunRecord]) -> Figure:
     split = "validation" if has_validation else "train"
     for place, row in enumerate(table.rows):
         arm_records = [records[run.run_id] for run in table.plan.runs if run.arm == row.arm]
-        _curve(left, arm_records, f"{split}/{metric}", 100.0, place, _short(row.arm))
-        _curve(right, arm_records, "train/loss", 1.0, place, _short(row.arm))
+        _curve(left, arm_records, f"{split}/{metric}", 100.0, place, short_name(row.arm))
+        _curve(right, arm_records, "train/loss", 1.0, place, short_name(row.arm))
     for axes, label in ((left, f"{split} {metric} %"), (right, "training loss")):
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -180,16 +153,11 @@ def _curve(axes: Axes, records: list[RunRecord], metric: str, scale: float, plac
 
 def _label(row: Row, table: Table) -> str:
     missing = f"  (n = {row.summary.n} of {row.planned})" if row.not_completed else ""
-    return _short(row.arm) + (" (reference)" if row.arm == table.plan.reference else "") + missing
+    return short_name(row.arm) + (" (reference)" if row.arm == table.plan.reference else "") + missing
 
 
 def _title(table: Table) -> str:
-    return f"{_short(table.plan.title)} · {table.plan.protocol}"
-
-
-def _short(text: str) -> str:
-    """Shorten a name so that it leaves room for the figure; the table has it whole."""
-    return text if len(text) <= _LONGEST_NAME else f"{text[: _LONGEST_NAME - 1]}…"
+    return f"{short_name(table.plan.title)} · {table.plan.protocol}"
 
 
 def _colour(place: int) -> str:

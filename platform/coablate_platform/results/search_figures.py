@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from coablate_platform.journal.trials import TrialOutcome, TrialRecord
-from coablate_platform.results.figures import COLOURS, figure_files, figure_style
+from coablate_platform.results.figure_style import COLOURS, figure_files, figure_style
 from coablate_platform.results.importance import LEAST_TRIALS, Importance, scores_of
 from coablate_platform.results.parameter_axis import ParameterAxis
 from coablate_platform.results.placement_figure import placement_figure

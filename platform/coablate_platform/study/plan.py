@@ -51,6 +51,19 @@ class PlannedContrast:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PlannedTrend:
+    """A trend of a plan.
+
+    Args:
+        axis: what the number is, with its unit.
+        lines: name of a line and its points: the number and the arm that has it, in ascending order.
+    """
+
+    axis: str
+    lines: tuple[tuple[str, tuple[tuple[float, str], ...]], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """What the plans of a study and of a search have in common.
 
@@ -97,6 +110,7 @@ class StudyPlan(Plan):
         contributions: whether they are the contributions of the study's components.
         unknown: components and interactions of components that the arms do not show.
         margin: percentage points within which a difference counts as equal; None if none was declared.
+        trends: arms as points of lines over a number.
     """
 
     reference: str
@@ -107,6 +121,7 @@ class StudyPlan(Plan):
     contributions: bool = False
     unknown: tuple[str, ...] = ()
     margin: float | None = None
+    trends: tuple[PlannedTrend, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,5 +167,12 @@ def plan_from_json(text: str) -> AnyPlan:
     values["arms"] = tuple(PlannedArm(**arm) for arm in values["arms"])
     values["runs"] = tuple(PlannedRun(**run) for run in values["runs"])
     values["contrasts"] = tuple(PlannedContrast(**contrast) for contrast in values.get("contrasts", ()))
+    values["trends"] = tuple(
+        PlannedTrend(
+            axis=trend["axis"],
+            lines=tuple((name, tuple((x, arm) for x, arm in points)) for name, points in trend["lines"]),
+        )
+        for trend in values.get("trends", ())
+    )
     values["unknown"] = tuple(values.get("unknown", ()))
     return StudyPlan(**values)

@@ -12,6 +12,7 @@ from coablate_platform.study.contrasts import Contrast, check_contrasts
 from coablate_platform.study.errors import InputError, did_you_mean
 from coablate_platform.study.identity import digest
 from coablate_platform.study.overrides import apply_changes, difference, field_value, fields_overlap
+from coablate_platform.study.trends import Trend, check_trends
 from coablate_platform.study.validation import Count, CountOrZero, Positive, check_fields
 
 SAME_FOR_ARMS = ("data.protocol", "training.epochs", "training.metric", "training.workers")
@@ -106,6 +107,7 @@ class Study:
         contrasts: contrasts of arms that the table shows beside the differences from the reference; None: the
             contributions of the components.
         margin: percentage points within which a difference counts as equal; None: no difference is called equal.
+        trends: arms as points of lines over a number, for a figure.
 
     Raises:
         InputError: no arms, two arms with one name or one configuration, an unknown reference, no seeds, an invalid
@@ -124,6 +126,7 @@ class Study:
     components: tuple[Component, ...] = ()
     contrasts: tuple[Contrast, ...] | None = None
     margin: Positive | None = None
+    trends: tuple[Trend, ...] = ()
 
     def __post_init__(self) -> None:
         check_fields(self, f"study {self.name}: ")
@@ -153,6 +156,7 @@ class Study:
             )
         try:
             check_contrasts(self.contrasts or (), names)
+            check_trends(self.trends, names)
         except InputError as error:
             raise InputError(f"study {self.name}: {error}") from None
 
