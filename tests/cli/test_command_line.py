@@ -32,7 +32,7 @@ def folder(tmp_path):
     ("name", "says"),
     [
         ("modulse", ("no study named 'modulse'", "did you mean 'modules'?")),
-        ("xyz", ("no study named 'xyz'", "known: dsfm_count, joint, lambda_r, learning_rates, modules, placement")),
+        ("xyz", ("no study named 'xyz'", "known: dc, dc_labels, dc_losses, dsfm_count, joint, lambda_r")),
         ("no.such.study", ("study no.such.study", "no module named 'no'")),
         ("/nowhere/study.py", ("/nowhere/study.py: no such file",)),
     ],

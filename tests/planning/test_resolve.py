@@ -165,7 +165,7 @@ def test_a_study_s_key_is_that_of_its_arms_data_and_seed(store, skeleton_store):
     assert planned(study(seeds=3, first_seed=1, title="another", reference="decay"), store).key == key
     others = {
         planned(study(seed=6), store).key,
-        planned(study(base=changed(training__batch_size=8)), store).key,
+        planned(study(base=changed(training__batch_size=6)), store).key,
         planned(study(arms=study().arms[:1]), store).key,
         planned(study(arms=(study().arms[0], replace(study().arms[1], name="other"))), store).key,
         planned(study(), skeleton_store).key,
@@ -203,7 +203,7 @@ def test_a_search_s_key_stays_where_its_trials_can_be_kept(store, skeleton_store
         assert searched(kept, store).key == key
     others = {
         searched(search(seed=6), store).key,
-        searched(search(base=changed(training__batch_size=8)), store).key,
+        searched(search(base=changed(training__batch_size=6)), store).key,
         searched(search(costs=("flops",), stopping=NONE), store).key,
         searched(search(), skeleton_store).key,
     }
@@ -229,7 +229,7 @@ def test_a_base_or_a_point_that_cannot_be_built_is_named(store):
     declared = search(
         base=changed(training__workers=2),
         space=Space({"training.batch_size": Int(low=1, high=64)}),
-        points=({"training.batch_size": 8}, {"training.batch_size": 5}),
+        points=({"training.batch_size": 6}, {"training.batch_size": 5}),
     )
     with pytest.raises(InputError, match=r"^point 2: training.batch_size=5: cannot be shared evenly by 2 workers"):
         searched(declared, store)
