@@ -104,3 +104,8 @@ def test_a_difference_applied_to_the_reference_gives_the_configuration():
     assert found == {"model.tiam": "none", "training.epochs": 3, "data.flip": 0.5}
     assert apply_changes(BASE, found) == other
     assert difference(BASE, BASE) == {}
+
+
+def test_a_field_of_a_part_that_is_null_is_refused_by_name():
+    with pytest.raises(InputError, match=r"pretraining.epochs: 'pretraining' is null in this study"):
+        apply_changes(BASE, {"pretraining.epochs": 3})

@@ -170,6 +170,8 @@ def _replace_fields(config: Any, changes: Sequence[tuple[list[str], str, Any]]) 
             new[name], texts[name] = _typed(config, name, value, path), f"{path}={value!r}"
         elif dataclasses.is_dataclass(current := new.get(name, getattr(config, name))):
             below.setdefault(name, []).append((rest, path, value))
+        elif current is None:
+            raise InputError(f"{path}: {name!r} is null in this study, so it has no field {rest[0]!r} to set")
         else:
             raise InputError(f"{path}: {name!r} is a plain value ({current!r}) and has no field {rest[0]!r}")
     new |= {name: _replace_fields(new.get(name, getattr(config, name)), inner) for name, inner in below.items()}
