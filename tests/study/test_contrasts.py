@@ -14,7 +14,11 @@ from coablate_platform.study.study import Arm, Study
 from coablate_search_spaces._cc_dfarm import BASE
 from coablate_search_spaces.modules import COMPONENTS, STUDY
 
-RATE = Component(name="rate", on={"training.learning_rate": 0.01}, off={"training.learning_rate": 0.001})
+RATE = Component(
+    name="rate",
+    on={"training.learning_rate": 0.01},
+    off={"training.learning_rate": BASE.training.learning_rate},
+)
 
 
 def of(study: Study) -> dict[str, dict[str, float]]:

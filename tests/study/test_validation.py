@@ -233,7 +233,7 @@ def test_an_arm_s_name_is_one_line(name):
 
 
 def test_every_point_of_a_search_becomes_a_trial():
-    rate = {"training.learning_rate": 1.5e-3}
+    rate = {"training.learning_rate": 1.7e-3}
     with pytest.raises(InputError, match="point 2 is the same configuration as point 1"):
         replace(points=(rate, rate))
     with pytest.raises(InputError, match="the base and 1 points are 2 trials, expected trials of at least that, got 1"):

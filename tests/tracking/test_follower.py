@@ -135,7 +135,7 @@ def test_a_study_is_exported_as_nested_runs_and_a_second_time_changes_nothing(
         f"table/table.{ending}" for ending in ("csv", "html", "json", "md", "tex")
     }
     assert {file.path for file in client.list_artifacts(study.info.run_id, "figures")} == {
-        f"figures/{name}.{ending}" for name in ("curves", "effects") for ending in ("png", "svg", "pdf")
+        f"figures/{name}.{ending}" for name in ("cost", "curves", "effects") for ending in ("png", "svg", "pdf")
     }
     before = everything(uri)
     assert catch_up(directory).returncode == 0
