@@ -16,28 +16,34 @@ import typer
 from made_up import make_store
 from measure import in_turns, row
 
+from coablate_model.cc_dfarm import CCDFARM
 from coablate_platform.data.augment import random_transform
 from coablate_platform.data.clips import ClipData
 from coablate_platform.data.protocols import Protocol, get_protocol
-from coablate_platform.data.sampling import frame_numbers, transform_skeleton
+from coablate_platform.data.sampling import frame_numbers
+from coablate_platform.data.skeleton_sampling import transform_skeleton, window_positions
 from coablate_platform.data.store import Store
-from coablate_platform.study.config import DataConfig
+from coablate_platform.study.config import DataConfig, RunConfig, TrainingConfig
 from coablate_platform.study.streams import stream
 
 CLIPS = 128
 BATCH = 32
 CONFIG = DataConfig(validation="none")
+PHASE = RunConfig(model=CCDFARM(), data=CONFIG, training=TrainingConfig(batch_size=BATCH)).phases[0]
 
 
 def plain_clips(store: Store, rows: list[int], modalities: tuple[str, ...]) -> int:
     """Transform the same samples without seeking, threads, or uint8 scaling."""
     for number in rows:
-        clip, transform = store.clip(number), random_transform(CONFIG, stream(0, number))
-        transform_skeleton(clip.xyz, transform, CONFIG, store.layout)
+        clip = store.clip(number)
+        frames, joints = len(clip.xyz), len(store.layout.joints)
+        transform = random_transform(CONFIG, stream(0, number), frames, joints)
+        positions = window_positions(frames, transform, CONFIG.skeleton_frames)
+        transform_skeleton(clip.xyz, positions, transform, CONFIG, store.layout)
         if "video" in modalities and clip.video is not None:
             count = len(clip.video.packets)
-            frames = np.stack(clip.video.decode(list(range(count)))).astype(np.float32) / 127.5 - 1
-            chosen = torch.from_numpy(frames[frame_numbers(count, transform)]).permute(0, 3, 1, 2)
+            shown = np.stack(clip.video.decode(list(range(count)))).astype(np.float32) / 127.5 - 1
+            chosen = torch.from_numpy(shown[frame_numbers(count, transform)]).permute(0, 3, 1, 2)
             torch.nn.functional.interpolate(chosen, (CONFIG.size, CONFIG.size), mode="bilinear")
     return len(rows)
 
@@ -48,7 +54,7 @@ def readers(store: Store, protocol: Protocol, modalities: tuple[str, ...]) -> di
 
     def reader(threads: int) -> Callable[[], int]:
         data = ClipData(store, CONFIG, protocol, (0, 0), modalities, threads=threads)
-        return lambda: sum(len(batch["label"]) for batch in itertools.islice(data.train(0, BATCH), CLIPS // BATCH))
+        return lambda: sum(len(batch["label"]) for batch in itertools.islice(data.train(0, PHASE), CLIPS // BATCH))
 
     ours = {"1 thread": reader(1)}
     if "video" in modalities:  # skeletons alone are always loaded on one

@@ -9,6 +9,7 @@ in bf16. One thread is measured by the processor's time, two by wall time.
 import contextlib
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Annotated
 
 import torch
@@ -25,10 +26,10 @@ from coablate_platform.train.state import use_channels_last
 
 CPU = torch.device("cpu")
 FP32, BF16 = TrainingConfig(precision="fp32"), TrainingConfig(precision="bf16")
-NTU60 = {"classes": 60, "channels": 3, "skeleton_frames": 32, "joints": 25, "persons": 2}
+NTU60 = ClipShape(classes=60, channels=3, frames=8, size=56, skeleton_frames=32, joints=25, persons=2)
 CASES = {
-    "CC-DFARM, width 0.25, 32 clips of 8×56²": (CCDFARM(width=0.25), ClipShape(frames=8, size=56, **NTU60), 32),
-    "I3D alone, width 1, 2 clips of 16×112²": (CCDFARM(streams=(RGB,)), ClipShape(frames=16, size=112, **NTU60), 2),
+    "CC-DFARM, width 0.25, 32 clips of 8×56²": (CCDFARM(width=0.25), NTU60, 32),
+    "I3D alone, width 1, 2 clips of 16×112²": (CCDFARM(streams=(RGB,)), replace(NTU60, frames=16, size=112), 2),
 }
 
 

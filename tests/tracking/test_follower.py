@@ -267,7 +267,7 @@ def test_the_ui_shows_what_was_tracked(
         study = next(run for run in runs(uri, key=plan.key) if "coablate.arm" not in run.data.tags)
         address = f"{uri}/get-artifact?path=table/table.csv&run_uuid={study.info.run_id}"
         with urllib.request.urlopen(address) as answer:
-            assert answer.read().startswith(b"arm,difference")
+            assert answer.read().startswith(b"kind,arm,difference")
 
 
 def until(condition: Callable[[], bool], seconds: float = 60) -> None:
