@@ -60,13 +60,8 @@ class Transform:
     pixel_seed: int = 0
 
 
-def evaluation_transform(config: DataConfig, pixel_seed: int = 0) -> Transform:
-    """Return the transform of evaluation: the whole clip, the middle frame of each segment, the centre crop.
-
-    Args:
-        config: the sizes of samples.
-        pixel_seed: seed of the noise on the joints' pixels, which evaluation has too.
-    """
+def evaluation_transform(config: DataConfig) -> Transform:
+    """Return the transform of evaluation: the whole clip, the middle frame of each segment, the centre crop."""
     return Transform(
         start=0.0,
         length=1.0,
@@ -81,7 +76,6 @@ def evaluation_transform(config: DataConfig, pixel_seed: int = 0) -> Transform:
         tilt=0.0,
         scale=1.0,
         noise_seed=None,
-        pixel_seed=pixel_seed,
     )
 
 

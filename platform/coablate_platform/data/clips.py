@@ -1,8 +1,9 @@
 """Loads the batches of a run. They depend on the seed alone, not on the number of threads or workers."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -149,31 +150,44 @@ class ClipData:
     def _training_loader(self, epoch: int, phase: Phase) -> Callable[[int], Sample]:
         """Return a function that loads the augmented sample of a row, or its views."""
 
-        def load(row: int, *view: str | int) -> Sample:
-            generator, joints = stream(*self._seed, "augment", epoch, row, *view), len(self._store.layout.joints)
-            frames = int(self._frames[row])
-            seed = stream_seed(*self._seed, "pixels", epoch, row, *view)
-            return self._sample(row, random_transform(phase.data, generator, frames, joints, seed), phase.data, "train")
+        joints = len(self._store.layout.joints)
+
+        def draw(row: int, *view: str | int) -> Transform:
+            generator, seed = stream(*self._seed, "augment", epoch, row, *view), self._pixel_seed(epoch, row, *view)
+            return random_transform(phase.data, generator, int(self._frames[row]), joints, seed)
+
+        def load(row: int) -> Sample:
+            return next(self._samples(row, [draw(row)], phase.data, "train"))
 
         def load_views(row: int) -> Sample:
-            views = [load(row, "view", number) for number in range(phase.views)]
+            transforms = [draw(row, "view", number) for number in range(phase.views)]
+            views = list(self._samples(row, transforms, phase.data, "train"))
             return {name: torch.stack([view[name] for view in views]) for name in views[0]}
 
         return load_views if phase.views else load
 
     def _evaluation_loader(self, split: str) -> Callable[[int], Sample]:
         """Return a function that loads the sample of a row as it is."""
+        fixed = evaluation_transform(self._config)
 
         def load(row: int) -> Sample:
-            transform = evaluation_transform(self._config, stream_seed(*self._seed, "pixels", row))
-            return self._sample(row, transform, self._config, split)
+            transform = replace(fixed, pixel_seed=self._pixel_seed(row))
+            return next(self._samples(row, [transform], self._config, split))
 
         return load
 
-    def _sample(self, row: int, transform: Transform, config: DataConfig, split: str) -> Sample:
+    def _pixel_seed(self, *keys: str | int) -> int:
+        """Return the seed of the noise on a sample's pixels; 0 where the settings have none."""
+        noisy = self._config.pixel_jitter or self._config.pixel_dropout
+        return stream_seed(*self._seed, "pixels", *keys) if noisy else 0
+
+    def _samples(self, row: int, transforms: Sequence[Transform], config: DataConfig, split: str) -> Iterator[Sample]:
+        """Yield a sample of a row's clip for each transform."""
         store = self._store
+        clip = store.clip(row)
         other = store.clip(self._same_class(row, split)) if config.pixels_of == "class" else None
-        return transform_clip(store.clip(row), transform, config, store.layout, store.persons, self._modalities, other)
+        for transform in transforms:
+            yield transform_clip(clip, transform, config, store.layout, store.persons, self._modalities, other)
 
     def _same_class(self, row: int, split: str) -> int:
         """Return the row of another clip of the same class and split; the clip's own where it is the only one."""
