@@ -2,13 +2,12 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import mlflow
 import pytest
+from processes import coablate, finished, tracked
 
 from coablate_platform.journal.journal import Journal
 
@@ -20,19 +19,6 @@ pytestmark = [
 STUDY = str(Path(__file__).parents[1] / "helpers" / "two_phase_study.py")
 
 
-def coablate(*arguments: object) -> subprocess.Popen:
-    command = [sys.executable, "-m", "coablate_platform", *map(str, arguments)]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-    )
-
-
-def finished(process: subprocess.Popen) -> str:
-    said = process.communicate(timeout=200)[0]
-    assert process.returncode == 0, said
-    return said
-
-
 def scores(out: Path) -> list:
     journal = Journal(str(out))
     return [journal.predictions(run.run_id).scores.tolist() for run in journal.plan().runs]
@@ -42,7 +28,7 @@ def test_a_run_that_is_killed_in_its_second_phase_resumes_to_the_same_digits(sto
     options = ("run", STUDY, "--data", store.uri)
     whole = finished(coablate(*options, "--out", tmp_path / "whole"))
     assert "test accuracy" in whole
-    process = coablate(*options, "--out", tmp_path / "parts")
+    process = coablate(*options, "--out", tmp_path / "parts", start_new_session=True)
     journal = Journal(str(tmp_path / "parts"))
     deadline = time.monotonic() + 150
     while not (journal.plans() and len(journal.record(journal.plan().runs[0].run_id).epochs) >= 4):
@@ -55,8 +41,7 @@ def test_a_run_that_is_killed_in_its_second_phase_resumes_to_the_same_digits(sto
     assert scores(tmp_path / "parts") == scores(tmp_path / "whole")
 
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/parts/mlflow.db")
-    runs = [run for e in client.search_experiments() for run in client.search_runs([e.experiment_id])]
-    [first, _] = [run for run in runs if "pretraining/train/loss" in run.data.metrics]
+    [first, _] = [run for run in tracked(tmp_path / "parts") if "pretraining/train/loss" in run.data.metrics]
     steps = {
         name: [metric.step for metric in client.get_metric_history(first.info.run_id, name)]
         for name in ("pretraining/train/loss", "train/loss")

@@ -4,15 +4,14 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import mlflow
 import psutil
 import pytest
 import ray.cluster_utils
+from processes import coablate, finished, tracked
 
 from coablate_platform.journal.journal import Journal
 from coablate_platform.results.table import build_table
@@ -26,20 +25,6 @@ pytestmark = [
 STUDY = str(Path(__file__).parents[1] / "helpers" / "faulty_study.py")
 
 
-def coablate(*arguments: object, faults: str | None = None, **options) -> subprocess.Popen:
-    environment = os.environ | ({"FAULTS": faults} if faults else {})
-    command = [sys.executable, "-m", "coablate_platform", *map(str, arguments)]
-    return subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options
-    )
-
-
-def finished(process: subprocess.Popen, code: int = 0, seconds: float = 200) -> str:
-    said = process.communicate(timeout=seconds)[0]
-    assert process.returncode == code, said
-    return said
-
-
 def run(store, out, *more: object, faults: str, code: int = 0) -> str:
     return finished(coablate("run", STUDY, "--data", store.uri, "--out", out, *more, faults=faults), code)
 
@@ -51,11 +36,6 @@ def outcome(out) -> dict:
     rows = {row.arm: row.values for row in build_table(plan, journal, allow_mixed=True).rows}
     scores = {cell.arm: journal.predictions(cell.run_id).scores.tolist() for cell in plan.runs}
     return {"rows": rows, "scores": scores}
-
-
-def tracked(out) -> list[mlflow.entities.Run]:
-    client = mlflow.MlflowClient(f"sqlite:///{out}/mlflow.db")
-    return [run for experiment in client.search_experiments() for run in client.search_runs([experiment.experiment_id])]
 
 
 @pytest.fixture(scope="module")
