@@ -156,7 +156,7 @@ def conclude(plan: StudyPlan, journal: Journal, allow_mixed: bool) -> Table:
     records = journal.records(plan)
     table = tabulate(plan, records, allow_mixed)
     save(table, journal)
-    for name, content in study_figures(table, records).items():
+    for name, content in study_figures(table, records, journal.predictions).items():
         journal.write_study_file(plan.key, f"figures/{name}", content)
     return table
 

@@ -4,16 +4,19 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from coablate_platform.journal.journal import Journal
+from coablate_platform.results.confusion_figure import confusion_shares, most_varied_pairs
 from coablate_platform.results.figures import study_figures
 from coablate_platform.results.table import build_table
 from coablate_platform.study.plan import PlannedContrast, PlannedTrend, StudyPlan, plan_from_json
+from coablate_platform.train.events import Predictions
 
 
 def figures_of(plan: StudyPlan, journal: Journal) -> dict[str, bytes]:
-    return study_figures(build_table(plan, journal), journal.records(plan))
+    return study_figures(build_table(plan, journal), journal.records(plan), journal.predictions)
 
 
 def texts(svg: bytes) -> list[str]:
@@ -86,9 +89,8 @@ def test_dollars_in_a_name_are_not_read_as_mathematics(played, journal):
 def test_arms_of_different_cost_stand_against_it(played, journal):
     table = build_table(played, journal)
     cheap, *dear = table.rows
-    files = study_figures(
-        replace(table, rows=(replace(cheap, flops=2 * dear[0].flops), *dear)), journal.records(played)
-    )
+    dearer = replace(table, rows=(replace(cheap, flops=2 * dear[0].flops), *dear))
+    files = study_figures(dearer, journal.records(played), journal.predictions)
     assert {"GFLOPs a clip (area: parameters)", "test accuracy %: mean, worst to best seed"} <= set(
         texts(files["cost.svg"])
     )
@@ -102,3 +104,43 @@ def test_a_trend_shows_its_arms_over_a_number(played, journal):
     shown = texts(figures_of(plan, journal)["trends.svg"])
     assert {"noise in pixels", "gated", "not", "test accuracy %"} <= set(shown)
     assert {"0", "8"} <= set(shown)
+
+
+def predicted(labels: list[int], classes: list[int]) -> Predictions:
+    """Return predictions of three classes for clips of these labels."""
+    scores = np.eye(3, dtype=np.float32)[classes]
+    return Predictions(names=[str(place) for place in range(len(labels))], labels=np.array(labels), scores=scores)
+
+
+def test_a_confusion_is_the_share_of_the_clips_of_both_classes():
+    labels = [0, 0, 0, 1, 2, 2]
+    one = predicted(labels, [1, 0, 0, 0, 2, 0])  # two of the four clips of 0 and 1; one of the five of 0 and 2
+    shares = confusion_shares([one, predicted(labels, labels)])
+    assert shares[0, 1] == pytest.approx(2 / 4 / 2)
+    assert shares[0, 2] == pytest.approx(1 / 5 / 2)
+    assert (shares == shares.T).all()
+    assert shares.diagonal().sum() == 0
+    assert shares[1, 2] == 0
+
+
+def test_the_pairs_in_which_arms_differ_most_come_first():
+    equal, varied = np.zeros((2, 3, 3))
+    equal[0, 1] = varied[0, 1] = 0.5
+    varied[1, 2] = 0.2
+    assert most_varied_pairs([equal, varied]) == [(1, 2), (0, 1)]
+    assert most_varied_pairs([np.zeros((3, 3))]) == []
+
+
+def test_confused_classes_are_named_and_arms_without_runs_left_out(played, journal):
+    plan = replace(played, class_names=("wave", "drink", "sit"))
+    confused, right = predicted([0, 1, 2], [1, 1, 2]), predicted([0, 1, 2], [0, 1, 2])
+    arms = {run.run_id: run.arm for run in plan.runs}
+    files = study_figures(
+        build_table(plan_from_json(plan.to_json()), journal),
+        journal.records(plan),
+        lambda run_id: right if arms[run_id] == "full" else confused,
+    )
+    shown = texts(files["confusions.svg"])
+    assert "wave / drink" in shown
+    assert not any("sit" in text for text in shown)
+    assert {"full", "no gate"} <= set(shown)

@@ -249,6 +249,7 @@ def _common(study: Study | Search, store: Store, command: dict[str, Any]) -> dic
             **clips.sizes,
             **selected,
         },
+        "class_names": store.classes,
         "command": command,
     }
 

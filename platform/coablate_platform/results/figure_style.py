@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """The palette of Okabe and Ito, which colour-blind people can tell apart."""
 LINES = ("-", "--", ":", "-.")
+MARKERS = "osD^vPX*"
 FORMATS = ("png", "svg", "pdf")
 _WITHOUT_DATE: dict[str, dict[str, Any]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
 _LONGEST_NAME = 40  # characters of a name in a figure

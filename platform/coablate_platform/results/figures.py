@@ -4,7 +4,7 @@ Drawn without a display. The same table and records give the same SVG and PDF, b
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -12,23 +12,31 @@ from matplotlib.ticker import MaxNLocator
 
 from coablate_platform.journal.journal import RunRecord
 from coablate_platform.results.cells import contrast_grid
+from coablate_platform.results.confusion_figure import confusion_figure
 from coablate_platform.results.figure_style import COLOURS, LINES, figure_files, figure_style, short_name
 from coablate_platform.results.statistics import Estimate
 from coablate_platform.results.table import Row, Table
 from coablate_platform.results.trend_figures import cost_figure, trends_figure
+from coablate_platform.train.events import Predictions
 
 _WIDEST = 2.0  # intervals that reach beyond this many times the largest difference of a seed end in arrows
 _MARGIN = 1.25  # half the width of the axis of differences, relative to the largest value on it
 
 
-def study_figures(table: Table, records: dict[str, RunRecord]) -> dict[str, bytes]:
-    """Return file name -> content of ``effects`` and ``curves``, and where they say something, of three more.
+def study_figures(
+    table: Table, records: dict[str, RunRecord], predictions_of: Callable[[str], Predictions]
+) -> dict[str, bytes]:
+    """Return file name -> content of ``effects`` and ``curves``, and where they say something, of four more.
 
-    These are ``contrasts``, ``cost`` and ``trends``. There is no figure if no run is completed.
+    These are ``contrasts``, ``cost``, ``trends`` and ``confusions``. There is no figure if no run is completed.
 
     Args:
         table: the study's table.
         records: run id -> record, of all runs of the study.
+        predictions_of: reads the predictions of a completed run.
+
+    Raises:
+        InputError: the predictions of a run are damaged.
     """
     if not any(row.values for row in table.rows):
         return {}
@@ -36,11 +44,26 @@ def study_figures(table: Table, records: dict[str, RunRecord]) -> dict[str, byte
         files = figure_files("effects", _effects(table)) | figure_files("curves", _curves(table, records))
         if any(row.estimate.n for row in table.contrasts):
             files |= figure_files("contrasts", _contrasts(table))
-        for name, figure in (("cost", cost_figure(table)), ("trends", trends_figure(table))):
+        more = {
+            "cost": cost_figure(table),
+            "trends": trends_figure(table),
+            "confusions": confusion_figure(table, _predictions(table, predictions_of)),
+        }
+        for name, figure in more.items():
             if figure is not None:
                 figure.suptitle(_title(table))
                 files |= figure_files(name, figure)
         return files
+
+
+def _predictions(table: Table, predictions_of: Callable[[str], Predictions]) -> dict[str, list[Predictions]]:
+    """Return arm -> the predictions of its completed runs."""
+    completed = {row.arm: row.values for row in table.rows}
+    found: dict[str, list[Predictions]] = defaultdict(list)
+    for run in table.plan.runs:
+        if run.seed in completed[run.arm]:
+            found[run.arm].append(predictions_of(run.run_id))
+    return found
 
 
 def _effects(table: Table) -> Figure:

@@ -4,10 +4,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
-from coablate_platform.results.figure_style import COLOURS, short_name
+from coablate_platform.results.figure_style import COLOURS, MARKERS, short_name
 from coablate_platform.results.table import Row, Table
-
-MARKERS = "osD^vPX*"
 
 
 def cost_figure(table: Table) -> Figure | None:

@@ -78,6 +78,7 @@ class Plan:
             ``test_subjects``, their numbers; and for a protocol that is not Coablate's ``clips``, a digest of the clips
             that it selects.
         command: the options that ``resume`` repeats.
+        class_names: the names of the classes by label.
         as_recorded: which results were accepted though other code computed them than the code at hand, in words;
             empty if there are none.
     """
@@ -90,6 +91,7 @@ class Plan:
     protocol: str
     data: dict[str, Any]
     command: dict[str, Any]
+    class_names: tuple[str, ...] = ()
     as_recorded: str = ""
 
     def to_json(self) -> str:
@@ -159,6 +161,7 @@ def plan_from_json(text: str) -> AnyPlan:
     """
     values = json.loads(text)
     kind = values.pop("kind")
+    values["class_names"] = tuple(values.get("class_names", ()))
     if kind == "search":
         values["stopping"] = Stopping(**values["stopping"])
         return SearchPlan(**values | {"costs": tuple(values["costs"])})

@@ -5,7 +5,7 @@ epoch's metrics, so its latest value says up to which epoch a run is logged.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
@@ -24,7 +24,7 @@ from coablate_platform.tracking.mlflow_runs import STUDY, MlflowRuns, millisecon
 from coablate_platform.tracking.names import metric_name
 from coablate_platform.tracking.refusals import Refusals, is_refusal
 from coablate_platform.tracking.view import LEVEL, description, view_of
-from coablate_platform.train.events import RunState
+from coablate_platform.train.events import Predictions, RunState
 
 NOTE = "mlflow.note.content"
 """The tag that MLflow shows as a run's description."""
@@ -41,13 +41,21 @@ class Exporter:
         uri: MLflow's tracking URI.
         artifacts: artifact location of the experiment if it must be created; None leaves that to the server.
         refusals: is told what MLflow refuses.
+        predictions_of: reads the predictions of a completed run.
 
     Raises:
         MlflowException: MLflow cannot be reached, or refuses to show or create the experiment.
     """
 
-    def __init__(self, tracked: TrackedStudy, uri: str, artifacts: str | None, refusals: Refusals) -> None:
-        self._tracked, self._refusals = tracked, refusals
+    def __init__(
+        self,
+        tracked: TrackedStudy,
+        uri: str,
+        artifacts: str | None,
+        refusals: Refusals,
+        predictions_of: Callable[[str], Predictions],
+    ) -> None:
+        self._tracked, self._refusals, self._predictions_of = tracked, refusals, predictions_of
         self._runs = MlflowRuns(tracked.plan, uri, artifacts, refusals)
         self._table_inputs: object = None  # what the table was last computed from
         self._sent: dict[PlannedRun, RunRecord] = {}
@@ -156,7 +164,7 @@ class Exporter:
             if any(row.summary.n for row in table.rows):
                 self._send_table(table)
             if done:
-                self._runs.send_files(study, "figures", study_figures(table, records))
+                self._runs.send_files(study, "figures", study_figures(table, records, self._predictions_of))
         self._table_inputs = (done, ends)
 
     def _send_table(self, table: Table) -> None:

@@ -193,7 +193,8 @@ def _connect(journal: Journal, tracked: TrackedStudy, uri: str, refusals: Refusa
     server = uri.startswith(("http://", "https://"))
     if local is not None:
         relocate_artifacts(local)
-    return Exporter(tracked, uri, None if server or local is None else (local / ARTIFACTS).as_uri(), refusals)
+    artifacts = None if server or local is None else (local / ARTIFACTS).as_uri()
+    return Exporter(tracked, uri, artifacts, refusals, journal.predictions)
 
 
 def _advice(journal: Journal, plan: AnyPlan, uri: str, error: Exception) -> str:
