@@ -128,3 +128,28 @@ def test_characters_that_the_output_lacks_are_replaced(tmp_path):
         check=True,
     )
     assert printed.stdout == b"? ? 1\n"
+
+
+CONNECTING = """
+import os
+from coablate_platform.process import start_ray
+import ray
+from ray._private import worker
+connect = worker.connect
+before, after = set(), set()
+def noted(*arguments, **options):
+    before.update(os.environ)
+    connect(*arguments, **options)
+    after.update(os.environ)
+worker.connect = noted
+start_ray(num_cpus=1, include_dashboard=False, object_store_memory=100 * 2**20)
+ray.shutdown()
+print(sorted(after - before), bool(after))
+"""
+
+
+@pytest.mark.ray
+def test_no_variable_is_added_to_the_environment_while_ray_s_threads_run():
+    """They read it without a lock, and an addition may move it: rarely, the process ends by a segmentation fault."""
+    run = subprocess.run([sys.executable, "-c", CONNECTING], capture_output=True, text=True, timeout=50, check=True)
+    assert run.stdout.splitlines()[-1] == "[] True"

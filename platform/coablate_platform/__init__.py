@@ -23,6 +23,8 @@ def _has_home() -> bool:
 
 # oneDNN (torch 2.13) ends the process in some dilated 3-D convolutions in bf16 where it uses AMX. It reads this once.
 os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_FP16")  # the newest instructions before AMX
+# Ray sets this while its threads run already, which read the environment: adding a variable then can end the process.
+os.environ.setdefault("PYTHONBREAKPOINT", "")  # as if it were not set
 if "ray" not in sys.modules:  # Ray reads these once, when it is imported; its servers inherit them
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")

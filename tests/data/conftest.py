@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import scipy.io
 
+from coablate_platform.process import start_ray
+
 
 def _write_clip(folder: Path, action: int, subject: int, frames: int = 6) -> Path:
     """Write one clip of UTD-MHAD; return its skeleton's path."""
@@ -43,6 +45,6 @@ def cluster():
     """Ray, started once for all tests of a file."""
     import ray
 
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    start_ray(num_cpus=2, include_dashboard=False)
     yield ray
     ray.shutdown()
