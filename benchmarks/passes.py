@@ -14,12 +14,13 @@ import typer
 from measure import in_turns, row
 from torch import Tensor
 
-from coablate_model.dc.encoder import DCEncoder, LateFusion
+from coablate_model.dc.encoder import DCEncoder, Fusion, LateFusion, build_encoder
 from coablate_model.pan.tokens import TokenSampler
 from coablate_model.pan.vit import ViT
 from coablate_platform.data.joints import KINECT_V2
 
 FRAMES, JOINTS, PERSONS, SIZE, WINDOW = 8, 25, 2, 64, 16
+FUSIONS: tuple[Fusion, Fusion] = ("early", "late")
 WIDTHS = {"the studies' size": (128, 256), "UmURL's size": (1024, 1024)}
 
 
@@ -63,10 +64,8 @@ def main(rounds: Annotated[int, typer.Option(help="Turns that each kind of pass 
     works: dict[str, tuple[Callable[[], None], Callable[[], None]]] = {}
     skeletons = torch.randn(16, 3, 32, JOINTS, PERSONS)
     for name, (width, inner) in WIDTHS.items():
-        early, late = (
-            kind(bones=KINECT_V2.bones, frames=32, joints=JOINTS, persons=PERSONS, width=width, feed_forward=inner)
-            for kind in (DCEncoder, LateFusion)
-        )
+        sizes = {"frames": 32, "joints": JOINTS, "persons": PERSONS, "width": width, "feed_forward": inner}
+        early, late = (build_encoder(fusion, bones=KINECT_V2.bones, **sizes) for fusion in FUSIONS)
         works[f"fused features of 16 clips, {name}"] = features(early, skeletons), features(late, skeletons)
     video, pixels = torch.randn(4, 3, FRAMES, SIZE, SIZE), torch.rand(4, 2, FRAMES, JOINTS, PERSONS) * SIZE
     frames, windows = (ViT(size, patch=8, width=96, depth=2, heads=3) for size in (SIZE, WINDOW))

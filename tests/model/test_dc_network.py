@@ -7,11 +7,12 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from coablate_model.dc.encoder import GRANULARITIES, DCEncoder, LateFusion, sinusoids
+from coablate_model.dc.encoder import GRANULARITIES, DCEncoder, LateFusion, build_encoder, sinusoids
 from coablate_model.dc.heads import Composition, CompositionKind, projection_key
-from coablate_model.dc.inputs import MODALITIES, modality_of, parents_of, tokens_of
+from coablate_model.dc.inputs import MODALITIES, modality_of, tokens_of
 from coablate_model.dc.network import DCNetwork
 from coablate_model.dc.objective import PretrainingObjective
+from coablate_model.joint_tree import parents_of
 from coablate_platform.train.initial import build_network
 
 BONES = ((0, 1), (2, 1), (3, 2))
@@ -32,7 +33,7 @@ def small(**settings: Any) -> DCNetwork:
 
 def encoders() -> list[DCEncoder | LateFusion]:
     torch.manual_seed(0)
-    return [DCEncoder(**SIZES), LateFusion(**SIZES)]
+    return [build_encoder("early", **SIZES), build_encoder("late", **SIZES)]
 
 
 def of(name: str, skeleton: Tensor) -> Tensor:
@@ -66,14 +67,6 @@ def test_a_temporal_token_is_a_frame_and_a_spatial_token_is_a_person_s_joint() -
     assert tokens.spatial.shape == (2, 8, 18)
     assert torch.equal(tokens.temporal[:, 2].view(2, 2, 4, 3), skeleton[:, :, 2].permute(0, 3, 2, 1))
     assert torch.equal(tokens.spatial[:, 4 + 3].view(2, 6, 3), skeleton[:, :, :, 3, 1].permute(0, 2, 1))
-
-
-@pytest.mark.parametrize(
-    ("bones", "message"), [(((0, 4),), "outside 0 to 3"), (((-1, 0),), "outside"), (((0, 1), (0, 2)), "two parents")]
-)
-def test_bones_that_form_no_tree_are_refused(bones: tuple[tuple[int, int], ...], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        parents_of(bones, 4)
 
 
 def test_positions_are_sines_and_cosines_at_any_width() -> None:

@@ -7,13 +7,15 @@ from oracle import ORACLES, Oracle, assert_close, draw, is_batch_norm, load
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from coablate_model.joint_tree import parents_of
 from coablate_model.pan.ctr_gcn import CTRGC, CTRGCN, GraphUnit
 from coablate_model.pan.graph import adjacency
-from coablate_model.pan.inputs import bones_of, motions_of, persons_tracked
+from coablate_model.pan.inputs import persons_tracked, tracked_bones, tracked_motions
 from coablate_platform.data.joints import KINECT_V1, KINECT_V2
 from coablate_platform.train.initial import build_network
 
 CHAIN = tuple((joint, joint - 1) for joint in range(1, 15))
+PARENTS = torch.tensor(parents_of(CHAIN, 15))
 STAR = tuple((joint, 7) for joint in range(15) if joint != 7)
 TREES = {"20": (KINECT_V1.bones, 20), "25": (KINECT_V2.bones, 25), "chain": (CHAIN, 15), "star": (STAR, 15)}
 TREE = adjacency(CHAIN, 15)
@@ -134,8 +136,8 @@ def test_a_width_that_does_not_divide_is_refused() -> None:
 
 def test_a_static_skeleton_has_bones_and_no_motion() -> None:
     still = skeletons()[:, :, :1].expand(-1, -1, 9, -1, -1)
-    assert (motions_of(still) == 0).all()
-    bones = bones_of(still, CHAIN)
+    assert (tracked_motions(still) == 0).all()
+    bones = tracked_bones(still, PARENTS)
     assert (bones[:, :, :, 0] == 0).all()
     assert torch.equal(bones[:, :, :, 5], still[:, :, :, 5] - still[:, :, :, 4])
 
@@ -143,7 +145,7 @@ def test_a_static_skeleton_has_bones_and_no_motion() -> None:
 def test_bones_and_motions_are_zero_where_a_joint_is_absent() -> None:
     clips = skeletons()
     clips[0, :, 4, 6, 1] = 0
-    bones, motions = bones_of(clips, CHAIN), motions_of(clips)
+    bones, motions = tracked_bones(clips, PARENTS), tracked_motions(clips)
     assert (bones[0, :, 4, 6:8, 1] == 0).all()  # its own, and its child's
     assert (motions[0, :, 3:5, 6, 1] == 0).all()  # to the frame, and from it
     assert (motions[:, :, -1] == 0).all()
@@ -156,6 +158,6 @@ def test_a_joint_at_the_origin_of_a_tracked_person_can_be_present() -> None:
     clips = skeletons()
     clips[:, :, :, 3] = 0
     clips[:, :, :, :, 1] = 0
-    bones = bones_of(clips, CHAIN, persons_tracked(clips))
+    bones = tracked_bones(clips, PARENTS, persons_tracked(clips))
     assert torch.equal(bones[..., 4, 0], clips[..., 4, 0])
     assert (bones[..., 1] == 0).all()

@@ -11,7 +11,7 @@ from typing import Literal
 
 from torch import nn
 
-from coablate_model.dc.encoder import GRANULARITIES
+from coablate_model.dc.encoder import GRANULARITIES, Fusion
 from coablate_model.dc.heads import CompositionKind
 from coablate_model.dc.network import DCNetwork
 from coablate_model.dc.objective import ClassificationObjective, PretrainingObjective
@@ -50,7 +50,7 @@ class DC:
         ValueError: a value out of range, an unknown option, or no term of the loss is left.
     """
 
-    fusion: Literal["early", "late"] = "early"
+    fusion: Fusion = "early"
     width: int = 1024
     feed_forward: int = 1024
     layers: int = 1

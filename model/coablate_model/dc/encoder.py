@@ -10,17 +10,20 @@ parent runs its encoder four times a step, here every layer sees all views of a 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from coablate_model.dc.inputs import MODALITIES, Tokens, modality_of, parents_of, tokens_of
+from coablate_model.dc.inputs import MODALITIES, Tokens, modality_of, tokens_of
+from coablate_model.joint_tree import Bones, parents_of
 
 GRANULARITIES = ("temporal", "spatial", "whole")
 """The keys of features."""
 
 Features = dict[str, Tensor]
+Fusion = Literal["early", "late"]
 
 
 def sinusoids(positions: int, width: int) -> Tensor:
@@ -45,7 +48,7 @@ class Embeddings(nn.Module):
     """Embed each modality's two token sequences: linear, layer norm, ReLU, linear.
 
     Args:
-        bones: the joint tree as (child, parent) pairs.
+        bones: the joint tree.
         frames: T.
         joints: V.
         persons: M.
@@ -54,7 +57,7 @@ class Embeddings(nn.Module):
 
     parents: Tensor
 
-    def __init__(self, *, bones: Sequence[tuple[int, int]], frames: int, joints: int, persons: int, width: int) -> None:
+    def __init__(self, *, bones: Bones, frames: int, joints: int, persons: int, width: int) -> None:
         super().__init__()
         self.register_buffer("parents", torch.tensor(parents_of(bones, joints)), persistent=False)
         self.temporal = nn.ModuleDict({name: _embedding(persons * joints * 3, width) for name in MODALITIES})
@@ -105,35 +108,17 @@ class DCEncoder(nn.Module):
     Unimodal features come from the same encoder; they skip that linear layer, of which each sequence has its own.
 
     Args:
-        bones: the joint tree as (child, parent) pairs.
-        frames: T.
-        joints: V.
-        persons: M.
-        width: D.
-        feed_forward: width within a transformer layer's feed-forward part.
-        layers: number of layers of each transformer encoder.
-        heads: number of attention heads.
+        embeddings: of the modalities.
+        encoder: of all features, unimodal and fused.
     """
 
-    def __init__(
-        self,
-        *,
-        bones: Sequence[tuple[int, int]],
-        frames: int,
-        joints: int,
-        persons: int,
-        width: int = 1024,
-        feed_forward: int = 1024,
-        layers: int = 1,
-        heads: int = 1,
-    ) -> None:
+    def __init__(self, embeddings: Embeddings, encoder: SpaceTimeEncoder) -> None:
         super().__init__()
-        self.embeddings = Embeddings(bones=bones, frames=frames, joints=joints, persons=persons, width=width)
+        width = encoder.positions.shape[1]
+        self.embeddings = embeddings
         self.fuse_temporal = nn.Linear(width, width, bias=False)
         self.fuse_spatial = nn.Linear(width, width, bias=False)
-        self.encoder = SpaceTimeEncoder(
-            frames=frames, width=width, feed_forward=feed_forward, layers=layers, heads=heads
-        )
+        self.encoder = encoder
 
     def unimodal(self, name: str, skeleton: Tensor) -> Features:
         """Return the features of one modality of skeletons."""
@@ -167,38 +152,13 @@ class LateFusion(nn.Module):
     The reference for cost: it stands for what early fusion saves.
 
     Args:
-        bones: the joint tree as (child, parent) pairs.
-        frames: T.
-        joints: V.
-        persons: M.
-        width: D.
-        feed_forward: width within a transformer layer's feed-forward part.
-        layers: number of layers of each transformer encoder.
-        heads: number of attention heads.
+        embeddings: of the modalities.
+        encoders: modality -> its encoder.
     """
 
-    def __init__(
-        self,
-        *,
-        bones: Sequence[tuple[int, int]],
-        frames: int,
-        joints: int,
-        persons: int,
-        width: int = 1024,
-        feed_forward: int = 1024,
-        layers: int = 1,
-        heads: int = 1,
-    ) -> None:
+    def __init__(self, embeddings: Embeddings, encoders: Mapping[str, SpaceTimeEncoder]) -> None:
         super().__init__()
-        self.embeddings = Embeddings(bones=bones, frames=frames, joints=joints, persons=persons, width=width)
-        self.encoders = nn.ModuleDict(
-            {
-                name: SpaceTimeEncoder(
-                    frames=frames, width=width, feed_forward=feed_forward, layers=layers, heads=heads
-                )
-                for name in MODALITIES
-            }
-        )
+        self.embeddings, self.encoders = embeddings, nn.ModuleDict(encoders)
 
     def unimodal(self, name: str, skeleton: Tensor) -> Features:
         """Return the features of one modality of skeletons."""
@@ -214,6 +174,44 @@ class LateFusion(nn.Module):
         pairs = [chunks_of(self.unimodal(name, _own_and_last(views, i)), 2) for i, name in enumerate(MODALITIES)]
         own = dict(zip(MODALITIES, (first for first, _ in pairs), strict=True))
         return own | {"fused": _mean_features([last for _, last in pairs])}
+
+
+def build_encoder(
+    fusion: Fusion,
+    *,
+    bones: Bones,
+    frames: int,
+    joints: int,
+    persons: int,
+    width: int = 1024,
+    feed_forward: int = 1024,
+    layers: int = 1,
+    heads: int = 1,
+) -> DCEncoder | LateFusion:
+    """Build the encoder of early or of late fusion.
+
+    Args:
+        fusion: ``early`` in one encoder, or ``late`` of three.
+        bones: the joint tree.
+        frames: T.
+        joints: V.
+        persons: M.
+        width: D.
+        feed_forward: width within a transformer layer's feed-forward part.
+        layers: number of layers of each transformer encoder.
+        heads: number of attention heads.
+
+    Raises:
+        ValueError: the bones are not a tree over all joints.
+    """
+    embeddings = Embeddings(bones=bones, frames=frames, joints=joints, persons=persons, width=width)
+
+    def encoder() -> SpaceTimeEncoder:
+        return SpaceTimeEncoder(frames=frames, width=width, feed_forward=feed_forward, layers=layers, heads=heads)
+
+    if fusion == "early":
+        return DCEncoder(embeddings, encoder())
+    return LateFusion(embeddings, {name: encoder() for name in MODALITIES})
 
 
 def _mean_features(features: Sequence[Features]) -> Features:

@@ -7,11 +7,11 @@ Source: Sun et al., "Unified Multi-modal Unsupervised Representation Learning fo
 (UmURL), 2023, and its public code. There the joint tree is that of NTU RGB+D; here it can be any.
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
+
+from coablate_model.joint_tree import bones_of, motions_of
 
 MODALITIES = ("joint", "bone", "motion")
 """The modalities of a skeleton, in the order of the views that pre-training shows each of them."""
@@ -29,26 +29,6 @@ class Tokens(NamedTuple):
     spatial: Tensor
 
 
-def parents_of(bones: Sequence[tuple[int, int]], joints: int) -> list[int]:
-    """Return the parent of each of the V joints along a tree; a root is its own parent.
-
-    Args:
-        bones: (child, parent) pairs.
-        joints: V.
-
-    Raises:
-        ValueError: a bone names a joint that is not there, or two bones give a joint different parents.
-    """
-    parents = list(range(joints))
-    for child, parent in bones:
-        if not (0 <= child < joints and 0 <= parent < joints):
-            raise ValueError(f"bone ({child}, {parent}) names a joint outside 0 to {joints - 1}")
-        if parents[child] not in (child, parent):
-            raise ValueError(f"joint {child} has two parents: {parents[child]} and {parent}")
-        parents[child] = parent
-    return parents
-
-
 def modality_of(name: str, skeleton: Tensor, parents: Tensor) -> Tensor:
     """Return a modality of skeletons, (N, 3, T, V, M).
 
@@ -57,14 +37,11 @@ def modality_of(name: str, skeleton: Tensor, parents: Tensor) -> Tensor:
     Args:
         name: one of :data:`MODALITIES`.
         skeleton: (N, 3, T, V, M).
-        parents: (V,), from :func:`parents_of`.
+        parents: (V,), from :func:`~coablate_model.joint_tree.parents_of`.
     """
     if name == "joint":
         return skeleton
-    if name == "bone":
-        return skeleton - skeleton.index_select(3, parents)
-    difference = skeleton[:, :, 1:] - skeleton[:, :, :-1]
-    return torch.cat([difference, torch.zeros_like(skeleton[:, :, :1])], dim=2)
+    return bones_of(skeleton, parents) if name == "bone" else motions_of(skeleton)
 
 
 def tokens_of(modality: Tensor) -> Tokens:

@@ -5,12 +5,11 @@ Skeletons are (N, 3, T, V, M); views of them, which pre-training sees, are (N, 4
 """
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from coablate_model.dc.encoder import GRANULARITIES, DCEncoder, Features, LateFusion
+from coablate_model.dc.encoder import GRANULARITIES, Features, Fusion, build_encoder
 from coablate_model.dc.heads import Composition, CompositionKind, projection_key, projector
 from coablate_model.dc.inputs import MODALITIES
 
@@ -47,7 +46,7 @@ class DCNetwork(nn.Module):
         frames: int,
         joints: int,
         persons: int,
-        fusion: Literal["early", "late"] = "early",
+        fusion: Fusion = "early",
         width: int = 1024,
         feed_forward: int = 1024,
         layers: int = 1,
@@ -63,8 +62,7 @@ class DCNetwork(nn.Module):
         self.freeze_encoder = freeze_encoder
         sizes = {"frames": frames, "joints": joints, "persons": persons, "width": width}
         depth = {"feed_forward": feed_forward, "layers": layers, "heads": heads}
-        encoder = DCEncoder if fusion == "early" else LateFusion
-        self.encoder = encoder(bones=bones, **sizes, **depth)
+        self.encoder = build_encoder(fusion, bones=bones, **sizes, **depth)
         self.projectors = nn.ModuleDict()
         for granularity in granularities:
             features = 2 * width if granularity == "whole" else width

@@ -6,13 +6,10 @@ Source: the three subsets and their normalisation are those of the public code o
 Topology Refinement Graph Convolution for Skeleton-Based Action Recognition", ICCV 2021).
 """
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
-Bones = Sequence[tuple[int, int]]
-"""A joint tree as (child, parent) pairs."""
+from coablate_model.joint_tree import Bones, check_tree
 
 
 def adjacency(bones: Bones, joints: int) -> Tensor:
@@ -29,27 +26,6 @@ def adjacency(bones: Bones, joints: int) -> Tensor:
     for child, parent in bones:
         inward[parent, child] = 1
     return torch.stack([torch.eye(joints), _share_columns(inward), _share_columns(inward.T)])
-
-
-def check_tree(bones: Bones, joints: int) -> None:
-    """Check that the pairs are a tree over all joints.
-
-    Raises:
-        ValueError: a joint is unknown, has two parents, or does not reach the root.
-    """
-    parent_of = dict(bones)
-    if unknown := sorted({joint for bone in bones for joint in bone} - set(range(joints))):
-        raise ValueError(f"bone joins joint {unknown[0]}, but the joints are 0 to {joints - 1}")
-    if len(parent_of) != len(bones):
-        raise ValueError("a joint has two parents; bones are (child, parent) pairs of a tree")
-    if len(bones) != joints - 1:
-        raise ValueError(f"{len(bones)} bones do not make a tree of {joints} joints, which has {joints - 1}")
-    for joint in range(joints):
-        ancestor = joint
-        for _ in range(joints):
-            ancestor = parent_of.get(ancestor, ancestor)
-        if ancestor in parent_of:
-            raise ValueError(f"joint {joint} does not reach the root: its bones form a circle")
 
 
 def _share_columns(links: Tensor) -> Tensor:

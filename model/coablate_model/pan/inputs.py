@@ -12,7 +12,7 @@ yet present: then pass :func:`persons_tracked` or a mask from the data set.
 import torch
 from torch import Tensor
 
-from coablate_model.pan.graph import Bones
+from coablate_model.joint_tree import bones_of, motions_of
 
 
 def joints_tracked(skeleton: Tensor) -> Tensor:
@@ -26,23 +26,20 @@ def persons_tracked(skeleton: Tensor) -> Tensor:
     return tracked.any(2, keepdim=True).expand_as(tracked)
 
 
-def bones_of(skeleton: Tensor, bones: Bones, present: Tensor | None = None) -> Tensor:
+def tracked_bones(skeleton: Tensor, parents: Tensor, present: Tensor | None = None) -> Tensor:
     """Return each joint minus its parent, (N, 3, T, V, M); 0 at the root, and where either joint is absent.
 
     Args:
         skeleton: (N, 3, T, V, M).
-        bones: the joint tree.
+        parents: (V,), from :func:`~coablate_model.joint_tree.parents_of`.
         present: (N, T, V, M) bool; None: :func:`joints_tracked`.
     """
     present = joints_tracked(skeleton) if present is None else present
-    parents = list(range(skeleton.shape[3]))  # the root is its own parent, and its bone 0
-    for child, parent in bones:
-        parents[child] = parent
-    both = present & present[:, :, parents]
-    return (skeleton - skeleton[:, :, :, parents]).masked_fill(~both[:, None], 0)
+    both = present & present.index_select(2, parents)
+    return bones_of(skeleton, parents).masked_fill(~both[:, None], 0)
 
 
-def motions_of(skeleton: Tensor, present: Tensor | None = None) -> Tensor:
+def tracked_motions(skeleton: Tensor, present: Tensor | None = None) -> Tensor:
     """Return the next frame minus this one, (N, 3, T, V, M); 0 in the last frame, and where a joint lacks in either.
 
     Args:
@@ -50,6 +47,5 @@ def motions_of(skeleton: Tensor, present: Tensor | None = None) -> Tensor:
         present: (N, T, V, M) bool; None: :func:`joints_tracked`.
     """
     present = joints_tracked(skeleton) if present is None else present
-    both = present[:, 1:] & present[:, :-1]
-    differences = (skeleton[:, :, 1:] - skeleton[:, :, :-1]).masked_fill(~both[:, None], 0)
-    return torch.cat([differences, torch.zeros_like(skeleton[:, :, :1])], dim=2)
+    both = present & torch.cat([present[:, 1:], present[:, -1:]], dim=1)
+    return motions_of(skeleton).masked_fill(~both[:, None], 0)

@@ -7,10 +7,11 @@ classes. Nodes are (N, C, frames, V, M).
 import torch
 from torch import Tensor, nn
 
+from coablate_model.joint_tree import parents_of
 from coablate_model.pan.calibration import Calibration
 from coablate_model.pan.ctr_gcn import CTRGCN
 from coablate_model.pan.graph import adjacency
-from coablate_model.pan.inputs import bones_of, motions_of, persons_tracked
+from coablate_model.pan.inputs import persons_tracked, tracked_bones, tracked_motions
 from coablate_model.pan.settings import TokenSettings
 from coablate_model.pan.temporal import Conv2d
 from coablate_model.pan.tokens import TokenSampler, patch_weights
@@ -85,6 +86,8 @@ class OneGraph(nn.Module):
         auxiliary: return what the auxiliary loss needs.
     """
 
+    parents: Tensor
+
     def __init__(
         self,
         graphs: str,
@@ -97,7 +100,8 @@ class OneGraph(nn.Module):
         auxiliary: bool,
     ) -> None:
         super().__init__()
-        self.graphs, self.stream, self.bones = graphs, stream, shape.bones
+        self.graphs, self.stream = graphs, stream
+        self.register_buffer("parents", torch.tensor(parents_of(shape.bones, shape.joints)), persistent=False)
         tree, channels = adjacency(shape.bones, shape.joints), round(64 * width)
         self.nodes = None if graphs == "skeleton" else TokenNodes(tokens, shape, auxiliary=auxiliary)
         self.project_token = self.project_joint = None
@@ -119,13 +123,13 @@ class OneGraph(nn.Module):
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Map a batch to the logits ``fused`` (N, K), and in training to outputs for the auxiliary loss."""
         if self.nodes is None:
-            return {"fused": self.graph(stream_of(batch["skeleton"], self.stream, self.bones))}
+            return {"fused": self.graph(stream_of(batch["skeleton"], self.stream, self.parents))}
         nodes: Tensor
         outputs: dict[str, Tensor]
         nodes, outputs = self.nodes(batch)
         if self.project_token is not None and self.project_joint is not None:
             tokens = _each_node(self.project_token, nodes)
-            joints = _each_node(self.project_joint, stream_of(batch["frame_skeleton"], self.stream, self.bones))
+            joints = _each_node(self.project_joint, stream_of(batch["frame_skeleton"], self.stream, self.parents))
             nodes = tokens + joints if self.graphs == "unified" else torch.cat([tokens, joints], dim=3)
         return outputs | {"fused": self.graph(nodes)}
 
@@ -160,15 +164,15 @@ def _each_node(layer: nn.Module, nodes: Tensor) -> Tensor:
     return mapped.view(*mapped.shape[:3], *nodes.shape[3:])
 
 
-def stream_of(skeleton: Tensor, stream: str, bones: tuple[tuple[int, int], ...]) -> Tensor:
+def stream_of(skeleton: Tensor, stream: str, parents: Tensor) -> Tensor:
     """Return joints, bones or the motion of either, (N, 3, T, V, M).
 
     A joint of a tracked person is present: the joint that clips are centred on is exactly 0.
     """
     present = persons_tracked(skeleton)
     if stream.startswith("bone"):
-        skeleton = bones_of(skeleton, bones, present)
-    return motions_of(skeleton, present) if stream.endswith("motion") else skeleton
+        skeleton = tracked_bones(skeleton, parents, present)
+    return tracked_motions(skeleton, present) if stream.endswith("motion") else skeleton
 
 
 def with_cross_edges(tree: Tensor) -> Tensor:
