@@ -15,7 +15,7 @@ def coablate(*arguments: object, faults: str | None = None, **options) -> subpro
     )
 
 
-def finished(process: subprocess.Popen, code: int = 0, seconds: float = 200) -> str:
+def finished(process: subprocess.Popen, code: int = 0, seconds: float = 300) -> str:
     said = process.communicate(timeout=seconds)[0]
     assert process.returncode == code, said
     return said

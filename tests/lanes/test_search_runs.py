@@ -7,7 +7,6 @@ import random
 import signal
 import sqlite3
 import subprocess
-import sys
 import time
 from collections import Counter
 from dataclasses import dataclass, field, replace
@@ -18,6 +17,7 @@ import optuna
 import psutil
 import pytest
 import ray
+from processes import coablate, finished, tracked
 
 from coablate_platform.data.store import Store
 from coablate_platform.journal.journal import Journal
@@ -42,16 +42,8 @@ STATUS = {RunState.COMPLETED: "FINISHED", RunState.STOPPED: "KILLED", RunState.D
 
 
 def started(*arguments: object, faults: str = "search") -> subprocess.Popen:
-    command = [sys.executable, "-m", "coablate_platform", *map(str, arguments)]
-    environment = os.environ | {"FAULTS": faults}
-    return subprocess.Popen(
-        command,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,  # its Ray is in it too
-    )
+    """Start a command in a session of its own, which its Ray is in too."""
+    return coablate(*arguments, faults=faults, start_new_session=True)
 
 
 def kill(process: subprocess.Popen) -> None:
@@ -62,12 +54,6 @@ def kill(process: subprocess.Popen) -> None:
             if os.getsid(pid) == process.pid:
                 os.kill(pid, signal.SIGKILL)
     process.communicate()
-
-
-def finished(process: subprocess.Popen) -> str:
-    said = process.communicate(timeout=300)[0]
-    assert process.returncode == 0, said
-    return said
 
 
 def check_everything_agrees(out: Path, number: int = 12) -> JournalTrialLog:
@@ -81,8 +67,7 @@ def check_everything_agrees(out: Path, number: int = 12) -> JournalTrialLog:
     study = optuna.load_study(study_name=plan.key, storage=f"sqlite:///{out}/optuna.db")
     told = [(t.number, t.state.name.replace("FAIL", "FAILED"), t.values, t.params) for t in study.trials]
     assert told == [(t.number, t.outcome.name, list(t.values) or None, t.params) if t.outcome else None for t in trials]
-    client = mlflow.MlflowClient(f"sqlite:///{out}/mlflow.db")
-    runs = client.search_runs([e.experiment_id for e in client.search_experiments()], max_results=1000)
+    runs = tracked(out)
     assert "RUNNING" not in {run.info.status for run in runs}
     own = [run for run in runs if run.data.tags["coablate.key"] == plan.key]
     cells = Counter((r.data.tags.get("coablate.arm"), r.data.tags.get("coablate.seed")) for r in own)
@@ -93,6 +78,7 @@ def check_everything_agrees(out: Path, number: int = 12) -> JournalTrialLog:
             assert run.info.status == STATUS[journal.state(run.data.tags["coablate.run_id"])]
     parent = next(run for run in own if "coablate.arm" not in run.data.tags)
     assert parent.info.status == "FINISHED"
+    client = mlflow.MlflowClient(f"sqlite:///{out}/mlflow.db")
     assert {file.path for file in client.list_artifacts(parent.info.run_id, "report")} >= {
         "report/report.html",
         "report/trials.csv",
