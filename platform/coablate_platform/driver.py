@@ -173,8 +173,17 @@ def _train_open_runs(prepared: PreparedStudy, session: Session, records: Mapping
     done = {run_id: record.metrics[plan.metric] for run_id, record in completed.items()}
     session.join_cluster()
     with Progress(plan, prepared.study.base.epochs, done, session.console) as progress:
-        locations = Locations.below(session.out, prepared.store, session.journal, session.source_folder(plan))
-        run_all(prepared.study, FixedOrder(open_tasks), locations, progress.update, progress.begin)
+        journal = session.journal
+        locations = Locations.below(session.out, prepared.store, journal, journal.folder, session.source_folder(plan))
+        run_all(
+            prepared.study,
+            FixedOrder(open_tasks),
+            locations,
+            progress.update,
+            progress.begin,
+            progress.warn,
+            mixed=session.accepts.mixed,
+        )
 
 
 def _check_versions(prepared: PreparedStudy, session: Session, records: dict[str, RunRecord]) -> str:

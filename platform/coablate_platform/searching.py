@@ -39,7 +39,8 @@ def search(prepared: PreparedSearch, session: Session) -> Study:
             continues it.
     """
     plan, declared = prepared.plan, prepared.search
-    locations = Locations.below(session.out, prepared.store, session.journal, session.source_folder(plan))
+    journal = session.journal
+    locations = Locations.below(session.out, prepared.store, journal, journal.folder, session.source_folder(plan))
     log = JournalTrialLog(session.journal, plan.key, locations.checkpoints)
     earlier = [trial for key in session.command.warm for trial in _trials_of(key, plan, session.journal)]
     changed = _outdated(declared, [*log.trials(), *earlier], session.journal)
@@ -55,7 +56,15 @@ def search(prepared: PreparedSearch, session: Session) -> Study:
         else:
             session.join_cluster()
             with SearchProgress(plan, scheduler, session.console) as progress:
-                run_all(declared, scheduler, locations, progress.update, progress.begin)
+                run_all(
+                    declared,
+                    scheduler,
+                    locations,
+                    progress.update,
+                    progress.begin,
+                    progress.warn,
+                    mixed=session.accepts.mixed,
+                )
         if fault := scheduler.finish():
             again = session.resuming(plan)
             session.say(f"Optuna's study in {_storage(session)} is not up to date ({fault}); to update it: {again}")

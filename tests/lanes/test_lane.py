@@ -38,12 +38,15 @@ class Handle:
 @pytest.fixture
 def handle(monkeypatch) -> Handle:
     monkeypatch.setattr(lane.ray, "get", lambda value: value)
+    monkeypatch.setattr(lane.ray, "nodes", lambda: [{"Alive": True}])
     return Handle()
 
 
 def config_of(handle: Handle, journal: Journal) -> lane.LaneConfig:
     checkpoints = f"{journal.folder.uri}/checkpoints"
-    return lane.LaneConfig(lane=0, dispatcher=handle, recorder=journal, checkpoints=checkpoints, store="", threads=1)
+    return lane.LaneConfig(
+        lane=0, dispatcher=handle, recorder=journal, checkpoints=checkpoints, store="", proof=None, threads=1
+    )
 
 
 def leased(handle: Handle, lease_id: str = "first", losses: int = 0) -> Lease:

@@ -1,7 +1,7 @@
 """When lanes are started, without Ray."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -9,7 +9,7 @@ import pytest
 
 from coablate_platform.lanes.cluster import Cluster, LaneSize
 from coablate_platform.lanes.pool import WorkerPool
-from coablate_platform.study.errors import InputError, LaneLostError
+from coablate_platform.study.errors import InputError, LaneLostError, UnfitNodesError
 from coablate_platform.study.study import Resources
 from coablate_search_spaces.smoke import STUDY
 
@@ -19,10 +19,12 @@ class Lanes:
 
     def __init__(self) -> None:
         self.started: list[int] = []
+        self.without: list[list[str]] = []
         self.over: list[tuple[int, Exception | None]] = []
 
-    def start(self, lane: int) -> None:
+    def start(self, lane: int, without: Collection[str]) -> None:
         self.started.append(lane)
+        self.without.append(sorted(without))
 
     def ended(self) -> Iterable[tuple[int, Exception | None]]:
         over, self.over = self.over, []
@@ -32,18 +34,23 @@ class Lanes:
 LOST = RuntimeError("the controller died")
 
 
+def pool_of(lanes: Lanes, capacity: Callable[[], int], most: int, **options: float) -> WorkerPool:
+    """A pool on nodes that can all train."""
+    return WorkerPool(lanes, lambda without: capacity(), most, say=pytest.fail, **options)
+
+
 def test_as_many_lanes_as_fit_and_never_more_than_runs():
     lanes = Lanes()
-    WorkerPool(lanes, lambda: 3, most=8).reconcile()
+    pool_of(lanes, lambda: 3, most=8).reconcile()
     assert lanes.started == [0, 1, 2]
     lanes = Lanes()
-    WorkerPool(lanes, lambda: 3, most=2).reconcile()
+    pool_of(lanes, lambda: 3, most=2).reconcile()
     assert lanes.started == [0, 1]
 
 
 def test_nodes_that_join_bring_lanes_and_nodes_that_leave_take_none():
     lanes, capacity = Lanes(), iter([1, 3, 2, 4])
-    pool = WorkerPool(lanes, lambda: next(capacity), most=8, every=0)
+    pool = pool_of(lanes, lambda: next(capacity), most=8, every=0)
     for expected in ([0], [0, 1, 2], [0, 1, 2], [0, 1, 2, 3]):
         pool.reconcile()
         assert lanes.started == expected
@@ -54,7 +61,7 @@ def test_nodes_that_join_bring_lanes_and_nodes_that_leave_take_none():
 def test_the_capacity_is_asked_for_every_ten_seconds_while_lanes_are_missing(monkeypatch, holds, looks):
     asked, now = [], [0.0]
     monkeypatch.setattr("coablate_platform.lanes.pool.time", SimpleNamespace(monotonic=lambda: now[0]))
-    pool = WorkerPool(Lanes(), lambda: asked.append(now[0]) or holds, most=2)
+    pool = pool_of(Lanes(), lambda: asked.append(now[0]) or holds, most=2)
     for now[0] in (0.0, 5.0, 9.9, 10.0, 19.9, 20.5):
         pool.reconcile()
     assert asked == looks
@@ -62,7 +69,7 @@ def test_the_capacity_is_asked_for_every_ten_seconds_while_lanes_are_missing(mon
 
 def test_no_lane_is_added_when_one_found_nothing_left_to_take():
     lanes, capacity = Lanes(), iter([1, 3])
-    pool = WorkerPool(lanes, lambda: next(capacity), most=8, every=0)
+    pool = pool_of(lanes, lambda: next(capacity), most=8, every=0)
     pool.reconcile()
     lanes.over = [(0, None)]
     pool.reconcile()
@@ -71,7 +78,7 @@ def test_no_lane_is_added_when_one_found_nothing_left_to_take():
 
 def test_a_lost_lane_is_started_again():
     lanes = Lanes()
-    pool = WorkerPool(lanes, lambda: 2, most=8, every=0)
+    pool = pool_of(lanes, lambda: 2, most=8, every=0)
     pool.reconcile()
     lanes.over = [(1, LOST)]
     pool.reconcile()
@@ -80,7 +87,7 @@ def test_a_lost_lane_is_started_again():
 
 def test_a_lane_that_is_lost_for_the_third_time_stops_the_study():
     lanes = Lanes()
-    pool = WorkerPool(lanes, lambda: 2, most=2)
+    pool = pool_of(lanes, lambda: 2, most=2)
     pool.reconcile()
     for lane in (0, 1, 0, 1):
         lanes.over = [(lane, LOST)]
@@ -94,12 +101,42 @@ def test_a_lane_that_is_lost_for_the_third_time_stops_the_study():
 
 def test_a_lost_lane_is_reported_with_what_ray_wraps():
     lanes = Lanes()
-    pool = WorkerPool(lanes, lambda: 1, most=1)
+    pool = pool_of(lanes, lambda: 1, most=1)
     pool.reconcile()
     wrapped = RuntimeError("fit failed, with a traceback of many lines")
     wrapped.cause = ValueError("the real one")
     lanes.over = [(0, wrapped)] * 3
     with pytest.raises(LaneLostError, match="last with ValueError: the real one"):
+        pool.reconcile()
+
+
+def test_nodes_that_cannot_train_are_said_once_and_not_used_again():
+    lanes, said = Lanes(), []
+    places = {"good": 1, "bad": 2}
+    pool = WorkerPool(lanes, lambda without: sum(places[n] for n in set(places) - set(without)), 8, said.append, 0)
+    pool.reconcile()
+    assert lanes.started == [0, 1, 2]
+    lanes.over = [(1, UnfitNodesError({"bad": "host b: no store"})), (2, UnfitNodesError({"bad": "host b: no store"}))]
+    pool.reconcile()
+    assert said == ["Not used: host b: no store"]
+    assert pool.started == 1
+    places["late"] = 1
+    pool.reconcile()
+    assert lanes.started == [0, 1, 2, 3]
+    assert lanes.without == [[], [], [], ["bad"]]
+    lanes.over = [(0, LOST)]
+    pool.reconcile()
+    assert (lanes.started[-1], lanes.without[-1]) == (0, ["bad"])
+
+
+def test_a_study_ends_where_no_node_can_train():
+    lanes = Lanes()
+    pool = WorkerPool(lanes, lambda without: 2 - len(without), 8, lambda line: None, 0)
+    pool.reconcile()
+    lanes.over = [(1, UnfitNodesError({"b": "host b: no store"}))]
+    pool.reconcile()
+    lanes.over = [(0, UnfitNodesError({"a": "host a: no clock"}))]
+    with pytest.raises(InputError, match=r"^no node can train: host b: no store; host a: no clock$"):
         pool.reconcile()
 
 

@@ -25,6 +25,7 @@ class Future:
     arguments: tuple[Any, ...] = ()
     done: bool = False
     error: Exception | None = None
+    value: object = None
 
     def end(self, error: Exception | None = None) -> None:
         self.done, self.error = True, error
@@ -37,6 +38,7 @@ class Actor:
     kind: type | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     calls: list[Future] = field(default_factory=list)
+    unfit: dict[int, dict[str, str]] = field(default_factory=dict)  # of a dispatcher
 
     def options(self, **settings: Any) -> "Actor":
         self.settings |= settings
@@ -46,6 +48,8 @@ class Actor:
         return self
 
     def __getattr__(self, name: str) -> SimpleNamespace:
+        if name == "unfit_nodes":
+            return SimpleNamespace(remote=lambda lane: Future(done=True, value=self.unfit.get(lane, {})))
         return SimpleNamespace(remote=self._call)
 
     def _call(self, *arguments: Any) -> Future:
@@ -82,10 +86,11 @@ class NotedRay:
         self.waits.append((num_returns, timeout))
         return done, [future for future in futures if future not in done]
 
-    def get(self, future: Future) -> None:
+    def get(self, future: Future) -> object:
         assert future.done
         if future.error is not None:
             raise future.error
+        return future.value
 
     def kill(self, actor: Actor) -> None:
         self.killed.append(actor)
@@ -99,7 +104,9 @@ def noted(monkeypatch) -> NotedRay:
 
 
 def config_of(dispatcher: Actor, lane: int = 0) -> LaneConfig:
-    return LaneConfig(lane=lane, dispatcher=dispatcher, recorder=None, checkpoints="c", store="s", threads=1)
+    return LaneConfig(
+        lane=lane, dispatcher=dispatcher, recorder=None, checkpoints="c", store="s", proof=None, threads=1
+    )
 
 
 def test_the_lanes_trainers_are_an_actor_beside_the_driver_that_comes_back(noted):
@@ -121,17 +128,21 @@ def test_lanes_are_fitted_under_their_numbers_and_each_end_is_reported_once(note
     lanes = RayLanes(config_of(dispatcher), SIZE, "scratch", most=5)
     assert list(lanes.ended()) == []
     for lane in (0, 1, 2):
-        lanes.start(lane)
+        lanes.start(lane, {"bad": "why"})
     calls = noted.actors[0].calls
-    assert [call.arguments for call in calls] == [(config_of(dispatcher, lane), SIZE, "scratch") for lane in (0, 1, 2)]
+    assert [call.arguments for call in calls] == [
+        (config_of(dispatcher, lane), SIZE, "scratch", ("bad",)) for lane in (0, 1, 2)
+    ]
     assert list(lanes.ended()) == []
     lost = RuntimeError("the controller died")
     calls[0].end()
     calls[2].end(lost)
     assert dict(lanes.ended()) == {0: None, 2: lost}
     assert list(lanes.ended()) == []
+    dispatcher.unfit[1] = {"node": "host b: no store"}
     calls[1].end()
-    assert list(lanes.ended()) == [(1, None)]
+    [(lane, error)] = lanes.ended()
+    assert (lane, error.nodes) == (1, {"node": "host b: no store"})
     assert {patience for _, patience in noted.waits} == {0}
 
 
@@ -147,28 +158,31 @@ def test_the_end_of_all_lanes_is_waited_for_with_patience(noted):
     lanes = RayLanes(config_of(Actor()), SIZE, "scratch", most=5)
     lanes.wait(7.0)
     assert noted.waits == []
-    lanes.start(0)
-    lanes.start(1)
+    lanes.start(0, ())
+    lanes.start(1, ())
     lanes.wait(7.0)
     assert noted.waits == [(2, 7.0)]
     lanes.kill()
     assert noted.killed == noted.actors
 
 
-@pytest.mark.parametrize("gpus", [0, 0.5])
-def test_a_lane_is_a_trainer_that_restarts_its_workers_for_ever(monkeypatch, gpus):
+@pytest.mark.parametrize(
+    ("gpus", "without", "selector"), [(0, (), None), (0.5, ("a", "b"), {"ray.io/node-id": "!in(a,b)"})]
+)
+def test_a_lane_is_a_trainer_that_restarts_its_workers_for_ever(monkeypatch, gpus, without, selector):
     fitted = []
     monkeypatch.setattr(pool.TorchTrainer, "__init__", lambda trainer, *given, **named: fitted.append((given, named)))
     monkeypatch.setattr(pool.TorchTrainer, "fit", lambda trainer: fitted.append("fit"))
     dispatcher = Actor()
     config, size = config_of(dispatcher, lane=3), LaneSize(workers=2, cpus=1, gpus=gpus)
-    pool._Trainers().fit(config, size, "/scratch")
+    pool._Trainers().fit(config, size, "/scratch", without)
     (given, named), end = fitted
     assert (given, end) == ((serve,), "fit")
     assert named["train_loop_config"] is config
     scaling, running = named["scaling_config"], named["run_config"]
     assert (scaling.num_workers, scaling.use_gpu) == (2, gpus > 0)
     assert scaling.resources_per_worker == size.claim
+    assert scaling.label_selector == selector
     assert (running.storage_path, running.name) == ("/scratch", "lane-3")
     assert running.failure_config.max_failures == -1
     [reporter] = running.callbacks

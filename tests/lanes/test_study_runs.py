@@ -10,7 +10,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-import ray.cluster_utils
 from processes import coablate, finished, tracked
 
 from coablate_platform.journal.journal import Journal
@@ -178,16 +177,6 @@ def children(parent: subprocess.Popen, title: str) -> list[psutil.Process]:
     return [
         child for child in psutil.Process(parent.pid).children(recursive=True) if title in " ".join(child.cmdline())
     ]
-
-
-@pytest.fixture
-def cluster() -> Iterator[ray.cluster_utils.Cluster]:
-    """One node with one CPU, for a driver in another process."""
-    cluster = ray.cluster_utils.Cluster(
-        initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": True, "dashboard_host": "127.0.0.1"}
-    )
-    yield cluster
-    cluster.shutdown()
 
 
 @pytest.mark.timeout(600)  # Train gives a dead lane's place back after half a minute, on a busy machine after minutes

@@ -3,7 +3,7 @@
 import contextlib
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,9 +49,9 @@ class Cluster:
     nodes: tuple[tuple[float, float], ...]
 
     @classmethod
-    def now(cls) -> "Cluster":
-        """Return the nodes that the joined cluster has now."""
-        alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    def now(cls, without: Collection[str] = ()) -> "Cluster":
+        """Return the nodes that the joined cluster has now, without those with these ids."""
+        alive = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["NodeID"] not in without]
         return cls(nodes=tuple((has.get("CPU", 0.0), has.get("GPU", 0.0)) for has in alive))
 
     def lanes(self, size: LaneSize) -> int:

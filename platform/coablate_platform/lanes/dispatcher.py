@@ -15,6 +15,7 @@ worker that replaced it.
 """
 
 import asyncio
+import time
 from collections import Counter
 from dataclasses import dataclass
 
@@ -70,6 +71,7 @@ class Dispatcher:
         self._generations: dict[int, str] = {}  # lane -> its newest group of workers
         self._gone: set[str] = set()  # generations that were replaced or died; some live on for a moment
         self._losses: Counter[str] = Counter()
+        self._unfit: dict[int, dict[str, str]] = {}  # lane -> what is wrong with its nodes, by their ids
 
     async def live(self) -> None:
         """Never return. The driver waits for this call to learn when the process has died."""
@@ -91,6 +93,10 @@ class Dispatcher:
         """Tell the lane to stop the run and to take the next."""
         self._stopped.add(lease)
         await self._commands[lease].put("stop")
+
+    async def unfit_nodes(self, lane: int) -> dict[str, str]:
+        """Return why a lane that has ended took no run: id of a node -> what is wrong there; empty otherwise."""
+        return self._unfit.pop(lane, {})
 
     # the proxies' side
 
@@ -154,6 +160,14 @@ class Dispatcher:
                 return Idle()
             self._untaken.discard(lease)
         return self._hand_out(lease, lane)
+
+    async def now(self) -> float:
+        """Return the time on the driver's node, in Unix seconds."""
+        return time.time()
+
+    async def retire(self, lane: int, unfit: dict[str, str]) -> None:
+        """Note that a lane takes no run, and what is wrong with its nodes, by their ids."""
+        self._unfit[lane] = unfit
 
     async def lost(self, lane: int, patience: float = BACK_S) -> None:
         """Give a lane's run to another lane if its workers, which died, are not back in time."""

@@ -7,9 +7,10 @@ import contextlib
 import functools
 import gc
 import logging
+import platform
 import uuid
 from collections.abc import Callable, Generator, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from ray.actor import ActorHandle
 from coablate_platform.data.clips import clips_of
 from coablate_platform.data.store import Store
 from coablate_platform.lanes.dispatcher import Idle, Lease
+from coablate_platform.lanes.proof import Proof, findings
 from coablate_platform.lanes.watchdog import Watchdog, take_hangs
 from coablate_platform.study.source import attach
 from coablate_platform.train import distributed
@@ -47,6 +49,7 @@ class LaneConfig:
         checkpoints: folder that holds a folder for each run; every node sees it.
         store: URI of the prepared data.
         source: folder of the copies of the user's files; empty if there are none.
+        proof: what a worker must find on its node before it takes a run.
         threads: number of torch threads of a worker, and of threads that load its clips (at least two).
         gpu_share: share of a GPU's memory that a worker may use while other workers use the same GPU.
         hang_after: seconds without a step after which a worker counts as hanging; None: see ``lanes/watchdog.py``.
@@ -57,6 +60,7 @@ class LaneConfig:
     recorder: Recorder
     checkpoints: str
     store: str
+    proof: Proof
     threads: int
     source: str = ""
     gpu_share: float = 1.0
@@ -68,10 +72,13 @@ class LaneConfig:
 
 
 def serve(config: LaneConfig) -> None:
-    """Train runs until the dispatcher has none left."""
+    """Train runs until the dispatcher has none left. A lane with a node that cannot train takes none."""
     attach(config.source)
     torch.set_num_threads(config.threads)
     platform_code()  # cached now, before a file changes
+    if unfit := _unfit_nodes(config):
+        _send(lambda: config.dispatcher.retire.remote(config.lane, unfit))
+        return
     device = ray.train.torch.get_device()
     node = ray.get_runtime_context().get_node_id()
     take = functools.partial(config.dispatcher.take.remote, config.lane, node, uuid.uuid4().hex, POLL_TIMEOUT_S)
@@ -84,6 +91,14 @@ def serve(config: LaneConfig) -> None:
         if device.type == "cuda":
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
+
+
+def _unfit_nodes(config: LaneConfig) -> dict[str, str]:
+    """Return id of a node -> what is wrong there, on every worker; empty if all workers of the lane can train."""
+    wrong = "; ".join(findings(config.proof, lambda: float(ray.get(config.dispatcher.now.remote()))))
+    node = ray.get_runtime_context().get_node_id()
+    every = distributed.all_gather((node, f"host {platform.node()}: {wrong}" if wrong else ""))
+    return {node: line for node, line in every if line}
 
 
 @contextlib.contextmanager
@@ -122,7 +137,7 @@ def _run(lease: Lease, config: LaneConfig, device: torch.device) -> None:
             return
     except Exception as error:
         if not _peer_is_lost(error):
-            _send_failure(lease, failure_of(error), config)
+            _send_failure(lease, _with_host(failure_of(error)), config)
         raise
     _attempt(lease, attempt, hang, config, device)
 
@@ -158,7 +173,7 @@ def _attempt(lease: Lease, attempt: int, hang: str, config: LaneConfig, device: 
         if _peer_is_lost(error):
             raise
         log.exception("run %s failed", lease.run_id[:8])
-        failure = failure_of(error)
+        failure = _with_host(failure_of(error))
         if not (_out_of_shared_memory(error, failure, config) and _set_aside(lease, config)):
             _fail(lease, attempt, failure, config)
         if lane_must_restart(error, distributed.world_size()):
@@ -207,6 +222,13 @@ def _step(lease: Lease, attempt: int, events: Iterator[EpochReport | Conclusion]
             _conclude(lease, event.metrics, config)
             return
         _answer(lease, RunUpdate.of_epoch(event), config)
+
+
+def _with_host(failure: Failure) -> Failure:
+    """Name this host in the reason of a failure, where the cluster has others."""
+    if sum(node["Alive"] for node in ray.nodes()) < 2:
+        return failure
+    return replace(failure, reason=f"{failure.reason} (host {platform.node()})")
 
 
 def _out_of_shared_memory(error: Exception, failure: Failure, config: LaneConfig) -> bool:

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -14,10 +14,13 @@ from ray.train.torch import TorchTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from coablate_platform.lanes.cluster import LaneSize
+from coablate_platform.lanes.interface import OverRaysInterface
 from coablate_platform.lanes.lane import LaneConfig, serve
-from coablate_platform.study.errors import LaneLostError, first_line
+from coablate_platform.study.errors import InputError, LaneLostError, UnfitNodesError, first_line
 from coablate_platform.train.failures import MAX_LOSSES
 
+NODE_ID = "ray.io/node-id"
+"""The label that Ray gives to each node."""
 LOOK_S = 10.0  # between two looks for nodes that have joined
 log = logging.getLogger(__name__)
 
@@ -25,10 +28,12 @@ log = logging.getLogger(__name__)
 class Lanes(Protocol):
     """Starts lanes, and reports which have ended."""
 
-    def start(self, lane: int) -> None: ...
+    def start(self, lane: int, without: Collection[str]) -> None:
+        """Start a lane on other nodes than those with these ids."""
+        ...
 
     def ended(self) -> Iterable[tuple[int, Exception | None]]:
-        """Return the lanes that ended since the last call, with the error where they were lost."""
+        """Return the lanes that ended since the last call, with the error where they were lost or could not train."""
         ...
 
 
@@ -37,39 +42,64 @@ class WorkerPool:
 
     Args:
         lanes: starts them.
-        capacity: returns how many lanes the cluster holds now.
+        capacity: returns how many lanes the cluster holds now without the nodes with these ids.
         most: how many can be of use.
+        say: tells the user of nodes that cannot train.
         every: seconds between two looks at the capacity.
 
     Attributes:
-        started: how many lanes were started, restarts not counted.
+        started: how many lanes were started, without restarts and without those that could not train.
     """
 
-    def __init__(self, lanes: Lanes, capacity: Callable[[], int], most: int, every: float = LOOK_S) -> None:
+    def __init__(
+        self,
+        lanes: Lanes,
+        capacity: Callable[[Collection[str]], int],
+        most: int,
+        say: Callable[[str], None],
+        every: float = LOOK_S,
+    ) -> None:
         self._lanes = lanes
         self._capacity = capacity
         self._most = most
+        self._say = say
         self._every = every
         self._look_at = -float("inf")
         self._losses: Counter[int] = Counter()
+        self._unfit: dict[str, str] = {}  # id of a node -> why it cannot train
+        self._next = 0  # number of the next new lane
         self.started = 0
 
     def reconcile(self) -> None:
         """Start the lanes that fit and those that were lost. Called often.
 
         Raises:
+            InputError: no node can train.
             LaneLostError: a lane was lost too often.
         """
         for lane, error in self._lanes.ended():
             if error is None:
                 self._most = self.started  # no run was left to take: more lanes would find none
+            elif isinstance(error, UnfitNodesError):
+                self._retire(error.nodes)
             else:
                 self._start_again(lane, error)
         if self.started < self._most and time.monotonic() >= self._look_at:
-            for lane in range(self.started, min(self._capacity(), self._most)):
-                self._lanes.start(lane)
+            for _ in range(self.started, min(self._capacity(self._unfit), self._most)):
+                self._lanes.start(self._next, self._unfit)
+                self._next += 1
                 self.started += 1
             self._look_at = time.monotonic() + self._every
+            if self._unfit and not self.started:
+                raise InputError(f"no node can train: {'; '.join(self._unfit.values())}")
+
+    def _retire(self, nodes: Mapping[str, str]) -> None:
+        """Use these nodes no more, and start another lane elsewhere if one fits."""
+        for line in dict.fromkeys(line for node, line in nodes.items() if node not in self._unfit):
+            self._say(f"Not used: {line}")
+        self._unfit |= nodes
+        self.started -= 1
+        self._look_at = -float("inf")
 
     def _start_again(self, lane: int, error: Exception) -> None:
         cause = getattr(error, "cause", None) or error  # Ray wraps it; the text has the traceback
@@ -78,7 +108,7 @@ class WorkerPool:
         log.warning("lane %d was lost (%s)", lane, reason)
         if self._losses[lane] >= MAX_LOSSES:
             raise LaneLostError(f"lane {lane} was lost {MAX_LOSSES} times, last with {reason}")
-        self._lanes.start(lane)
+        self._lanes.start(lane, self._unfit)
 
 
 class _Trainers:
@@ -87,12 +117,16 @@ class _Trainers:
     They are not in the driver, because a thread that calls Ray while Ray shuts down ends the process.
     """
 
-    def fit(self, config: LaneConfig, size: LaneSize, scratch: str) -> None:
+    def fit(self, config: LaneConfig, size: LaneSize, scratch: str, without: Collection[str]) -> None:
         TorchTrainer(
             serve,
             train_loop_config=config,
+            torch_config=OverRaysInterface(),
             scaling_config=ScalingConfig(
-                num_workers=size.workers, use_gpu=size.gpus > 0, resources_per_worker=size.claim
+                num_workers=size.workers,
+                use_gpu=size.gpus > 0,
+                resources_per_worker=size.claim,
+                label_selector={NODE_ID: f"!in({','.join(without)})"} if without else None,
             ),
             run_config=RunConfig(
                 storage_path=scratch,
@@ -135,8 +169,9 @@ class RayLanes:
         self._open: dict[Any, int] = {}
         self._dispatcher = config.dispatcher.live.remote()
 
-    def start(self, lane: int) -> None:
-        self._open[self._trainers.fit.remote(replace(self._config, lane=lane), self._size, self._scratch)] = lane
+    def start(self, lane: int, without: Collection[str]) -> None:
+        config = replace(self._config, lane=lane)
+        self._open[self._trainers.fit.remote(config, self._size, self._scratch, tuple(without))] = lane
 
     def ended(self) -> Iterable[tuple[int, Exception | None]]:
         """Return the lanes that ended since last asked.
@@ -148,7 +183,10 @@ class RayLanes:
             raise LaneLostError("the dispatcher died")
         done, _ = ray.wait(list(self._open), num_returns=len(self._open), timeout=0) if self._open else ([], [])
         for future in done:
-            yield self._open.pop(future), _error(future)
+            lane, error = self._open.pop(future), _error(future)
+            if error is None and (unfit := ray.get(self._config.dispatcher.unfit_nodes.remote(lane))):
+                error = UnfitNodesError(unfit)
+            yield lane, error
 
     def wait(self, patience: float) -> None:
         """Wait for the lanes to end, for at most so many seconds."""

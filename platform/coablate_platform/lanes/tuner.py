@@ -28,10 +28,12 @@ from coablate_platform.lanes.dispatcher import Dispatcher
 from coablate_platform.lanes.footprint import fit_together
 from coablate_platform.lanes.lane import LaneConfig
 from coablate_platform.lanes.pool import RayLanes, WorkerPool, this_node
+from coablate_platform.lanes.proof import Proof, ResultsFolder, left_probe
 from coablate_platform.lanes.proxy import RunProxy
 from coablate_platform.study.search import Search
 from coablate_platform.study.study import Study
 from coablate_platform.train.events import Recorder, RunUpdate
+from coablate_platform.train.provenance import origin_of, versions
 from coablate_platform.train.task import Task
 
 LANE_SHUTDOWN_S = 30.0
@@ -104,21 +106,40 @@ class Locations:
 
     Args:
         store: URI of the prepared store.
+        fingerprint: the store's fingerprint.
         checkpoints: folder that holds a folder for each run; every node sees it.
         recorder: writes runs to the journal.
+        out: the results folder.
         source: folder of the copies of the user's files; empty if there are none.
     """
 
     store: str
+    fingerprint: str
     checkpoints: str
     recorder: Recorder
+    out: ResultsFolder
     source: str = ""
 
     @classmethod
-    def below(cls, out: Path, store: Store, recorder: Recorder, source: str = "") -> "Locations":
-        """Return the locations in a results folder."""
+    def below(cls, out: Path, store: Store, recorder: Recorder, shared: ResultsFolder, source: str = "") -> "Locations":
+        """Return the locations in a results folder.
+
+        Args:
+            out: the results folder on this machine.
+            store: the prepared store.
+            recorder: writes runs to the journal.
+            shared: the results folder as every node sees it.
+            source: folder of the copies of the user's files; empty if there are none.
+        """
         checkpoints = str(out.resolve() / "checkpoints")
-        return cls(store=store.uri, checkpoints=checkpoints, recorder=recorder, source=source)
+        return cls(
+            store=store.uri,
+            fingerprint=store.fingerprint,
+            checkpoints=checkpoints,
+            recorder=recorder,
+            out=shared,
+            source=source,
+        )
 
 
 def run_all(
@@ -127,7 +148,9 @@ def run_all(
     locations: Locations,
     on_update: OnUpdate = lambda run_id, update, stops: None,
     on_phase: Callable[[str], None] = lambda phase: None,
+    on_warning: Callable[[str], None] = lambda line: None,
     max_lanes: int | None = None,
+    mixed: bool = False,
 ) -> None:
     """Train every run of a scheduler, on as many lanes as fit the joined cluster.
 
@@ -137,10 +160,12 @@ def run_all(
         locations: store, checkpoints, recorder and source.
         on_update: called with every update, for example to show it.
         on_phase: called with what begins, in words, until the first update.
+        on_warning: called with a line about a node that is not used.
         max_lanes: most runs that train at a time; None: as many as fit the cluster.
+        mixed: accept nodes with other code or packages than this process.
 
     Raises:
-        InputError: no lane fits the cluster.
+        InputError: no lane fits the cluster, or no node can train.
         KeyboardInterrupt: the user interrupted it; recorded results are kept.
         LaneLostError: a lane was lost too often; recorded results are kept.
         RepeatedFailureError: the scheduler gave up, since runs fail one after another; recorded results are kept.
@@ -166,6 +191,7 @@ def run_all(
             recorder=locations.recorder,
             checkpoints=locations.checkpoints,
             store=locations.store,
+            proof=_proof(study, locations, cleanup.enter_context(left_probe(locations.out)), mixed),
             source=locations.source,
             threads=study.resources.threads,
             gpu_share=min(size.gpus, 1.0) or 1.0,
@@ -173,7 +199,7 @@ def run_all(
         )
         lanes = RayLanes(config, size, scratch, most)
         cleanup.callback(lanes.kill)
-        pool = WorkerPool(lanes, lambda: Cluster.now().lanes(size), most)
+        pool = WorkerPool(lanes, lambda without: Cluster.now(without).lanes(size), most, on_warning)
         pool.reconcile()
         searcher = _SchedulerSearcher(scheduler, on_update, dispatcher, name, pool)
         _tune(searcher, _BeforeEachStep(scheduler, pool), scratch)
@@ -181,6 +207,20 @@ def run_all(
         if not searcher.done:
             raise KeyboardInterrupt  # Tune returns early after SIGUSR1
         lanes.wait(LANE_SHUTDOWN_S)
+
+
+def _proof(study: Study | Search, locations: Locations, probe: str, mixed: bool) -> Proof:
+    """Return what the workers of a study must find."""
+    origin = origin_of(study.base)
+    return Proof(
+        out=locations.out,
+        probe=probe,
+        store=locations.store,
+        fingerprint=locations.fingerprint,
+        model=ray.cloudpickle.dumps(study.base.model),
+        origin=origin,
+        versions=None if mixed else versions(origin),
+    )
 
 
 class _SchedulerSearcher(Searcher):  # type: ignore[misc]  # ray is untyped

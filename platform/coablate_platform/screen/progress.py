@@ -47,6 +47,10 @@ class LiveDisplay(ABC):
         self._phase = phase
         self._print_line(f"{phase[0].upper()}{phase[1:]}")
 
+    def warn(self, line: str) -> None:
+        """Print a line about something that does not stop the study."""
+        self._print_line(line, always=True)
+
     def _print_line(self, line: str, always: bool = False) -> None:
         """Print a line; above a live table, if one is shown, only those that are ``always`` printed."""
         if always or not self._live:

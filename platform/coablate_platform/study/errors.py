@@ -8,6 +8,18 @@ class InputError(Exception):
     """A user's mistake, described in one line. The command line prints it without a traceback and exits with code 2."""
 
 
+class UnfitNodesError(Exception):
+    """Nodes of a lane cannot train runs.
+
+    Args:
+        nodes: id of a node -> its host's name and what is wrong there, in a line.
+    """
+
+    def __init__(self, nodes: dict[str, str]) -> None:
+        super().__init__("; ".join(nodes.values()))
+        self.nodes = nodes
+
+
 class LaneLostError(Exception):
     """A lane or the dispatcher died too often. Recorded results are kept; the command line exits with code 1."""
 

@@ -22,8 +22,8 @@ _NO_MEMORY = re.compile(
     re.IGNORECASE,
 )
 """Messages of torch's CPU allocator, the system, CUDA, NCCL, cuBLAS and cuDNN."""
-_IDENTIFIER = re.compile("[0-9a-f]{8,}")
-"""Run ids and the random part of a temporary file's name."""
+_IDENTIFIER = re.compile(r"[0-9a-f]{8,}|\(host \S+\)$")
+"""Run ids, the random part of a temporary file's name, and the host on which a run failed."""
 
 
 class DivergedError(Exception):

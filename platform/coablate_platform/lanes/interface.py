@@ -1,0 +1,46 @@
+"""Lets the workers of a lane talk to each other over the network interface that Ray uses.
+
+Left to themselves, gloo and NCCL look up the host's own name, which many Linux systems give to the loopback interface:
+workers on other hosts then reach nobody.
+"""
+
+import os
+import socket
+from typing import Any
+
+import psutil
+import ray
+from ray.train.torch import TorchConfig
+
+VARIABLES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
+
+
+def interface_of(address: str) -> str | None:
+    """Return the name of the network interface that has this address; None if none has."""
+    families = (socket.AF_INET, socket.AF_INET6)
+    found = psutil.net_if_addrs().items()
+    return next((name for name, own in found for a in own if a.family in families and a.address == address), None)
+
+
+def use_ray_s_interface() -> None:
+    """Let gloo and NCCL use the interface of this node's address, unless the environment names one."""
+    if (name := interface_of(ray.util.get_node_ip_address())) is not None:
+        for variable in VARIABLES:
+            os.environ.setdefault(variable, name)
+
+
+class _Backend(TorchConfig().backend_cls):  # type: ignore[misc]  # ray is untyped
+    """Sets the interface on every worker before the process group begins."""
+
+    def on_start(self, worker_group: Any, backend_config: TorchConfig) -> None:
+        worker_group.execute(use_ray_s_interface)
+        super().on_start(worker_group, backend_config)
+
+
+class OverRaysInterface(TorchConfig):  # type: ignore[misc]  # ray is untyped
+    """Configuration of torch's process group, over the interface that Ray uses."""
+
+    @property
+    def backend_cls(self) -> type[_Backend]:
+        """The backend that Ray Train starts."""
+        return _Backend
