@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+from collections.abc import Callable
 
 from coablate_platform.lanes.dispatcher import Dispatcher, Idle, Lease
 from coablate_platform.train.events import RunState, RunUpdate
@@ -19,7 +20,7 @@ class Workers:
         self._generation = str(next(self._count))
 
     async def take(self) -> Lease | Idle | None:
-        taken = await self._dispatcher.take(self._lane, self._node, self._generation, self._patience)
+        taken = await self._dispatcher.take(self._lane, [self._node], self._generation, self._patience)
         if isinstance(taken, Lease):
             self._lease = taken
         return taken
@@ -37,8 +38,8 @@ class Workers:
         await self._dispatcher.release(self._lane, self._lease.id, self._lease.token)
 
 
-async def made(*run_ids: str) -> Dispatcher:
-    dispatcher = Dispatcher()
+async def made(*run_ids: str, lives: Callable[[str], bool] = lambda node: True) -> Dispatcher:
+    dispatcher = Dispatcher(lives)
     for run_id in run_ids:
         await dispatcher.offer(run_id, run_id, run_id.encode())
     await dispatcher.close()
@@ -52,8 +53,9 @@ async def begun(dispatcher: Dispatcher, lane: int = 0, node: str = "n") -> Worke
     return workers
 
 
-def lease(run_id: str, token: int = 1, losses: int = 0, alone: bool = False) -> Lease:
-    return Lease(id=run_id, token=token, run_id=run_id, payload=run_id.encode(), losses=losses, alone=alone)
+def lease(run_id: str, token: int = 1, losses: int = 0, node_losses: int = 0, alone: bool = False) -> Lease:
+    counts = {"token": token, "losses": losses, "node_losses": node_losses}
+    return Lease(id=run_id, run_id=run_id, payload=run_id.encode(), alone=alone, **counts)
 
 
 def play(scene) -> None:

@@ -246,6 +246,21 @@ def test_another_lane_takes_over_from_one_that_does_not_come_back():
     play(scene())
 
 
+@pytest.mark.parametrize("back", [True, False], ids=["the lane comes back elsewhere", "another lane takes the run"])
+def test_the_loss_of_a_node_is_not_counted_as_the_run_s(back):
+    async def scene():
+        dispatcher = await made("a", lives=lambda node: node != "spot")
+        await begun(dispatcher, node="spot")
+        if not back:
+            await dispatcher.lost(0, SOON)
+        heir = Workers(dispatcher, lane=0 if back else 1, node="m")
+        assert await heir.take() == lease("a", token=2, node_losses=1)
+        heir = Workers(dispatcher, lane=0 if back else 1, node="m")  # now a worker died, and its node lives
+        assert await heir.take() == lease("a", token=3, losses=1, node_losses=1)
+
+    play(scene())
+
+
 def test_a_lane_that_was_lost_while_it_waited_for_a_run_gets_none():
     async def scene():
         dispatcher = Dispatcher()

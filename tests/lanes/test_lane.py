@@ -17,7 +17,7 @@ from coablate_platform.lanes import lane
 from coablate_platform.lanes.dispatcher import Dispatcher, Lease
 from coablate_platform.train.checkpoint import Checkpoints
 from coablate_platform.train.events import Conclusion, EpochReport, Predictions, RunState, RunUpdate
-from coablate_platform.train.failures import MAX_LOSSES, DivergedError
+from coablate_platform.train.failures import MAX_LOSSES, MAX_NODE_LOSSES, DivergedError
 
 RUN = "a" * 64
 CPU = torch.device("cpu")
@@ -56,7 +56,7 @@ def leased(handle: Handle, lease_id: str = "first", losses: int = 0) -> Lease:
         await handle.dispatcher.offer(lease_id, RUN, b"")
         step = asyncio.create_task(handle.dispatcher.step(lease_id))
         await asyncio.sleep(0)  # it arrives
-        taken = await handle.dispatcher.take(0, "node", lease_id, 1.0)
+        taken = await handle.dispatcher.take(0, ["node"], lease_id, 1.0)
         await handle.dispatcher.stop(lease_id)
         step.cancel()
         return taken
@@ -106,6 +106,19 @@ def test_a_run_that_failed_before_it_began_can_fail_again_and_be_heard(handle, t
     assert crashed.state == journal.state(RUN) == RunState.CRASHED
     assert "broken on purpose" in crashed.reason
     assert journal.attempts(RUN) == 2
+
+
+@pytest.mark.parametrize(
+    ("counts", "reason"),
+    [
+        ({"losses": MAX_LOSSES}, "its worker died 3 times while training it"),
+        ({"node_losses": MAX_NODE_LOSSES}, "the node of its worker was lost 20 times while training it"),
+        ({"losses": MAX_LOSSES - 1, "node_losses": MAX_NODE_LOSSES - 1}, ""),
+    ],
+)
+def test_a_run_is_given_up_after_three_workers_or_twenty_nodes(counts, reason):
+    lease = Lease(id="a", token=1, run_id=RUN, payload=b"", **({"losses": 0} | counts))
+    assert lane._lost_too_often(lease) == reason
 
 
 @pytest.mark.parametrize("full", ["attempts", "begin", "fail"])

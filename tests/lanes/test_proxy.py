@@ -16,7 +16,7 @@ def test_a_process_that_tune_started_for_a_trial_and_gave_up_leaves_its_run_alon
     async def scene():
         await dispatcher.offer("a", "a", b"a")
         step = asyncio.create_task(dispatcher.step("a"))
-        lease = await dispatcher.take(0, "n", "first", 1.0)
+        lease = await dispatcher.take(0, ["n"], "first", 1.0)
         assert await dispatcher.command("a", lease.token, 1.0) == "step"
         given_up = proxy.RunProxy.__new__(proxy.RunProxy)
         given_up.setup({"dispatcher": "d", "lease": "a"})

@@ -90,6 +90,11 @@ class Cluster:
         return size
 
 
+def node_lives(node: str) -> bool:
+    """Return whether the node with this id is part of the joined cluster."""
+    return any(known["NodeID"] == node and known["Alive"] for known in ray.nodes())
+
+
 @contextlib.contextmanager
 def joined(address: str | None, modules: list[str], on_end: Callable[[], None]) -> Iterator[None]:
     """Join the cluster at ``address``, or start a local one and stop it at the end.

@@ -17,6 +17,7 @@ worker that replaced it.
 import asyncio
 import time
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from coablate_platform.train.events import RunUpdate
@@ -34,7 +35,8 @@ class Lease:
         token: fencing token: how often a lane was given this lease, this time included.
         run_id: the run.
         payload: the pickled task, for the lane alone to read.
-        losses: how often a lane was lost while it held the lease.
+        losses: how often a worker died with it on a node that lived on.
+        node_losses: how often the node of a worker that held it was lost, for example a spot instance.
         alone: no other lane of the node trains meanwhile.
     """
 
@@ -43,6 +45,7 @@ class Lease:
     run_id: str
     payload: bytes
     losses: int
+    node_losses: int = 0
     alone: bool = False
 
 
@@ -51,9 +54,14 @@ class Idle:
 
 
 class Dispatcher:
-    """Carries commands from Tune's proxies to the lanes, and updates back. One a study, an asynchronous actor."""
+    """Carries commands from Tune's proxies to the lanes, and updates back. One a study, an asynchronous actor.
 
-    def __init__(self) -> None:
+    Args:
+        lives: returns whether a node lives, by its id.
+    """
+
+    def __init__(self, lives: Callable[[str], bool] = lambda node: True) -> None:
+        self._lives = lives
         self._offers: dict[str, tuple[str, bytes]] = {}  # lease -> run and payload
         self._tokens: Counter[str] = Counter()  # lease -> the newest token
         self._untaken: set[str] = set()
@@ -69,8 +77,10 @@ class Dispatcher:
         self._stopped: set[str] = set()
         self._ended: dict[str, RunUpdate] = {}
         self._generations: dict[int, str] = {}  # lane -> its newest group of workers
+        self._spans: dict[str, Sequence[str]] = {}  # generation -> the nodes of its workers
         self._gone: set[str] = set()  # generations that were replaced or died; some live on for a moment
         self._losses: Counter[str] = Counter()
+        self._node_losses: Counter[str] = Counter()
         self._unfit: dict[int, dict[str, str]] = {}  # lane -> what is wrong with its nodes, by their ids
 
     async def live(self) -> None:
@@ -118,7 +128,7 @@ class Dispatcher:
 
     # the lanes' side
 
-    async def take(self, lane: int, node: str, generation: str, patience: float) -> Lease | Idle | None:
+    async def take(self, lane: int, nodes: Sequence[str], generation: str, patience: float) -> Lease | Idle | None:
         """Return the run that this lane held when its workers died, else the next; None when no more will come.
 
         A run that was set aside on the lane's node comes first, once the node's other lanes have finished theirs.
@@ -126,17 +136,19 @@ class Dispatcher:
 
         Args:
             lane: number of the lane.
-            node: id of its node.
+            nodes: ids of its workers' nodes; the first worker's stands for the lane.
             generation: id of this generation of its workers; restarted workers have another.
             patience: seconds after which :class:`Idle` is returned.
         """
+        former, node = self._generations.get(lane, generation), nodes[0]
         if not self._is_present(lane, generation):
             return None
         self._nodes[lane] = node
+        self._spans[generation] = nodes
         self._move_to(node)
         if lane in self._held:
             lease = self._held.pop(lane)
-            self._losses[lease] += 1
+            self._count_loss(lease, former)
             if lease in self._alone and self._training_on(node):  # it came back on a node where others train
                 self._aside[lease] = node
                 return Idle()
@@ -179,7 +191,7 @@ class Dispatcher:
         node, lease = self._nodes.pop(lane, ""), self._held.pop(lane, None)
         if lease is None:
             return
-        self._losses[lease] += 1
+        self._count_loss(lease, generation)
         if lease in self._alone:
             self._aside[lease] = node
         else:
@@ -220,6 +232,11 @@ class Dispatcher:
         if self._holds(lane, lease, token):
             del self._held[lane]
 
+    def _count_loss(self, lease: str, generation: str) -> None:
+        """Count the loss of the workers that held a lease: that of a node is not the run's fault."""
+        nodes_live = all(self._lives(node) for node in self._spans.get(generation, ()))
+        (self._losses if nodes_live else self._node_losses)[lease] += 1
+
     def _is_present(self, lane: int, generation: str) -> bool:
         """Return whether this generation is the lane's newest; an unknown one replaces the former."""
         if generation in self._gone:
@@ -253,6 +270,7 @@ class Dispatcher:
             run_id=run_id,
             payload=payload,
             losses=self._losses[lease],
+            node_losses=self._node_losses[lease],
             alone=lease in self._alone,
         )
 

@@ -29,7 +29,7 @@ from coablate_platform.study.source import attach
 from coablate_platform.train import distributed
 from coablate_platform.train.checkpoint import Checkpoints
 from coablate_platform.train.events import Conclusion, EpochReport, Failure, Recorder, RunState, RunUpdate
-from coablate_platform.train.failures import MAX_LOSSES, failure_of, is_peer_loss, lane_must_restart
+from coablate_platform.train.failures import MAX_LOSSES, MAX_NODE_LOSSES, failure_of, is_peer_loss, lane_must_restart
 from coablate_platform.train.loop import train
 from coablate_platform.train.provenance import check_unchanged, context, platform_code
 from coablate_platform.train.task import Task
@@ -80,8 +80,8 @@ def serve(config: LaneConfig) -> None:
         _send(lambda: config.dispatcher.retire.remote(config.lane, unfit))
         return
     device = ray.train.torch.get_device()
-    node = ray.get_runtime_context().get_node_id()
-    take = functools.partial(config.dispatcher.take.remote, config.lane, node, uuid.uuid4().hex, POLL_TIMEOUT_S)
+    nodes = distributed.all_gather(ray.get_runtime_context().get_node_id())
+    take = functools.partial(config.dispatcher.take.remote, config.lane, nodes, uuid.uuid4().hex, POLL_TIMEOUT_S)
     while (lease := _poll(take)) is not None:
         if device.type == "cuda":
             torch.cuda.set_per_process_memory_fraction(1.0 if lease.alone else config.gpu_share, device)
@@ -161,9 +161,8 @@ def _attempt(lease: Lease, attempt: int, hang: str, config: LaneConfig, device: 
         device: where to train.
     """
     try:
-        if lease.losses >= MAX_LOSSES:
-            reason = f"its worker died {lease.losses} times while training it" + (hang and f"; at last {hang}")
-            _fail(lease, attempt, Failure(state=RunState.LOST, reason=reason), config)
+        if reason := _lost_too_often(lease):
+            _fail(lease, attempt, Failure(state=RunState.LOST, reason=reason + (hang and f"; at last {hang}")), config)
             return
         with contextlib.closing(_events(lease, attempt, config, device)) as events:
             _step(lease, attempt, events, config)
@@ -178,6 +177,15 @@ def _attempt(lease: Lease, attempt: int, hang: str, config: LaneConfig, device: 
             _fail(lease, attempt, failure, config)
         if lane_must_restart(error, distributed.world_size()):
             raise
+
+
+def _lost_too_often(lease: Lease) -> str:
+    """Return why a run is not tried again; empty where it is."""
+    if lease.losses >= MAX_LOSSES:
+        return f"its worker died {lease.losses} times while training it"
+    if lease.node_losses >= MAX_NODE_LOSSES:
+        return f"the node of its worker was lost {lease.node_losses} times while training it"
+    return ""
 
 
 def _events(

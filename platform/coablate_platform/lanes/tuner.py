@@ -23,7 +23,7 @@ from ray.actor import ActorHandle
 from ray.tune.search import Searcher
 
 from coablate_platform.data.store import Store
-from coablate_platform.lanes.cluster import Cluster
+from coablate_platform.lanes.cluster import Cluster, node_lives
 from coablate_platform.lanes.dispatcher import Dispatcher
 from coablate_platform.lanes.footprint import fit_together
 from coablate_platform.lanes.lane import LaneConfig
@@ -183,7 +183,7 @@ def run_all(
     with contextlib.ExitStack() as cleanup:
         scratch = cleanup.enter_context(tempfile.TemporaryDirectory(prefix="coablate-", ignore_cleanup_errors=True))
         actor = ray.remote(num_cpus=0)(Dispatcher).options(name=name, scheduling_strategy=this_node())
-        dispatcher = actor.remote()
+        dispatcher = actor.remote(node_lives)
         cleanup.callback(ray.kill, dispatcher)
         config = LaneConfig(
             lane=0,

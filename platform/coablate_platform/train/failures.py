@@ -11,6 +11,8 @@ from coablate_platform.train.events import Failure, RunState, RunUpdate
 
 MAX_LOSSES = 3
 """How often a worker may die with a run, or a lane may be lost, before it is not retried."""
+MAX_NODE_LOSSES = 20
+"""How often the node of a run's worker may be lost: a spot instance is nobody's fault, but a run may end its hosts."""
 RETRIED = (RunState.CRASHED, RunState.LOST, RunState.OUT_OF_MEMORY)
 """Failures that a resumed study or search retries: their cause may be gone."""
 MAX_ALIKE = 5
