@@ -21,6 +21,7 @@ from ray.actor import ActorHandle
 
 from coablate_platform.data.clips import clips_of
 from coablate_platform.data.store import Store
+from coablate_platform.files import local_copy, local_path, state_folder
 from coablate_platform.lanes.dispatcher import Idle, Lease
 from coablate_platform.lanes.watchdog import Watchdog, take_hangs
 from coablate_platform.study.source import attach
@@ -44,9 +45,9 @@ class LaneConfig:
         lane: this lane's number.
         dispatcher: handle of the dispatcher actor.
         recorder: writes runs to the journal.
-        checkpoints: folder that holds a folder for each run; every node sees it.
+        checkpoints: path or URI of the folder that holds a folder for each run; every node sees it.
         store: URI of the prepared data.
-        source: folder of the copies of the user's files; empty if there are none.
+        source: path or URI of the folder of the copies of the user's files; empty if there are none.
         threads: number of torch threads of a worker, and of threads that load its clips (at least two).
         gpu_share: share of a GPU's memory that a worker may use while other workers use the same GPU.
         hang_after: seconds without a step after which a worker counts as hanging; None: see ``lanes/watchdog.py``.
@@ -62,14 +63,18 @@ class LaneConfig:
     gpu_share: float = 1.0
     hang_after: float | None = None
 
-    def folder(self, run_id: str) -> Path:
-        """Return the folder of a run's checkpoints."""
-        return Path(self.checkpoints) / run_id
+    def folder(self, run_id: str) -> str:
+        """Return the path or URI of the folder of a run's checkpoints."""
+        return f"{self.checkpoints}/{run_id}"
+
+    def stacks(self, run_id: str) -> Path:
+        """Return the local folder for the stacks of a run's workers that hang."""
+        return local_path(self.folder(run_id)) or state_folder(self.checkpoints) / run_id
 
 
 def serve(config: LaneConfig) -> None:
     """Train runs until the dispatcher has none left."""
-    attach(config.source)
+    attach(str(local_copy(config.source)) if config.source else "")
     torch.set_num_threads(config.threads)
     platform_code()  # cached now, before a file changes
     device = ray.train.torch.get_device()
@@ -117,7 +122,7 @@ def _run(lease: Lease, config: LaneConfig, device: torch.device) -> None:
         )
         if state is RunState.COMPLETED:  # its lane died after recording it and before sending the update
             if distributed.rank() == 0:
-                Checkpoints(str(config.folder(lease.run_id))).clear()
+                Checkpoints(config.folder(lease.run_id)).clear()
             _conclude(lease, recorder.test_metrics(lease.run_id), config)
             return
     except Exception as error:
@@ -129,7 +134,7 @@ def _run(lease: Lease, config: LaneConfig, device: torch.device) -> None:
 
 def _record_hangs(lease: Lease, config: LaneConfig) -> str:
     """Record the attempts that ended because a worker hung, with its stack, and return the last one's reason."""
-    hangs = take_hangs(config.folder(lease.run_id))
+    hangs = take_hangs(config.stacks(lease.run_id))
     for attempt, failure in hangs.items():
         config.recorder.fail(lease.run_id, attempt, failure)
     return hangs[max(hangs)].reason if hangs else ""
@@ -170,7 +175,7 @@ def _events(
 ) -> Generator[EpochReport | Conclusion, None, None]:
     """Record the beginning of an attempt, then train and yield the run's events. A worker that hangs is ended."""
     task: Task = ray.cloudpickle.loads(lease.payload)
-    with Watchdog(config.folder(task.run_id), attempt, distributed.rank(), config.hang_after) as watchdog:
+    with Watchdog(config.stacks(task.run_id), attempt, distributed.rank(), config.hang_after) as watchdog:
         yield from watchdog.events(_train(task, attempt, watchdog, config, device))
 
 
@@ -185,7 +190,7 @@ def _train(
             task.run_id, attempt, context(task.origin, task.config.model, store.fingerprint, task.seed, device)
         )
     data = watchdog.data(clips_of(task.config, store, task.seed, max(config.threads, 2)))
-    checkpoints = Checkpoints(str(config.folder(task.run_id)))
+    checkpoints = Checkpoints(config.folder(task.run_id))
     yield from train(
         task, data, checkpoints, lambda report: config.recorder.epoch(task.run_id, attempt, report), device
     )

@@ -13,7 +13,6 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import ray
@@ -104,9 +103,9 @@ class Locations:
 
     Args:
         store: URI of the prepared store.
-        checkpoints: folder that holds a folder for each run; every node sees it.
+        checkpoints: path or URI of the folder that holds a folder for each run; every node sees it.
         recorder: writes runs to the journal.
-        source: folder of the copies of the user's files; empty if there are none.
+        source: path or URI of the folder of the copies of the user's files; empty if there are none.
     """
 
     store: str
@@ -115,10 +114,9 @@ class Locations:
     source: str = ""
 
     @classmethod
-    def below(cls, out: Path, store: Store, recorder: Recorder, source: str = "") -> "Locations":
-        """Return the locations in a results folder."""
-        checkpoints = str(out.resolve() / "checkpoints")
-        return cls(store=store.uri, checkpoints=checkpoints, recorder=recorder, source=source)
+    def below(cls, out: str, store: Store, recorder: Recorder, source: str = "") -> "Locations":
+        """Return the locations in a results folder, given by its absolute path or URI."""
+        return cls(store=store.uri, checkpoints=f"{out}/checkpoints", recorder=recorder, source=source)
 
 
 def run_all(
