@@ -218,10 +218,11 @@ class FolderLease:
         return [found for found in self._list() if found.name != self._name]
 
     def _list(self) -> list[_Found]:
-        """List the claims, by one request and those to read them."""
+        """List the claims, by one request and those to read the others'."""
         infos = self._filesystem.get_file_info(fs.FileSelector(self._folder, allow_not_found=True))
-        files = [info for info in infos if info.type is fs.FileType.File]
-        claims = [(info, self._read(info.path)) for info in files]
+        files = [info for info in infos if info.type is fs.FileType.File and info.base_name.endswith(".json")]
+        own = self._name
+        claims = [(info, self._claim if info.base_name == own else self._read(info.path)) for info in files]
         return [
             _Found(name=info.base_name, written=(info.mtime_ns or 0) / 1e9, claim=claim)
             for info, claim in claims

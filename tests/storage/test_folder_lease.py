@@ -17,7 +17,7 @@ from coablate_platform.folder_lease import FOLDER, FolderLease
 from coablate_platform.journal.storage import Folder
 from coablate_platform.study.errors import InputError, LeaseLostError
 
-LAPSE = 4.0
+LAPSE = 3.0
 HOLD = """
 import sys, time
 from coablate_platform.folder_lease import FolderLease
