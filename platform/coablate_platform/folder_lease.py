@@ -154,7 +154,7 @@ class FolderLease:
     def _acquired(self) -> bool:
         """Write an open claim, and hold the folder if no other claim lives; else withdraw it and return False."""
         began = _now()
-        self._write(replace(self._claim, held=False))
+        self._write(replace(self._claim, held=False, turn=0))
         found = self._list()
         others = [other for other in found if other.name != self._name]
         now = max((own.written for own in found if own.name == self._name), default=None)
@@ -197,7 +197,7 @@ class FolderLease:
     def _keep(self) -> None:
         """Renew the lease until it ends or is lost. While the storage does not answer, try again."""
         while not self._ended.wait(self._lapse / _RENEWALS):
-            with self._renewing, contextlib.suppress(OSError):
+            with self._renewing, contextlib.suppress(OSError, InputError):
                 if self._ended.is_set():
                     return
                 try:
