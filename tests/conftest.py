@@ -19,7 +19,7 @@ from coablate_platform.data.shard import PrepareOptions, write_shard
 from coablate_platform.data.store import Store
 
 sys.path.insert(0, str(Path(__file__).parent / "helpers"))
-pytest_plugins = ("commands", "made_study")
+pytest_plugins = ("commands", "made_study", "object_storage")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch's, here and in subprocesses: on a busy machine several stall
 
 

@@ -18,6 +18,7 @@ SOURCES = sorted(file for folder in PACKAGES.values() for file in folder.rglob("
 MAY_IMPORT = {
     "study": set(),
     "files": {"study"},
+    "folder_lease": {"study", "files"},
     "process": {"study"},
     "passwords": set(),
     "data": {"study", "files", "process"},
@@ -25,14 +26,14 @@ MAY_IMPORT = {
     "planning": {"study", "data", "train"},
     "journal": {"study", "files", "train"},
     "search": {"study", "train", "journal"},
-    "lanes": {"study", "process", "data", "train", "planning"},
+    "lanes": {"study", "files", "process", "data", "train", "planning"},
     "results": {"study", "train", "journal", "search"},
     "tracking": {"study", "files", "passwords", "train", "journal", "results"},
     "screen": {"study", "data", "train", "planning", "journal", "search", "results"},
     "conformance": {"study", "data", "train", "planning", "search"},
 }
 """Room -> the rooms below it that it may import."""
-MAY_IMPORT["session"] = {"study", "files", "passwords", "journal", "lanes", "tracking"}
+MAY_IMPORT["session"] = {"study", "files", "folder_lease", "passwords", "journal", "lanes", "tracking"}
 MAY_IMPORT["searching"] = set(MAY_IMPORT)
 MAY_IMPORT["options"] = {"study", "passwords"}
 MAY_IMPORT["driver"] = set(MAY_IMPORT)

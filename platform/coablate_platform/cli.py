@@ -41,7 +41,7 @@ from coablate_platform.options import (
     store_address,
 )
 from coablate_platform.passwords import masked
-from coablate_platform.study.errors import InputError, LaneLostError, RepeatedFailureError
+from coablate_platform.study.errors import InputError, LaneLostError, LeaseLostError, RepeatedFailureError, first_line
 
 if TYPE_CHECKING:
     from coablate_platform.results.report import SearchFindings
@@ -57,7 +57,8 @@ app = typer.Typer(
 data_app = typer.Typer(help="Prepare and inspect data sets.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 console = Console(markup=False)  # folders and reasons may hold brackets
-_STORAGE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.EACCES, errno.EPERM)
+_STORAGE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.EACCES, errno.EPERM, None)
+"""Error numbers of storage; errors of object storage have none."""
 
 
 @app.command()
@@ -157,7 +158,7 @@ def table(
     from coablate_platform.results.render import render
     from coablate_platform.results.table import build_table
 
-    journal = Journal(str(out.resolve()))
+    journal = Journal(out)
     print(render(build_table(journal.concluding_plan(study), journal, allow_mixed=mixed), form))
 
 
@@ -185,8 +186,8 @@ def report(out: OutArgument = DEFAULT_OUT, study: KeyOption = None) -> None:
     from coablate_platform.results.report import write_report
 
     found = _findings(out, study)
-    write_report(found, JournalTrialLog(Journal(str(out.resolve())), found.plan.key))
-    where = out / "studies" / found.plan.key / "report" / "report.html"
+    write_report(found, JournalTrialLog(Journal(out), found.plan.key))
+    where = f"{out}/studies/{found.plan.key}/report/report.html"
     console.print(f"Report: {where}", highlight=False, soft_wrap=True)
 
 
@@ -207,11 +208,25 @@ def models() -> None:
 
 
 @app.command()
+def pull(
+    out: OutArgument,
+    folder: Annotated[Path, typer.Argument(help="Local folder: new, or pulled before.", parser=path_on_disk)],
+    study: KeyOption = None,
+) -> None:
+    """Copy studies from object storage into a local results folder; continues where it stopped, and verifies."""
+    from coablate_platform.journal.pull import pull as run_pull
+    from coablate_platform.screen.views import pulled_view
+
+    pulled = run_pull(out, folder, study, lambda line: console.print(line, highlight=False))
+    console.print(pulled_view(pulled, folder), soft_wrap=True)
+
+
+@app.command()
 def track(out: OutArgument = DEFAULT_OUT, study: KeyOption = None, tracking: TrackingOption = None) -> None:
     """Bring MLflow up to date with the journal, for example after its server was down."""
     from coablate_platform.tracking.follower import track as catch_up
 
-    raise typer.Exit(catch_up(str(out.resolve()), study, tracking))
+    raise typer.Exit(catch_up(out, study, tracking))
 
 
 @app.command()
@@ -224,7 +239,7 @@ def ui(
     """Open MLflow on a results folder, on loopback unless told otherwise."""
     from coablate_platform.tracking.follower import run_ui
 
-    run_ui(str(out.resolve()), tracking, host, port)
+    run_ui(out, tracking, host, port)
 
 
 @data_app.command("generate")
@@ -326,13 +341,13 @@ def main() -> None:
         sys.exit(128 + signal.SIGPIPE)
     except InputError as error:
         _stop(str(error), 2)
-    except (LaneLostError, RepeatedFailureError) as error:
+    except (LaneLostError, LeaseLostError, RepeatedFailureError) as error:
         _stop(str(error), 1)
     except OSError as error:
         if error.errno not in _STORAGE_FAULTS:
             raise
         where = f"{error.filename}: " if error.filename else ""
-        _stop(f"{where}cannot be written or read ({error.strerror}); what is recorded is kept", 1)
+        _stop(f"{where}cannot be written or read ({error.strerror or first_line(error)}); what is recorded is kept", 1)
     except Exception as error:
         if hasattr(error, "format_message"):  # click's own errors: unknown option, missing argument
             _stop(error.format_message(), 2)  # empty where the help was shown already, for want of a command
@@ -346,12 +361,12 @@ def _stop(message: str, code: int) -> None:
     sys.exit(code)
 
 
-def _findings(out: Path, key: str | None) -> "SearchFindings":
+def _findings(out: str, key: str | None) -> "SearchFindings":
     from coablate_platform.journal.journal import Journal
     from coablate_platform.journal.trials import JournalTrialLog
     from coablate_platform.results.report import read_findings
 
-    journal = Journal(str(out.resolve()))
+    journal = Journal(out)
     plan = journal.search_plan(key)
     return read_findings(plan, JournalTrialLog(journal, plan.key))
 
@@ -368,7 +383,7 @@ def _command(study: str, data: str, **rest: Any) -> "Command":
     return Command(study=absolute_reference(study), data=data, **rest)
 
 
-def _printer(out: Path) -> "Callable[[Table], None]":
+def _printer(out: str) -> "Callable[[Table], None]":
     """Return what prints a table, and where the results are."""
     from coablate_platform.results.render import render
 

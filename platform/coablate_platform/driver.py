@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from coablate_platform.data.store import Store
+from coablate_platform.files import local_copy
 from coablate_platform.journal.journal import Journal, RunRecord
 from coablate_platform.lanes.cluster import check_reachable
 from coablate_platform.planning.resolve import PreparedSearch, PreparedStudy, prepare_search, prepare_study, resolve
@@ -77,11 +78,18 @@ def _with_options(search: Search, command: Command) -> Search:
 
 
 def run(
-    command: Command, out: Path, console: Console, accepts: Accepts = _ONLY_THIS_CODE, show: Show = _show_nothing
+    command: Command, out: str | Path, console: Console, accepts: Accepts = _ONLY_THIS_CODE, show: Show = _show_nothing
 ) -> Table:
     """Run a study or search and return its table; a search has the table of its confirmation.
 
     Runs that are in the journal already are not repeated.
+
+    Args:
+        command: the user's command.
+        out: path or URI of the results folder.
+        console: where messages are printed.
+        accepts: what the user accepts of recorded results.
+        show: shows the table.
 
     Raises:
         InputError: the input is invalid, the folder cannot be written, the cluster does not answer, or another process
@@ -93,7 +101,7 @@ def run(
 
 
 def resume(
-    out: Path, key: str | None, console: Console, accepts: Accepts = _ONLY_THIS_CODE, show: Show = _show_nothing
+    out: str | Path, key: str | None, console: Console, accepts: Accepts = _ONLY_THIS_CODE, show: Show = _show_nothing
 ) -> Table:
     """Continue an interrupted study or search with the options it was started with, and return its table.
 
@@ -102,14 +110,15 @@ def resume(
     Raises:
         InputError: there is no such study, or its declaration has changed since it was started.
     """
-    plan = Journal(str(out.resolve())).plan(key)
+    journal = Journal(str(out))
+    plan = journal.plan(key)
     command = Command(**plan.command)
     command = replace(command, overrides=tuple(command.overrides), warm=tuple(command.warm))
     command = command.with_passwords(os.environ)
-    copies = source_copies(out, plan.key, command.source)
+    copies = source_copies(journal, plan.key, command.source)
     if command.source and (missing := [file for file in command.user_files if not file.is_file()]):
         console.print(f"{missing[0]} no longer exists; continuing with its copy in {copies}", soft_wrap=True)
-        command = command.with_copies_in(copies)
+        command = command.with_copies_in(local_copy(copies))
     prepared = prepare(command)
     started = (isinstance(plan, StudyPlan) and plan.confirms) or plan.key
     if prepared.plan.key != started:
@@ -174,7 +183,7 @@ def _train_open_runs(prepared: PreparedStudy, session: Session, records: Mapping
     session.join_cluster()
     with Progress(plan, prepared.study.base.epochs, done, session.console) as progress:
         journal = session.journal
-        locations = Locations.below(session.out, prepared.store, journal, journal.folder, session.source_folder(plan))
+        locations = Locations.below(journal.folder, prepared.store, journal, session.source_folder(plan))
         run_all(
             prepared.study,
             FixedOrder(open_tasks),

@@ -1,8 +1,10 @@
-"""Files and locks: storage by URI, atomic writes, lock files."""
+"""Files and locks: storage by URI, atomic writes, lock files, the state that stays on this machine."""
 
 import contextlib
 import errno
+import hashlib
 import os
+import re
 import uuid
 from collections.abc import Iterator
 from functools import lru_cache
@@ -13,6 +15,11 @@ from filelock import FileLock, Timeout
 from pyarrow import fs
 
 from coablate_platform.study.errors import InputError, first_line
+
+STATE = "COABLATE_STATE"
+"""Environment variable with the folder for the state of results folders that are not on a local disk."""
+_OBJECT_STORAGE = ("s3", "gcs", "abfs")  # type names of pyarrow's file systems
+_ONE_PUT = "allow_delayed_open=true"  # S3: one request for a small file, instead of an upload in parts
 
 
 @lru_cache(maxsize=64)
@@ -27,11 +34,75 @@ def filesystem_of(uri: str) -> tuple[fs.FileSystem, str]:
     """
     if "://" not in uri:
         return fs.LocalFileSystem(), uri.rstrip("/") or "/"
+    options = f"{'&' if '?' in uri else '?'}{_ONE_PUT}" if uri.startswith("s3://") else ""
     try:
-        filesystem, path = fs.FileSystem.from_uri(uri)
+        filesystem, path = fs.FileSystem.from_uri(f"{uri}{options}")
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise InputError(f"{uri}: this storage cannot be opened ({first_line(error)})") from None
+        reason = first_line(error).replace(options, "")
+        raise InputError(f"{uri}: this storage cannot be opened ({reason})") from None
     return filesystem, path.rstrip("/")
+
+
+def local_path(uri: str) -> Path | None:
+    """Return the path of a URI on the local disk, or None if it is elsewhere.
+
+    Raises:
+        InputError: the scheme is unknown, or the storage cannot be reached.
+    """
+    filesystem, path = filesystem_of(uri)
+    return Path(path) if isinstance(filesystem, fs.LocalFileSystem) else None
+
+
+def is_object_storage(filesystem: fs.FileSystem) -> bool:
+    """Return whether a file system is object storage: a file appears whole when its upload ends, and has no folder."""
+    return filesystem.type_name in _OBJECT_STORAGE
+
+
+def state_folder(uri: str) -> Path:
+    """Return this machine's folder for what belongs to a folder elsewhere and needs a local disk; make it.
+
+    It is below the folder that ``COABLATE_STATE`` names, else below ``coablate`` in the user's state directory
+    (``XDG_STATE_HOME``, else ``~/.local/state``). Its name has the end of the URI and a digest of it.
+
+    Args:
+        uri: URI of a folder that is not on a local disk.
+
+    Raises:
+        InputError: it cannot be made.
+    """
+    own = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    base = Path(os.environ.get(STATE) or f"{own}/coablate").expanduser().absolute()
+    uri = uri.rstrip("/")
+    readable = re.sub(r"[^\w.]+", "-", uri.partition("://")[2].partition("?")[0])[-60:].strip("-")
+    folder = base / f"{readable}-{hashlib.sha256(uri.encode()).hexdigest()[:12]}"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"state folder {folder}: cannot be made ({error.strerror}); set {STATE} to a folder") from None
+    return folder
+
+
+def local_copy(uri: str) -> Path:
+    """Return a local folder with the files of a folder: itself if it is local, else a copy among this machine's state.
+
+    Args:
+        uri: path or URI of a folder whose files do not change, for example because its name is a digest of them.
+
+    Raises:
+        InputError: the storage cannot be reached, or the copy cannot be made.
+        OSError: a file cannot be read or written.
+    """
+    if (local := local_path(uri)) is not None:
+        return local
+    (filesystem, root), copy = filesystem_of(uri), state_folder(uri)
+    for info in filesystem.get_file_info(fs.FileSelector(root, allow_not_found=True, recursive=True)):
+        name = info.path[len(root) + 1 :]
+        target = copy / name
+        there = target.is_file() and target.stat().st_size == info.size
+        if info.type is fs.FileType.File and ".." not in name.split("/") and not there:
+            with filesystem.open_input_stream(info.path) as stream:
+                write_atomically(fs.LocalFileSystem(), str(target), stream.read())
+    return copy
 
 
 @contextlib.contextmanager
@@ -63,6 +134,9 @@ def replacing(target: Path, *, durable: bool = True) -> Iterator[Path]:
 def write_atomically(filesystem: fs.FileSystem, path: str, content: bytes) -> None:
     """Write a file atomically; make its folder if it does not exist.
 
+    In object storage a put is atomic and there are no folders, so the file is put under its name at once. Elsewhere it
+    is written under another name and moved.
+
     Args:
         filesystem: the file system, local or remote.
         path: the path on it.
@@ -71,6 +145,10 @@ def write_atomically(filesystem: fs.FileSystem, path: str, content: bytes) -> No
     Raises:
         OSError: the file cannot be written; the former file is intact.
     """
+    if is_object_storage(filesystem):
+        with filesystem.open_output_stream(path) as stream:
+            stream.write(content)
+        return
     parent, _, name = path.rpartition("/")
     filesystem.create_dir(parent, recursive=True)
     if isinstance(filesystem, fs.LocalFileSystem):

@@ -9,11 +9,9 @@ from coablate_platform.passwords import STORAGE, TRACKING, masked
 from coablate_platform.study.errors import InputError
 
 
-def local_path(folder: str | Path) -> Path:
-    """Read the results folder's path."""
-    if "://" in str(folder):
-        raise InputError(f"results folder {folder}: expected a path; mount the storage where all nodes see it")
-    return Path(folder)
+def results_address(folder: str) -> str:
+    """Read the results folder's path or URI."""
+    return _without_password("results folder", folder)
 
 
 def path_on_disk(path: str | Path) -> Path:
@@ -25,15 +23,20 @@ def path_on_disk(path: str | Path) -> Path:
 
 def store_address(store: str) -> str:
     """Read the address of a store: a URI, or a path that is made absolute."""
-    if masked(store) != store:
-        raise InputError(
-            f"store {masked(store)}: results would keep this password; give it by the storage's own environment "
-            "variables, for example AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-        )
+    store = _without_password("store", store)
     return store if "://" in store else str(Path(store).resolve())
 
 
-DEFAULT_OUT = Path("coablate-out")
+def _without_password(what: str, address: str) -> str:
+    if masked(address) != address:
+        raise InputError(
+            f"{what} {masked(address)}: results would keep this password; give it by the storage's own environment "
+            "variables, for example AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        )
+    return address
+
+
+DEFAULT_OUT = "coablate-out"
 StudyArgument = Annotated[str, typer.Argument(help="A shipped name, package.module, or a path to a .py file.")]
 ReferenceArgument = Annotated[
     str,
@@ -43,9 +46,12 @@ DataOption = Annotated[
     str, typer.Option("--data", help="The prepared store (see: coablate data prepare).", parser=store_address)
 ]
 OutOption = Annotated[
-    Path, typer.Option("--out", help="Results folder; studies in it share runs and MLflow.", parser=local_path)
+    str,
+    typer.Option(
+        "--out", help="Results folder, a path or URI; studies in it share runs and MLflow.", parser=results_address
+    ),
 ]
-OutArgument = Annotated[Path, typer.Argument(help="Results folder.", parser=local_path)]
+OutArgument = Annotated[str, typer.Argument(help="Results folder, a path or URI.", parser=results_address)]
 ProtocolOption = Annotated[
     str | None, typer.Option("--protocol", help="Which rows train and test: a name, or FILE.py:NAME.")
 ]

@@ -40,7 +40,7 @@ def search(prepared: PreparedSearch, session: Session) -> Study:
     """
     plan, declared = prepared.plan, prepared.search
     journal = session.journal
-    locations = Locations.below(session.out, prepared.store, journal, journal.folder, session.source_folder(plan))
+    locations = Locations.below(journal.folder, prepared.store, journal, session.source_folder(plan))
     log = JournalTrialLog(session.journal, plan.key, locations.checkpoints)
     earlier = [trial for key in session.command.warm for trial in _trials_of(key, plan, session.journal)]
     changed = _outdated(declared, [*log.trials(), *earlier], session.journal)
@@ -105,8 +105,8 @@ def _scheduler(
 
 
 def _storage(session: Session) -> str:
-    """Return the URL of Optuna's storage; it is in the results folder where the command names no other."""
-    return session.command.storage or f"sqlite:///{session.out.resolve() / STORAGE}"
+    """Return the URL of Optuna's storage: the command's, else a file in the results folder or this machine's state."""
+    return session.command.storage or f"sqlite:///{session.journal.folder.state / STORAGE}"
 
 
 def _cost(declared: Search, store: Store, config: RunConfig) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""A user's command, and the session that carries it out: folder lock, Ray cluster, copies of source, MLflow."""
+"""A user's command, and the session that carries it out: lock or lease, Ray cluster, copies of source, MLflow."""
 
 import contextlib
 import os
@@ -12,10 +12,11 @@ from typing import Any, Self
 from rich.console import Console
 
 from coablate_platform.files import locked
+from coablate_platform.folder_lease import FolderLease
 from coablate_platform.journal.journal import Journal
 from coablate_platform.lanes.cluster import joined, package_folders
 from coablate_platform.passwords import STORAGE, TRACKING, completed, masked
-from coablate_platform.study.errors import InputError
+from coablate_platform.study.errors import InputError, first_line
 from coablate_platform.study.extensions import file_of, reference_to_copy
 from coablate_platform.study.plan import AnyPlan, StudyPlan
 from coablate_platform.study.source import Sources
@@ -122,28 +123,30 @@ class Accepts:
         return " --mixed" * self.mixed + " --as-recorded" * self.as_recorded
 
 
-def source_copies(out: Path, key: str, digest: str) -> Path:
-    """Return the folder of a study's results that holds the copies of the user's files with this digest."""
-    return out.resolve() / "studies" / key / "source" / digest
+def source_copies(journal: Journal, key: str, digest: str) -> str:
+    """Return the path or URI of the folder of a study's results with copies of the user's files by their digest."""
+    return f"{journal.folder.uri}/studies/{key}/source/{digest}"
 
 
 class Session:
     """A command that is being carried out. It is the only writer of its results folder.
 
-    It holds the folder's lock from entry to exit. It joins the Ray cluster at the first call of :meth:`join_cluster`,
-    and stays connected until exit: a search and its confirmation use the same cluster. It waits for MLflow's followers
-    at the exit, so that neither a confirmation nor a table waits for a server that is out of reach.
+    It holds the folder's lock, in object storage its lease, from entry to exit. It joins the Ray cluster at the first
+    call of :meth:`join_cluster`, and stays connected until exit: a search and its confirmation use the same cluster. It
+    waits for MLflow's followers at the exit, so that neither a confirmation nor a table waits for a server that is out
+    of reach.
 
     Args:
         command: the user's command.
-        out: the results folder.
+        out: path or URI of the results folder.
         console: where messages are printed.
         accepts: what the user accepts of recorded results.
     """
 
-    def __init__(self, command: Command, out: Path, console: Console, accepts: Accepts) -> None:
+    def __init__(self, command: Command, out: str | Path, console: Console, accepts: Accepts) -> None:
         self.command, self.out, self.console, self.accepts = command, out, console, accepts
-        self.journal = Journal(str(out.resolve()))
+        self.journal = Journal(str(out), self._check_lease)
+        self._lease: FolderLease | None = None
         self.sources = Sources.imported()
         self._cleanup = contextlib.ExitStack()
         self._joined = False
@@ -151,23 +154,37 @@ class Session:
         self._way_on = ""  # names the command that resumes what is being carried out
 
     def __enter__(self) -> Self:
-        """Acquire the folder's lock: studies share runs, and two processes must not write the same run.
+        """Acquire the folder's lock or lease: studies share runs, and two processes must not write the same run.
 
         Raises:
-            InputError: the folder cannot be written, or another process holds its lock.
+            InputError: the folder cannot be written, or another process holds it.
         """
-        holder = self.out / ".lock-holder"
-        user = _read(holder) or "another process"
-        taken = f"results folder {self.out}: {user} uses it; wait until it has ended, or use another folder"
+        local = self.journal.folder.local
         try:
-            self.out.mkdir(parents=True, exist_ok=True)
-            self._cleanup.enter_context(locked(self.out / ".lock", wait=False, taken=taken))
+            if local is None:
+                lease = FolderLease(self.journal.folder.uri, self._end_now, self.say)
+                self._lease = self._cleanup.enter_context(lease)
+            else:
+                self._lock(local)
             self.journal.keep_room()
-            holder.write_text(f"process {os.getpid()} on {socket.gethostname()}")
         except OSError as error:
-            raise InputError(f"results folder {self.out}: cannot be written ({error.strerror})") from None
+            reason = error.strerror or first_line(error)
+            raise InputError(f"results folder {self.out}: cannot be written ({reason})") from None
         self._cleanup.callback(self._finish_followers)
         return self
+
+    def _lock(self, folder: Path) -> None:
+        """Acquire the lock of a local results folder, and write who holds it."""
+        holder = folder / ".lock-holder"
+        user = _read(holder) or "another process"
+        taken = f"results folder {self.out}: {user} uses it; wait until it has ended, or use another folder"
+        folder.mkdir(parents=True, exist_ok=True)
+        self._cleanup.enter_context(locked(folder / ".lock", wait=False, taken=taken))
+        holder.write_text(f"process {os.getpid()} on {socket.gethostname()}")
+
+    def _check_lease(self) -> None:
+        if self._lease is not None:
+            self._lease.check()
 
     def __exit__(self, *exception: object) -> None:
         self._cleanup.close()
@@ -214,7 +231,7 @@ class Session:
 
     def source_folder(self, plan: AnyPlan) -> str:
         """Return the folder from which a plan's workers import the user's files; empty if there are no such files."""
-        return str(source_copies(self.out, plan.key, self.sources.digest)) if self.sources.files else ""
+        return source_copies(self.journal, plan.key, self.sources.digest) if self.sources.files else ""
 
     @contextlib.contextmanager
     def following(self, plan: AnyPlan) -> Iterator[None]:
@@ -242,10 +259,15 @@ class Session:
             follower.ask_to_finish()
 
     def _abandon(self) -> None:
-        """End this process because Ray's control process has: clean-up would wait for it. The followers finish."""
-        self.say(self._way_on)
+        """End this process because Ray's control process has: clean-up would wait for it."""
+        self._end_now("Ray's control process has ended; what is recorded is kept")
+
+    def _end_now(self, reason: str) -> None:
+        """End this process without clean-up, which could write or wait. The followers finish."""
+        if self._way_on:
+            self.say(self._way_on)
         self.console.show_cursor()
-        print("coablate: Ray's control process has ended; what is recorded is kept", file=sys.stderr, flush=True)
+        print(f"coablate: {reason}", file=sys.stderr, flush=True)
         sys.stdout.flush()
         os._exit(1)
 

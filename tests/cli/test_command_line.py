@@ -224,7 +224,7 @@ def test_an_empty_results_folder_is_named(refused, tmp_path, command):
 
 
 def test_there_is_nothing_to_show_before_anything_was_tracked(refused, tmp_path):
-    refused("ui", tmp_path, says=(f"results folder {tmp_path} was not tracked yet",))
+    refused("ui", tmp_path, says=(f"results folder {tmp_path} holds no study",))
 
 
 @pytest.mark.parametrize(

@@ -182,7 +182,7 @@ def test_a_finished_study_whose_code_has_changed_is_not_passed_off_as_its_result
 
 def test_a_study_s_files_are_kept_with_its_results(completed, own):
     plan = Journal(str(completed)).plan()
-    kept = source_copies(completed, plan.key, plan.command["source"])
+    kept = Path(source_copies(Journal(str(completed)), plan.key, plan.command["source"]))
     assert {path.name: path.read_text() for path in kept.iterdir()} == {
         "coablate_study_own.py": OWN,
         "own_beside.py": "WIDTH = 0.125\n",
@@ -193,7 +193,7 @@ def test_a_study_s_files_are_kept_with_its_results(completed, own):
 def test_a_study_whose_files_moved_is_resumed_from_what_was_kept(completed, own, tmp_path):
     plan = Journal(str(completed)).plan()
     own.parent.rename(tmp_path / "elsewhere")
-    kept = source_copies(completed, plan.key, plan.command["source"])
+    kept = Path(source_copies(Journal(str(completed)), plan.key, plan.command["source"]))
     assert f"{own} no longer exists; continuing with its copy in {kept}" in resumed(completed)
     again = Journal(str(completed)).plan()
     assert (again.key, again.command["source"]) == (plan.key, plan.command["source"])
@@ -207,13 +207,13 @@ def test_a_study_whose_code_changed_goes_on_with_it_and_says_so(completed, own):
     own.write_text(OWN + "# a remark\n")
     said = resumed(completed)
     assert "The study's files have changed since it was started; continuing with the changed files" in said
-    assert str(source_copies(completed, plan.key, plan.command["source"])) in said
+    assert str(Path(source_copies(Journal(str(completed)), plan.key, plan.command["source"]))) in said
 
 
 def test_a_study_that_declares_something_else_is_not_resumed(completed, own):
     plan = Journal(str(completed)).plan()
     (own.parent / "own_beside.py").write_text("WIDTH = 0.25\n")
-    kept = source_copies(completed, plan.key, plan.command["source"])
+    kept = Path(source_copies(Journal(str(completed)), plan.key, plan.command["source"]))
     with pytest.raises(InputError, match=f"its declaration has changed .*restore your files from {kept}"):
         driver.resume(completed, None, Console(quiet=True))
 

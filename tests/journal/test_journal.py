@@ -1,4 +1,4 @@
-"""The journal's contract, on the local disk and in object storage."""
+"""The journal's contract, on the local disk, in object storage and on another file system."""
 
 import errno
 import pickle
@@ -25,7 +25,7 @@ CONTEXT = {"code": "abc", "packages": {"torch": "2.13"}, "seed": 0}
 
 
 class FillingFileSystem(MemoryFileSystem):
-    """Object storage in memory; while ``full`` is set, every write fails."""
+    """Storage in memory; while ``full`` is set, every write fails."""
 
     protocol = "filling"
     store: dict[str, Any] = {}  # noqa: RUF012 - fsspec shares a store between instances in this way
@@ -40,10 +40,12 @@ class FillingFileSystem(MemoryFileSystem):
 fsspec.register_implementation("filling", FillingFileSystem, clobber=True)
 
 
-@pytest.fixture(params=["local", "remote"])
+@pytest.fixture(params=["local", "object storage", "remote"])
 def uri(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     if request.param == "local":
         yield str(tmp_path / "results of mine")
+    elif request.param == "object storage":
+        yield f"{request.getfixturevalue('bucket')}/results"
     else:
         FillingFileSystem.store.clear()
         FillingFileSystem.pseudo_dirs.clear()

@@ -28,6 +28,7 @@ def proof(tmp_path: Path, store) -> Proof:
         probe=".probe-1",
         store=store.uri,
         fingerprint=store.fingerprint,
+        source="",
         model=ray.cloudpickle.dumps(STUDY.base.model),
         origin=origin,
         versions=versions(origin),

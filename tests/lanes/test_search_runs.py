@@ -247,7 +247,7 @@ def test_a_hundred_runs_that_are_given_up_free_their_lanes_at_once(store, tmp_pa
         journal.folder.write(f"source/{name}", content)
     with joined(None, [], os.abort):
         before = ray.available_resources()
-        run_all(study, scheduler, Locations.below(tmp_path, opened, journal, journal.folder, str(tmp_path / "source")))
+        run_all(study, scheduler, Locations.below(journal.folder, opened, journal, str(tmp_path / "source")))
         deadline = time.monotonic() + 30
         while ray.available_resources().get("CPU") != before["CPU"] and time.monotonic() < deadline:
             time.sleep(0.2)

@@ -246,21 +246,18 @@ def test_a_mistake_of_the_user_is_one_line(directory: Path, plan: StudyPlan) -> 
     process = catch_up(directory, "--tracking", "htp://localhost")
     assert (process.returncode, process.stderr.count("\n")) == (2, 1)
     assert "'htp://localhost' is no address that MLflow can track to" in process.stderr
-    with pytest.raises(InputError, match="name an MLflow server"):
-        tracking_uri("fsspec+memory:///x")
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-def test_the_ui_shows_what_was_tracked(
+def test_the_ui_shows_what_the_journal_holds(
     directory: Path, plan: StudyPlan, journal: Journal, train: Train, free_port: int
 ) -> None:
-    with pytest.raises(InputError, match="was not tracked yet"):
-        run_ui(str(directory))
+    with pytest.raises(InputError, match="holds no study"):
+        run_ui(str(directory / "studies"))
     with pytest.raises(InputError, match="is a server already"):
         run_ui(str(directory), "http://127.0.0.1:1")
     write_runs(plan, journal, train)
-    assert catch_up(directory).returncode == 0
     code = f"from coablate_platform.tracking.follower import run_ui; run_ui({str(directory)!r}, port={free_port})"
     with running([sys.executable, "-c", code], free_port, directory / "ui.log") as uri:
         assert len(runs(uri, key=plan.key)) == 10

@@ -98,11 +98,10 @@ class AttemptFiles:
 
     def _read(self, run_id: str, attempt: int, name: str) -> pa.Table | None:
         path = _path(run_id, attempt, name)
-        content = self.folder.read(path)
-        if content is None:
-            return None
         try:
-            table = arrow_table(content)
+            table = self.folder.read_as(arrow_table, path)
+            if table is None:
+                return None
             columns = _SCHEMAS[name].names if name in _SCHEMAS else _PREDICTIONS
             if missing := set(columns).difference(table.column_names):
                 raise KeyError(f"it has no column {', '.join(sorted(missing))}")

@@ -10,11 +10,12 @@ not change its meaning. A crash between two writes therefore leaves a readable j
 import json
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from coablate_platform.journal.attempts import AttemptFiles
-from coablate_platform.journal.storage import Folder
+from coablate_platform.journal.storage import Folder, unchecked
 from coablate_platform.study.errors import InputError, did_you_mean
 from coablate_platform.study.plan import AnyPlan, SearchPlan, StudyPlan, plan_from_json
 from coablate_platform.train.events import Conclusion, EpochReport, Failure, Predictions, RunState
@@ -67,10 +68,11 @@ class Journal:
 
     Args:
         uri: the results folder: a local path or any URI that ``pyarrow.fs`` opens.
+        check_write: called before each write in this process; an error prevents it.
     """
 
-    def __init__(self, uri: str) -> None:
-        self.folder = Folder(uri)
+    def __init__(self, uri: str, check_write: Callable[[], None] = unchecked) -> None:
+        self.folder = Folder(uri, check_write)
         self._files = AttemptFiles(self.folder)
 
     def begin(self, run_id: str, attempt: int, context: dict[str, object]) -> None:
@@ -125,10 +127,13 @@ class Journal:
     def keep_room(self) -> None:
         """Keep room on the disk for the record of a failure, which may be that the disk is full.
 
+        Object storage needs none.
+
         Raises:
             OSError: there is no such room.
         """
-        self.folder.write(_ROOM, bytes(_ROOM_BYTES))
+        if self.folder.local:
+            self.folder.write(_ROOM, bytes(_ROOM_BYTES))
 
     def stop(self, run_id: str) -> None:
         """Record that a search has stopped a run, unless the run has ended already."""
@@ -215,8 +220,7 @@ class Journal:
             InputError: a plan is damaged or of another version.
         """
         names = sorted(name for name in self.folder.stamps("studies") if name.split("/")[1:] == ["study.json"])
-        contents = {name: self.folder.read(f"studies/{name}") for name in names}
-        return [self._parse_plan(name, content) for name, content in contents.items() if content is not None]
+        return [plan for name in names if (plan := self._read_plan(name)) is not None]
 
     def plan(self, name: str | None = None) -> AnyPlan:
         """Find the plan of a study or a search.
@@ -273,9 +277,9 @@ class Journal:
             raise InputError(f"study {plan.key} is not a search; show its result with: coablate table")
         return plan
 
-    def _parse_plan(self, name: str, content: bytes) -> AnyPlan:
+    def _read_plan(self, name: str) -> AnyPlan | None:
         try:
-            return plan_from_json(content.decode())
+            return self.folder.read_as(lambda content: plan_from_json(content.decode()), f"studies/{name}")
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(
                 f"{self.folder.uri}/studies/{name} is damaged or of another version ({error}); "

@@ -188,7 +188,8 @@ class JournalTrialLog:
         """
         path = f"{self._folder}/{name}"
         try:
-            row = arrow_table(self.journal.folder.read(path) or b"").to_pylist()[0]
+            table = self.journal.folder.read_as(arrow_table, path)
+            row = (arrow_table(b"") if table is None else table).to_pylist()[0]
             values = row | {key: json.loads(row[key]) for key in _AS_JSON} | {"values": tuple(row["values"])}
             return TrialRecord(**(values | {"outcome": row["outcome"] and TrialOutcome(row["outcome"])}))
         except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, IndexError) as error:
@@ -206,9 +207,11 @@ class JournalTrialLog:
         self.journal.stop(run_id)
 
     def discard(self, run_id: str) -> None:
+        self.journal.folder.check_write()
         self._checkpoints(run_id).clear()
 
     def fork(self, parent: str, child: str) -> None:
+        self.journal.folder.check_write()
         self._checkpoints(child).copy_from(self._checkpoints(parent))
 
     def reached(self, run_id: str) -> int:

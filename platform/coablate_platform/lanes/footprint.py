@@ -10,6 +10,7 @@ import torch
 
 from coablate_platform.data.clips import clips_of
 from coablate_platform.data.store import Store
+from coablate_platform.files import local_copy
 from coablate_platform.planning.costs import random_batch
 from coablate_platform.study.config import Phase, RunConfig
 from coablate_platform.study.errors import InputError, first_line
@@ -53,7 +54,7 @@ def fit_together(study: Study | Search, store: str, source: str) -> int:
     Args:
         study: the resolved study or search.
         store: URI of its data.
-        source: folder of the user's own files as modules; empty where there are none.
+        source: path or URI of the folder of the user's own files as modules; empty where there are none.
 
     Raises:
         InputError: not even one fits.
@@ -84,7 +85,7 @@ def _activations(config: RunConfig, shape: ClipShape) -> int:
 
 
 def _measured(payload: bytes, source: str) -> int:
-    attach(source)
+    attach(str(local_copy(source)) if source else "")
     return footprint(*ray.cloudpickle.loads(payload)).fit
 
 

@@ -22,10 +22,10 @@ from ray.actor import ActorHandle
 
 from coablate_platform.data.clips import clips_of
 from coablate_platform.data.store import Store
+from coablate_platform.files import local_path, state_folder
 from coablate_platform.lanes.dispatcher import Idle, Lease
 from coablate_platform.lanes.proof import Proof, findings
 from coablate_platform.lanes.watchdog import Watchdog, take_hangs
-from coablate_platform.study.source import attach
 from coablate_platform.train import distributed
 from coablate_platform.train.checkpoint import Checkpoints
 from coablate_platform.train.events import Conclusion, EpochReport, Failure, Recorder, RunState, RunUpdate
@@ -46,9 +46,8 @@ class LaneConfig:
         lane: this lane's number.
         dispatcher: handle of the dispatcher actor.
         recorder: writes runs to the journal.
-        checkpoints: folder that holds a folder for each run; every node sees it.
+        checkpoints: path or URI of the folder that holds a folder for each run; every node sees it.
         store: URI of the prepared data.
-        source: folder of the copies of the user's files; empty if there are none.
         proof: what a worker must find on its node before it takes a run.
         threads: number of torch threads of a worker, and of threads that load its clips (at least two).
         gpu_share: share of a GPU's memory that a worker may use while other workers use the same GPU.
@@ -62,18 +61,20 @@ class LaneConfig:
     store: str
     proof: Proof
     threads: int
-    source: str = ""
     gpu_share: float = 1.0
     hang_after: float | None = None
 
-    def folder(self, run_id: str) -> Path:
-        """Return the folder of a run's checkpoints."""
-        return Path(self.checkpoints) / run_id
+    def folder(self, run_id: str) -> str:
+        """Return the path or URI of the folder of a run's checkpoints."""
+        return f"{self.checkpoints}/{run_id}"
+
+    def stacks(self, run_id: str) -> Path:
+        """Return the local folder for the stacks of a run's workers that hang."""
+        return local_path(self.folder(run_id)) or state_folder(self.checkpoints) / run_id
 
 
 def serve(config: LaneConfig) -> None:
     """Train runs until the dispatcher has none left. A lane with a node that cannot train takes none."""
-    attach(config.source)
     torch.set_num_threads(config.threads)
     platform_code()  # cached now, before a file changes
     if unfit := _unfit_nodes(config):
@@ -132,7 +133,7 @@ def _run(lease: Lease, config: LaneConfig, device: torch.device) -> None:
         )
         if state is RunState.COMPLETED:  # its lane died after recording it and before sending the update
             if distributed.rank() == 0:
-                Checkpoints(str(config.folder(lease.run_id))).clear()
+                Checkpoints(config.folder(lease.run_id)).clear()
             _conclude(lease, recorder.test_metrics(lease.run_id), config)
             return
     except Exception as error:
@@ -144,7 +145,7 @@ def _run(lease: Lease, config: LaneConfig, device: torch.device) -> None:
 
 def _record_hangs(lease: Lease, config: LaneConfig) -> str:
     """Record the attempts that ended because a worker hung, with its stack, and return the last one's reason."""
-    hangs = take_hangs(config.folder(lease.run_id))
+    hangs = take_hangs(config.stacks(lease.run_id))
     for attempt, failure in hangs.items():
         config.recorder.fail(lease.run_id, attempt, failure)
     return hangs[max(hangs)].reason if hangs else ""
@@ -193,7 +194,7 @@ def _events(
 ) -> Generator[EpochReport | Conclusion, None, None]:
     """Record the beginning of an attempt, then train and yield the run's events. A worker that hangs is ended."""
     task: Task = ray.cloudpickle.loads(lease.payload)
-    with Watchdog(config.folder(task.run_id), attempt, distributed.rank(), config.hang_after) as watchdog:
+    with Watchdog(config.stacks(task.run_id), attempt, distributed.rank(), config.hang_after) as watchdog:
         yield from watchdog.events(_train(task, attempt, watchdog, config, device))
 
 
@@ -208,7 +209,7 @@ def _train(
             task.run_id, attempt, context(task.origin, task.config.model, store.fingerprint, task.seed, device)
         )
     data = watchdog.data(clips_of(task.config, store, task.seed, max(config.threads, 2)))
-    checkpoints = Checkpoints(str(config.folder(task.run_id)))
+    checkpoints = Checkpoints(config.folder(task.run_id))
     yield from train(
         task, data, checkpoints, lambda report: config.recorder.epoch(task.run_id, attempt, report), device
     )

@@ -16,8 +16,10 @@ from typing import Protocol
 import ray.cloudpickle
 
 from coablate_platform.data.store import Store
+from coablate_platform.files import local_copy
 from coablate_platform.study.errors import InputError, first_line
 from coablate_platform.study.model import ModelConfig
+from coablate_platform.study.source import attach
 from coablate_platform.train.provenance import Origin, model_code, versions
 
 CLOCK_S = 60.0
@@ -48,6 +50,7 @@ class Proof:
         probe: name of the file that the driver left there.
         store: URI of the prepared store.
         fingerprint: the store's fingerprint.
+        source: path or URI of the folder of the copies of the user's files; empty if there are none.
         model: the model of the study's base configuration, pickled.
         origin: what the driver knows of the provenance of such runs.
         versions: code and package versions of the driver; None accepts all.
@@ -57,6 +60,7 @@ class Proof:
     probe: str
     store: str
     fingerprint: str
+    source: str
     model: bytes
     origin: Origin
     versions: dict[str, dict[str, str]] | None
@@ -81,11 +85,15 @@ def left_probe(out: ResultsFolder) -> Iterator[str]:
 def findings(proof: Proof, driver_time: Callable[[], float]) -> list[str]:
     """Return what is wrong on this node, a line each; nothing where it can train.
 
+    The user's files are attached, so that the study's models can be imported from now on.
+
     Args:
         proof: what is expected.
         driver_time: asks for the time on the driver's node, in Unix seconds.
     """
-    checks = (_check_results, _check_store, _check_versions)
+    if line := _check_results(proof):  # what is missing else would follow from it
+        return [line]
+    checks = (_check_store, _check_versions)
     return [line for check in checks if (line := check(proof))] + _check_clock(driver_time)
 
 
@@ -115,11 +123,12 @@ def _check_store(proof: Proof) -> str:
 
 
 def _check_versions(proof: Proof) -> str:
-    """Say that the model cannot be imported, or that code or packages differ from the driver's.
+    """Attach the user's files, and say that the model cannot be imported, or that versions differ.
 
     Builds of one version count as equal: a driver without GPU has another torch than its workers.
     """
     try:
+        attach(str(local_copy(proof.source)) if proof.source else "")
         model: ModelConfig = ray.cloudpickle.loads(proof.model)
         own = versions(replace(proof.origin, model_code=proof.origin.model_code | model_code(model)))
     except Exception as error:  # whatever an import raises

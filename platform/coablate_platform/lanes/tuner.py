@@ -13,7 +13,6 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import ray
@@ -107,10 +106,10 @@ class Locations:
     Args:
         store: URI of the prepared store.
         fingerprint: the store's fingerprint.
-        checkpoints: folder that holds a folder for each run; every node sees it.
+        checkpoints: path or URI of the folder that holds a folder for each run; every node sees it.
         recorder: writes runs to the journal.
         out: the results folder.
-        source: folder of the copies of the user's files; empty if there are none.
+        source: path or URI of the folder of the copies of the user's files; empty if there are none.
     """
 
     store: str
@@ -121,23 +120,14 @@ class Locations:
     source: str = ""
 
     @classmethod
-    def below(cls, out: Path, store: Store, recorder: Recorder, shared: ResultsFolder, source: str = "") -> "Locations":
-        """Return the locations in a results folder.
-
-        Args:
-            out: the results folder on this machine.
-            store: the prepared store.
-            recorder: writes runs to the journal.
-            shared: the results folder as every node sees it.
-            source: folder of the copies of the user's files; empty if there are none.
-        """
-        checkpoints = str(out.resolve() / "checkpoints")
+    def below(cls, out: ResultsFolder, store: Store, recorder: Recorder, source: str = "") -> "Locations":
+        """Return the locations in a results folder."""
         return cls(
             store=store.uri,
             fingerprint=store.fingerprint,
-            checkpoints=checkpoints,
+            checkpoints=f"{out.uri}/checkpoints",
             recorder=recorder,
-            out=shared,
+            out=out,
             source=source,
         )
 
@@ -192,7 +182,6 @@ def run_all(
             checkpoints=locations.checkpoints,
             store=locations.store,
             proof=_proof(study, locations, cleanup.enter_context(left_probe(locations.out)), mixed),
-            source=locations.source,
             threads=study.resources.threads,
             gpu_share=min(size.gpus, 1.0) or 1.0,
             hang_after=study.resources.hang_after,
@@ -217,6 +206,7 @@ def _proof(study: Study | Search, locations: Locations, probe: str, mixed: bool)
         probe=probe,
         store=locations.store,
         fingerprint=locations.fingerprint,
+        source=locations.source,
         model=ray.cloudpickle.dumps(study.base.model),
         origin=origin,
         versions=None if mixed else versions(origin),

@@ -45,7 +45,7 @@ class Watchdog:
     While the run waits for a command, it is not watched.
 
     Args:
-        folder: the run's folder of checkpoints; the stack of a worker that hangs is written there.
+        folder: a local folder of the run; the stack of a worker that hangs is written there.
         attempt: number of the attempt.
         rank: rank of this worker.
         setting: ``resources.hang_after`` of the study.
@@ -133,7 +133,7 @@ def take_hangs(folder: Path) -> dict[int, Failure]:
     """Return the attempts at a run that ended because a worker hung, with the stacks, and delete the files.
 
     Args:
-        folder: the run's folder of checkpoints.
+        folder: a local folder of the run.
     """
     stacks: dict[int, list[str]] = {}
     for file in sorted(folder.glob("stack-*-*.txt")):

@@ -14,6 +14,7 @@ from coablate_platform.data.clips import clips_of
 from coablate_platform.data.formats.clip import NO_VIDEO
 from coablate_platform.data.info import StoreDescription
 from coablate_platform.data.prepare import PrepareReport
+from coablate_platform.journal.pull import Pulled
 from coablate_platform.planning.costs import seconds_per_run
 from coablate_platform.planning.resolve import PreparedSearch, PreparedStudy
 from coablate_platform.results.importance import least_trials
@@ -172,6 +173,18 @@ def prepare_view(report: PrepareReport, store: Path) -> RenderableType:
         lines.append(f"  … and {len(report.bad) - LISTED} more")
     if report.bad or report.missing:
         lines.append(f"  all of them: {store / 'report.json'}")
+    return Text("\n".join(lines))
+
+
+def pulled_view(pulled: Pulled, folder: Path) -> RenderableType:
+    """Show what a pull has brought, and how to look at it."""
+    lines = [
+        f"{folder}: {', '.join(pulled.studies)}; {pulled.files} files, {pulled.size / 1e6:.1f} MB, all intact "
+        f"({pulled.fetched} fetched, the others were there)",
+        f"  coablate table {folder}, coablate ui {folder}",
+    ]
+    if pulled.changing:
+        lines.append("  the study still runs: pull again to bring what was written since")
     return Text("\n".join(lines))
 
 

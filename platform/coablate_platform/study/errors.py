@@ -24,6 +24,10 @@ class LaneLostError(Exception):
     """A lane or the dispatcher died too often. Recorded results are kept; the command line exits with code 1."""
 
 
+class LeaseLostError(Exception):
+    """The process lost the lease of its results folder, and must not write there. Recorded results are kept; exit 1."""
+
+
 class RepeatedFailureError(Exception):
     """A search's runs fail one after another in the same way. Recorded results are kept; exit code 1, as above."""
 

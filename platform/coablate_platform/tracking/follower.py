@@ -43,6 +43,7 @@ GRACE = 60.0
 """Seconds for which a follower retries to reach MLflow after the study has ended."""
 _SCHEMES = ("http", "https", "sqlite", "postgresql", "mysql", "mssql")
 _POLL = 1.0  # seconds between two looks at the journal
+_REMOTE_POLL = 5.0  # the same, where each costs requests to object storage
 _LONGEST_WAIT = 30.0  # seconds between two attempts to reach MLflow
 _MLFLOW = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # the follower itself waits and retries
@@ -55,8 +56,10 @@ _MLFLOW = {
 def tracking_uri(directory: str, uri: str | None = None) -> str:
     """Return the tracking URI of a results folder: ``uri``, else an SQLite file in the folder.
 
+    Of a folder that is not on a local disk, the file is in this machine's state folder.
+
     Raises:
-        InputError: MLflow cannot track to ``uri``, or ``uri`` is None and the folder is not on a local disk.
+        InputError: MLflow cannot track to ``uri``, or there can be no state folder.
     """
     if uri:
         scheme = uri.partition("://")[0].partition("+")[0]
@@ -66,14 +69,14 @@ def tracking_uri(directory: str, uri: str | None = None) -> str:
                 f"expected SCHEME://… with one of these schemes: {', '.join(_SCHEMES)}"
             )
         return uri
-    local = Journal(directory).folder.local
-    if local is None:
-        raise InputError(f"results folder {directory} is not on this machine: name an MLflow server with --tracking")
-    return f"sqlite:///{local / DATABASE}"
+    return f"sqlite:///{Journal(directory).folder.state / DATABASE}"
 
 
 def run_ui(directory: str, uri: str | None = None, host: str = "127.0.0.1", port: int = 5000) -> NoReturn:
     """Replace this process by an MLflow server that shows what was tracked of a results folder.
+
+    The folder's own database is first written from the journal where it is absent, and brought up to date where the
+    folder is not on a local disk: another machine may have worked on it.
 
     Args:
         directory: the results folder.
@@ -82,27 +85,39 @@ def run_ui(directory: str, uri: str | None = None, host: str = "127.0.0.1", port
         port: port to listen on.
 
     Raises:
-        InputError: ``uri`` is a server already, nothing was tracked yet, or it was tracked elsewhere.
+        InputError: ``uri`` is a server already, the folder holds no study, or it was tracked elsewhere.
     """
     backend = tracking_uri(directory, uri)
     if backend.startswith(("http://", "https://")):
         raise InputError(f"{masked(backend)} is a server already: open it in a browser")
-    local = Journal(directory).folder.local
-    if uri is None and local is not None and not (local / DATABASE).exists():
-        elsewhere = sorted({where for plan in Journal(directory).plans() if (where := plan.command.get("tracking"))})
-        if elsewhere:
-            raise InputError(f"results folder {directory} is tracked elsewhere, at {', '.join(elsewhere)}")
-        raise InputError(f"results folder {directory} was not tracked yet: run `coablate track {directory}` first")
-    if local is not None:
-        relocate_artifacts(local)
+    folder = Journal(directory).folder
+    if uri is None and (folder.local is None or not (folder.state / DATABASE).exists()):
+        _catch_up(directory)
+    relocate_artifacts(folder.state)
     for line in _links(directory, backend, f"http://{host}:{port}/"):
         print(line, flush=True)
     command = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
     command += ["--host", host, "--port", str(port)]
-    if local is not None:
-        command += ["--artifacts-destination", (local / ARTIFACTS).as_uri()]
+    command += ["--artifacts-destination", (folder.state / ARTIFACTS).as_uri()]
     settings = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_BACKEND_STORE_URI": backend}  # it may hold a password
     os.execve(sys.executable, command, os.environ | settings)
+
+
+def _catch_up(directory: str) -> None:
+    """Bring the folder's own database up to date with every study that is tracked to it."""
+    plans = Journal(directory).plans()
+    own = [plan for plan in plans if not plan.command.get("tracking")]
+    if not plans:
+        raise InputError(f"results folder {directory} holds no study")
+    if not own:
+        elsewhere = sorted({plan.command["tracking"] for plan in plans})
+        raise InputError(f"results folder {directory} is tracked elsewhere, at {', '.join(elsewhere)}")
+    for plan in own:
+        print(f"Writing what the journal holds of {plan.key} into MLflow", flush=True)
+        try:
+            track(directory, plan.key, None, grace=0)
+        except InputError as error:  # its follower is at work, for example
+            print(error, flush=True)
 
 
 def _links(directory: str, backend: str, server: str) -> Iterator[str]:
@@ -155,7 +170,7 @@ def follow(journal: Journal, plan: AnyPlan, uri: str, end: _EndSignal, grace: fl
         0, or 1 if MLflow could not be reached within ``grace`` or refused something.
     """
     watch, exporter, last_error, delay = JournalWatch(journal, plan), None, "", _POLL
-    refusals = Refusals(uri)
+    refusals, poll = Refusals(uri), _POLL if journal.folder.local else _REMOTE_POLL
     deadline: float | None = None
     while True:
         closing = end.given
@@ -183,17 +198,16 @@ def follow(journal: Journal, plan: AnyPlan, uri: str, end: _EndSignal, grace: fl
             if closing:
                 return int(refusals.any)
             delay = _POLL
-            end.wait(_POLL)
+            end.wait(poll)
 
 
 def _connect(journal: Journal, tracked: TrackedStudy, uri: str, refusals: Refusals) -> "Exporter":
     from coablate_platform.tracking.exporter import Exporter  # MLflow: only in the follower's process
 
-    local = journal.folder.local
+    state = journal.folder.state
     server = uri.startswith(("http://", "https://"))
-    if local is not None:
-        relocate_artifacts(local)
-    artifacts = None if server or local is None else (local / ARTIFACTS).as_uri()
+    relocate_artifacts(state)
+    artifacts = None if server else (state / ARTIFACTS).as_uri()
     return Exporter(tracked, uri, artifacts, refusals, journal.predictions)
 
 

@@ -38,10 +38,11 @@ class JournalWatch:
         """Read the runs that have changed, at the cost of one listing for each run that may still change.
 
         Args:
-            thorough: read every run that is not completed, changed or not.
+            thorough: read every trial, and every run that is not completed, changed or not: in object storage, two
+                writes within a second may look like one.
         """
         if isinstance(self.tracked.plan, SearchPlan):
-            self._add_trials(JournalTrialLog(self._journal, self.tracked.plan.key))
+            self._add_trials(JournalTrialLog(self._journal, self.tracked.plan.key), thorough)
         for run_id, known in self._stamps.items():
             if not self._is_final(run_id) or (thorough and not self._is_completed(run_id)):
                 stamp = self._journal.stamp(run_id)
@@ -57,10 +58,11 @@ class JournalWatch:
         contents = {name: self._journal.folder.read(f"{folder}/{name}") for name in names}
         return {name: content for name, content in contents.items() if content is not None}
 
-    def _add_trials(self, log: JournalTrialLog) -> None:
-        """Read a search's new and changed trials."""
+    def _add_trials(self, log: JournalTrialLog, thorough: bool) -> None:
+        """Read a search's new and changed trials, or (``thorough``) all."""
         stamps = log.stamps()
-        changed = [name for name, stamp in stamps.items() if self._trials.get(name, (None,))[0] != stamp]
+        known = {} if thorough else {name: stamp for name, (stamp, _) in self._trials.items()}
+        changed = [name for name, stamp in stamps.items() if known.get(name) != stamp]
         self._trials |= {name: (stamps[name], log.read(name)) for name in changed}
         if changed:
             trials = [self._trials[name][1] for name in sorted(self._trials)]

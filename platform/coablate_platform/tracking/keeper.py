@@ -3,10 +3,8 @@
 import os
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Callable
-from pathlib import Path
 
 from coablate_platform.journal.journal import Journal
 from coablate_platform.passwords import TRACKING
@@ -21,7 +19,7 @@ _DONE, _REFUSED = 0, 2  # exit codes of a follower that would end in the same wa
 class FollowerKeeper:
     """A study's follower, in a process of its own, started at once. It ends when this process ends, if not before.
 
-    Its messages go to ``studies/<key>/tracking.log`` in a local results folder, else to a temporary folder.
+    Its messages go to ``studies/<key>/tracking.log`` in a local results folder, else in this machine's state folder.
 
     Args:
         directory: the results folder.
@@ -34,8 +32,7 @@ class FollowerKeeper:
     def __init__(self, directory: str, key: str, uri: str | None, say: Callable[[str], None]) -> None:
         self._directory, self._key, self._say = directory, key, say
         self._uri = tracking_uri(directory, uri)
-        local = Journal(directory).folder.local
-        folder = local / "studies" / key if local else Path(tempfile.mkdtemp(prefix="coablate-"))
+        folder = Journal(directory).folder.state / "studies" / key
         folder.mkdir(parents=True, exist_ok=True)
         self._log = folder / "tracking.log"
         self._changing = threading.Lock()  # held while the process is replaced

@@ -1,8 +1,8 @@
 """Reads and writes checkpoints in a local folder or below an object-storage prefix. No Ray here.
 
 ``last.pt`` is the newest checkpoint and ``previous.pt`` the one before it. Each file holds a SHA-256 (64 hex digits), a
-newline, and the bytes of ``torch.save``. It is written under another name, flushed to the disk and then renamed, so a
-reader never sees half a file, also after a power cut.
+newline, and the bytes of ``torch.save``. On a disk it is written under another name, flushed and then renamed, so a
+reader never sees half a file, also after a power cut. In object storage a put is atomic.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
-from coablate_platform.files import exists, filesystem_of, flush_folder, write_atomically
+from coablate_platform.files import exists, filesystem_of, flush_folder, is_object_storage, write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -23,12 +23,11 @@ class Checkpoints:
     """The checkpoints of one run.
 
     Args:
-        uri: the run's own folder, a local path or a URI that ``pyarrow.fs`` supports; it is created.
+        uri: the run's own folder, a local path or a URI that ``pyarrow.fs`` supports; it need not exist.
     """
 
     def __init__(self, uri: str) -> None:
         self._fs, self._folder = filesystem_of(uri)
-        self._fs.create_dir(self._folder, recursive=True)
 
     def save(self, state: dict[str, Any]) -> None:
         """Write ``state`` as the newest checkpoint, and keep the one before it.
@@ -36,6 +35,10 @@ class Checkpoints:
         Raises:
             OSError: it could not be written; earlier checkpoints are unchanged.
         """
+        if is_object_storage(self._fs):
+            self._keep_last()
+            self._write("last.pt", _with_digest(state))
+            return
         self._write("next.pt", _with_digest(state))
         if self._has("last.pt"):
             self._fs.move(self._path("last.pt"), self._path("previous.pt"))
@@ -77,6 +80,14 @@ class Checkpoints:
             if self._has(name):
                 self._fs.delete_file(self._path(name))
 
+    def _keep_last(self) -> None:
+        """Copy the newest checkpoint, if there is one, to the place of the one before it: one request."""
+        try:
+            self._fs.copy_file(self._path("last.pt"), self._path("previous.pt"))
+        except OSError:
+            if self._has("last.pt"):
+                raise
+
     def _write(self, name: str, content: bytes) -> None:
         write_atomically(self._fs, self._path(name), content)
 
@@ -84,17 +95,23 @@ class Checkpoints:
         if not self._has(name):
             return None
         with self._fs.open_input_stream(self._path(name)) as stream:
-            digest, _, payload = stream.read().partition(b"\n")
-        if hashlib.sha256(payload).hexdigest().encode() != digest:
+            content = stream.read()
+        if not is_intact(content):
             log.warning("checkpoint %s is damaged; resuming from the one before it", self._path(name))
             return None
-        return torch.load(io.BytesIO(payload), weights_only=True)
+        return torch.load(io.BytesIO(content.partition(b"\n")[2]), weights_only=True)
 
     def _has(self, name: str) -> bool:
         return exists(self._fs, self._path(name))
 
     def _path(self, name: str) -> str:
         return f"{self._folder}/{name}"
+
+
+def is_intact(content: bytes) -> bool:
+    """Return whether the content of a checkpoint file fits the SHA-256 in front of it."""
+    digest, _, payload = content.partition(b"\n")
+    return hashlib.sha256(payload).hexdigest().encode() == digest
 
 
 def _with_digest(value: object) -> bytes:
