@@ -32,10 +32,11 @@ MAY_IMPORT = {
     "conformance": {"study", "data", "train", "planning", "search"},
 }
 """Room -> the rooms below it that it may import."""
-MAY_IMPORT["session"] = {"study", "files", "passwords", "journal", "lanes", "tracking"}
-MAY_IMPORT["searching"] = set(MAY_IMPORT)
 MAY_IMPORT["options"] = {"study", "passwords"}
-MAY_IMPORT["driver"] = set(MAY_IMPORT)
+MAY_IMPORT["cluster"] = {"study", "files", "process", "passwords", "data", "train", "options"}
+MAY_IMPORT["session"] = {"study", "files", "passwords", "journal", "lanes", "tracking"}
+MAY_IMPORT["searching"] = set(MAY_IMPORT) - {"options", "cluster"}
+MAY_IMPORT["driver"] = set(MAY_IMPORT) - {"options", "cluster"}
 MAY_IMPORT["cli"] = set(MAY_IMPORT)
 MAY_IMPORT["__main__"] = {"cli"}
 LONGEST_FILE = 400

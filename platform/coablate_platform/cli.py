@@ -16,9 +16,11 @@ import typer
 from rich.console import Console
 
 from coablate_platform import process
+from coablate_platform.cluster.commands import open_tracking, register, run_on_cluster
 from coablate_platform.options import (
     DEFAULT_OUT,
     AddressOption,
+    AtClusterOption,
     DataOption,
     GpusOption,
     GraceOption,
@@ -41,7 +43,7 @@ from coablate_platform.options import (
     store_address,
 )
 from coablate_platform.passwords import masked
-from coablate_platform.study.errors import InputError, LaneLostError, RepeatedFailureError
+from coablate_platform.study.errors import ClusterError, InputError, LaneLostError, RepeatedFailureError
 
 if TYPE_CHECKING:
     from coablate_platform.results.report import SearchFindings
@@ -62,6 +64,7 @@ _STORAGE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EST
 
 @app.command()
 def run(
+    context: typer.Context,
     study: StudyArgument,
     data: DataOption,
     out: OutOption = DEFAULT_OUT,
@@ -78,8 +81,12 @@ def run(
     grace: GraceOption = None,
     storage: StorageOption = None,
     warm: WarmOption = None,
+    cluster: AtClusterOption = None,
 ) -> None:
     """Run a study or a search; completed runs are not repeated."""
+    if cluster is not None:
+        run_on_cluster(cluster, study, context)
+        return
     from coablate_platform import driver
     from coablate_platform.session import Accepts
 
@@ -220,8 +227,12 @@ def ui(
     tracking: TrackingOption = None,
     host: Annotated[str, typer.Option(help="Interface to serve on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to serve on.", min=1, max=65535)] = 5000,
+    cluster: AtClusterOption = None,
 ) -> None:
-    """Open MLflow on a results folder, on loopback unless told otherwise."""
+    """Open MLflow on a results folder, or that of a cluster; on loopback unless told otherwise."""
+    if cluster is not None:
+        open_tracking(cluster, port)
+        return
     from coablate_platform.tracking.follower import run_ui
 
     run_ui(str(out.resolve()), tracking, host, port)
@@ -313,6 +324,9 @@ def check(
         raise typer.Exit(1)
 
 
+register(app)
+
+
 def main() -> None:
     """Run the command line; a user's mistake is one line on stderr and exit code 2."""
     process.prepare()
@@ -326,7 +340,7 @@ def main() -> None:
         sys.exit(128 + signal.SIGPIPE)
     except InputError as error:
         _stop(str(error), 2)
-    except (LaneLostError, RepeatedFailureError) as error:
+    except (ClusterError, LaneLostError, RepeatedFailureError) as error:
         _stop(str(error), 1)
     except OSError as error:
         if error.errno not in _STORAGE_FAULTS:
