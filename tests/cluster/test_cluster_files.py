@@ -46,7 +46,7 @@ def test_hosts_get_the_token_and_the_wheel_and_use_them(shipped):
 def test_servers_listen_on_loopback(shipped):
     start = "\n".join(shipped.values["head_start_ray_commands"])
     assert "--dashboard-host=127.0.0.1" in start
-    assert "mlflow server --host 127.0.0.1" in start
+    assert "mlflow server --workers 1 --host 127.0.0.1" in start
     assert "sqlite:///$HOME/mlflow.db" in start
 
 

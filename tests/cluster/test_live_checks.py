@@ -85,4 +85,4 @@ def test_a_head_that_cannot_write_ends_the_list():
 
 def test_mlflow_that_does_not_answer():
     [[line]] = findings(tracking="URLError: refused").values()
-    assert line.startswith("URLError: refused; read ~/mlflow.log on the head")
+    assert line.startswith("URLError: refused; it takes a minute after up; then see ~/mlflow.log")

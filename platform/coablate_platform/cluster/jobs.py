@@ -170,6 +170,11 @@ class JobServer:
         with self._errors():
             return bool(self._client.stop_job(name))
 
+    def forget(self, name: str) -> None:
+        """Remove a job that has ended from the list of jobs."""
+        with self._errors():
+            self._client.delete_job(name)
+
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
         """Turn the client's errors into errors of one line."""

@@ -1,6 +1,7 @@
 """Starts and ends a cluster with Ray's launcher, and opens SSH tunnels to its head."""
 
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -118,7 +119,10 @@ def _wait_for(process: subprocess.Popen[bytes], port: int, cluster: ClusterFile)
 def _ray_errors(cluster: ClusterFile) -> Iterator[None]:
     """Turn what Ray's launcher raises into errors of one line."""
     import click
+    from ray.autoscaler import sdk
 
+    sdk.configure_logging(log_style="auto", color_mode="auto", verbosity=0)  # as ray up does; else all is said
+    logging.getLogger("ray.autoscaler").setLevel(logging.WARNING)
     try:
         yield
     except click.ClickException as error:

@@ -37,9 +37,12 @@ def ask(server: JobServer, data: str | None, out: str | None) -> Facts:
     name = server.submit(words, "doctor", None)
     server.wait(name)
     lines = server.log(name).splitlines()
+    server.forget(name)  # it is no run
     found = [line.removeprefix(MARK) for line in lines if line.startswith(MARK)]
     if not found:
-        raise ClusterError(f"run {name} has failed ({lines[-1] if lines else 'it printed nothing'}); {_AGAIN}")
+        raise ClusterError(
+            f"the probe of the hosts has failed ({lines[-1] if lines else 'it printed nothing'}); {_AGAIN}"
+        )
     facts: Facts = json.loads(found[0])
     return facts
 
@@ -154,11 +157,17 @@ def _interface(host: Facts) -> Finding | None:
     if not host["interface"]:
         cure = "start Ray with --node-ip-address of an interface"
         return _of(host, "no interface has its address in Ray", cure)
-    if (host["own_name"].startswith(("127.", "!"))) and not host["gloo"]:
-        problem = f"its name resolves to {host['own_name'].lstrip('!')}, which gloo would offer to others"
+    own = host["own_name"]
+    if own.startswith(("127.", "!")) and not host["gloo"]:
+        said = f"does not resolve ({own[1:]})" if own[0] == "!" else f"resolves to {own}"
+        problem = f"its name {said}, so that gloo offers others no address of it"
         return _of(host, problem, f"export GLOO_SOCKET_IFNAME={host['interface']} in ~/.bashrc before Ray starts")
     return None
 
 
 def _tracking(problem: str) -> list[Finding]:
-    return [Finding(problem=problem, cure=f"read ~/mlflow.log on the head, then {_AGAIN}")] if problem else []
+    return (
+        [Finding(problem=problem, cure="it takes a minute after up; then see ~/mlflow.log on the head")]
+        if problem
+        else []
+    )

@@ -1,5 +1,6 @@
 """Shows what runs on a cluster, on which hosts, and what the hosts have cost so far."""
 
+import textwrap
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -16,6 +17,8 @@ from coablate_platform.study.errors import ClusterError, first_line
 HOUR_S = 3600
 LISTED = 10
 """How many runs are listed: those that run, and the latest of the others."""
+LAST_WORDS = 100
+"""How many characters of a run's last line are shown."""
 _MOST = 10_000  # hosts or actors that Ray's State API is asked for
 _LANE = "TrainController"  # the actor of Ray Train that leads the workers of a lane
 _WORKER = "RayTrainWorker"  # an actor of Ray Train that trains
@@ -133,7 +136,10 @@ def status_view(status: Status) -> RenderableType:
 def _runs(status: Status) -> RenderableType:
     if not status.jobs:
         return Text("No run was submitted.")
-    table = Table("run", "state", "since", "last said")
+    table = Table()
+    for name in ("run", "state", "for"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("last said")
     for job, line in status.jobs:
         until = job.ended or time.time()
         table.add_row(job.name, job.status.lower(), f"{(until - job.started) / HOUR_S:.1f} h", line)
@@ -167,4 +173,4 @@ def _summary(status: Status) -> list[str]:
 
 def _last_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else ""
+    return textwrap.shorten(lines[-1], LAST_WORDS, placeholder="…") if lines else ""
