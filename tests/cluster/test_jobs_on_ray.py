@@ -39,27 +39,24 @@ def begun(cluster, name, word="begun"):
         time.sleep(0.2)
 
 
-def test_a_run_s_exit_code_and_words_come_back(coablate, cluster, tmp_path):
-    """The driver of the job refuses the store: its line and its exit code are those of the command."""
-    gone = tmp_path / "gone"
-    answer = coablate("run", "smoke", "--data", gone, "--out", tmp_path / "out", "--seeds", "2", "--cluster", cluster)
-    assert answer.code == 2, answer
-    lines = answer.out.splitlines()
-    assert re.fullmatch(r"Submitted as smoke-\d{8}-\d{6}", lines[0])
-    assert f"{gone}: there is no store here" in answer.out
-    assert re.fullmatch(r"smoke-\d{8}-\d{6}: failed", lines[-1])
-
-
-def test_the_folder_of_a_study_file_travels_with_it(coablate, cluster, tmp_path):
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "floors.py").write_text("import beside\n")
-    (tmp_path / "mine" / "beside.py").write_text("raise RuntimeError('imported on the cluster')\n")
+def test_a_study_file_travels_and_the_run_s_words_and_exit_code_come_back(coablate, cluster, tmp_path):
+    """The study's other file ends the driver on the cluster: its line and its exit code are those of the command."""
     file = tmp_path / "mine" / "floors.py"
-    answer = coablate("run", file, "--data", tmp_path, "--out", tmp_path / "out", "--cluster", cluster)
+    file.parent.mkdir()
+    file.write_text("import beside\n")
+    (tmp_path / "mine" / "beside.py").write_text("raise RuntimeError('imported on the cluster')\n")
+    words = ("--data", tmp_path, "--out", tmp_path / "out", "--seeds", "2")
+    answer = coablate("run", file, *words, "--cluster", cluster)
     assert answer.code == 2, answer
-    assert "Submitted as floors-" in answer.out
+    submitted, *lines = answer.out.splitlines()
+    assert re.fullmatch(r"Submitted as floors-\d{8}-\d{6}", submitted)
+    assert re.fullmatch(r"floors-\d{8}-\d{6}: failed", lines[-1])
     assert "imported on the cluster" in answer.out
-    assert str(tmp_path / "mine") not in answer.out.partition("\n")[2]  # it ran from its copy
+    entrypoint = next(line for line in lines if "entrypoint" in line)
+    assert entrypoint.endswith(
+        f'coablate run floors.py --data {tmp_path} --out {tmp_path / "out"} --seeds 2 --address "$RAY_ADDRESS"'
+    )
+    assert str(file) not in "".join(lines)  # it ran from its copy
 
 
 def test_ctrl_c_lets_go_and_the_run_goes_on(cluster, sleeper):
@@ -106,14 +103,6 @@ def test_doctor_looks_at_the_hosts(coablate, cluster, store, tmp_path):
     assert answer.code == bool(failing)
 
 
-def test_doctor_finds_a_folder_that_cannot_be_written(coablate, cluster, tmp_path):
-    (tmp_path / "file").touch()
-    answer = coablate("cluster", "doctor", cluster, "--out", tmp_path / "file" / "out")
-    assert answer.code == 1
-    [line] = answer.out.splitlines()
-    assert line.startswith("FAILS  the head can write the results' folder: NotADirectoryError")
-
-
 def test_stop_ends_a_run_once(coablate, cluster):
     name = JobServer(cluster).submit(["sleep", "600"], "brief", None)
     deadline = time.monotonic() + 60
@@ -145,5 +134,5 @@ def test_a_study_runs_to_its_table_while_status_shows_its_lane(coablate, cluster
         time.sleep(1)
     out = process.communicate()[0]
     assert process.returncode == 0, out
-    assert "| reference |" in out.replace("  ", "").replace(" |", " |") or "reference" in out
+    assert "reference" in out
     assert {"0 lanes with 0 workers"} < set(lanes)

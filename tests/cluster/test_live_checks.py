@@ -3,6 +3,7 @@
 import pytest
 
 from coablate_platform.cluster.live_checks import live_checks
+from coablate_platform.cluster.probe import probe
 
 HEAD = {
     "host": "head",
@@ -81,6 +82,14 @@ def test_a_loopback_name_does_no_harm_where_gloo_is_told_or_one_host_is_alone():
 def test_a_head_that_cannot_write_ends_the_list():
     [[line]] = findings(hosts=[], head_storage="OSError: Access Denied").values()
     assert line.startswith("OSError: Access Denied; give the hosts")
+
+
+def test_the_probe_finds_that_the_head_cannot_write(tmp_path):
+    (tmp_path / "file").touch()
+    facts = probe(None, str(tmp_path / "file" / "out"))
+    [(name, [finding])] = live_checks(facts)
+    assert name == "the head can write the results' folder"
+    assert finding.problem.startswith("NotADirectoryError")
 
 
 def test_mlflow_that_does_not_answer():
