@@ -120,12 +120,8 @@ def test_a_password_is_not_shown_to_the_cluster(refused, cluster):
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_study_runs_to_its_table_while_status_shows_its_lane(coablate, cluster, write_ntu, tmp_path):
-    for subject in range(1, 9):
-        for label in (1, 2):
-            write_ntu(tmp_path / "raw", f"S001C00{1 + label % 2}P{subject:03}R001A{label:03}")
-    assert coablate("data", "prepare", "ntu", tmp_path / "raw", tmp_path / "store", "--short-side", "48").code == 0
-    words = ["run", "smoke", "--data", tmp_path / "store", "--out", tmp_path / "out", "--cluster", cluster]
+def test_a_study_runs_to_its_table_while_status_shows_its_lane(coablate, cluster, store, tmp_path):
+    words = ["run", "smoke", "--data", store.uri, "--out", tmp_path / "out", "--seeds", "1", "--cluster", cluster]
     command = [sys.executable, "-P", "-m", "coablate_platform", *map(str, words)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     lanes = []
