@@ -33,10 +33,12 @@ MAY_IMPORT = {
     "conformance": {"study", "data", "train", "planning", "search"},
 }
 """Room -> the rooms below it that it may import."""
-MAY_IMPORT["session"] = {"study", "files", "folder_lease", "passwords", "journal", "lanes", "tracking"}
-MAY_IMPORT["searching"] = set(MAY_IMPORT)
 MAY_IMPORT["options"] = {"study", "passwords"}
-MAY_IMPORT["driver"] = set(MAY_IMPORT)
+MAY_IMPORT["cluster"] = {"study", "files", "process", "passwords", "data", "train", "options"}
+MAY_IMPORT["data_commands"] = {"study", "data", "screen", "options"}
+MAY_IMPORT["session"] = {"study", "files", "folder_lease", "passwords", "journal", "lanes", "tracking"}
+MAY_IMPORT["searching"] = set(MAY_IMPORT) - {"options", "cluster", "data_commands"}
+MAY_IMPORT["driver"] = set(MAY_IMPORT) - {"options", "cluster", "data_commands"}
 MAY_IMPORT["cli"] = set(MAY_IMPORT)
 MAY_IMPORT["__main__"] = {"cli"}
 LONGEST_FILE = 400

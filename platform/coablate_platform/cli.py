@@ -16,9 +16,12 @@ import typer
 from rich.console import Console
 
 from coablate_platform import process
+from coablate_platform.cluster.commands import open_tracking, register, run_on_cluster
+from coablate_platform.data_commands import data_app
 from coablate_platform.options import (
     DEFAULT_OUT,
     AddressOption,
+    AtClusterOption,
     DataOption,
     GpusOption,
     GraceOption,
@@ -38,10 +41,16 @@ from coablate_platform.options import (
     TrialsOption,
     WarmOption,
     path_on_disk,
-    store_address,
 )
 from coablate_platform.passwords import masked
-from coablate_platform.study.errors import InputError, LaneLostError, LeaseLostError, RepeatedFailureError, first_line
+from coablate_platform.study.errors import (
+    ClusterError,
+    InputError,
+    LaneLostError,
+    LeaseLostError,
+    RepeatedFailureError,
+    first_line,
+)
 
 if TYPE_CHECKING:
     from coablate_platform.results.report import SearchFindings
@@ -54,7 +63,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-data_app = typer.Typer(help="Prepare and inspect data sets.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 console = Console(markup=False)  # folders and reasons may hold brackets
 _STORAGE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE, errno.EACCES, errno.EPERM, None)
@@ -63,6 +71,7 @@ _STORAGE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EST
 
 @app.command()
 def run(
+    context: typer.Context,
     study: StudyArgument,
     data: DataOption,
     out: OutOption = DEFAULT_OUT,
@@ -79,8 +88,12 @@ def run(
     grace: GraceOption = None,
     storage: StorageOption = None,
     warm: WarmOption = None,
+    cluster: AtClusterOption = None,
 ) -> None:
     """Run a study or a search; completed runs are not repeated."""
+    if cluster is not None:
+        run_on_cluster(cluster, study, context)
+        return
     from coablate_platform import driver
     from coablate_platform.session import Accepts
 
@@ -235,77 +248,15 @@ def ui(
     tracking: TrackingOption = None,
     host: Annotated[str, typer.Option(help="Interface to serve on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to serve on.", min=1, max=65535)] = 5000,
+    cluster: AtClusterOption = None,
 ) -> None:
-    """Open MLflow on a results folder, on loopback unless told otherwise."""
+    """Open MLflow on a results folder, or that of a cluster; on loopback unless told otherwise."""
+    if cluster is not None:
+        open_tracking(cluster, port)
+        return
     from coablate_platform.tracking.follower import run_ui
 
     run_ui(out, tracking, host, port)
-
-
-@data_app.command("generate")
-def generate(
-    folder: Annotated[Path, typer.Argument(help="Where to write the synthetic set.", parser=path_on_disk)],
-    seed: Annotated[int, typer.Option(help="Seed of everything in the set.", min=0)] = 0,
-    replications: Annotated[int, typer.Option(help="Times that a performer does an action for a camera.")] = 2,
-    size: Annotated[int, typer.Option(help="Side of the square video in pixels.")] = 96,
-    frames: Annotated[tuple[int, int], typer.Option(help="Fewest and most frames a clip.")] = (32, 44),
-    difficulty: Annotated[float, typer.Option(help="Noise, occlusions and clutter; 0 is a clean set.")] = 1.0,
-) -> None:
-    """Write the synthetic set in NTU's own file formats; needs no download and no licence."""
-    from coablate_platform.data.progress import clip_progress
-    from coablate_platform.data.synthetic import SyntheticConfig
-    from coablate_platform.data.synthetic import generate as write
-
-    config = SyntheticConfig(seed=seed, replications=replications, size=size, frames=frames, difficulty=difficulty)
-    try:
-        with clip_progress(console) as progress:
-            write(folder, config, progress=progress)
-    except OSError as error:
-        raise InputError(f"{folder}: the set cannot be written here ({error.strerror})") from None
-    console.print(f"Wrote the synthetic set to {folder}", highlight=False)
-
-
-@data_app.command("prepare")
-def prepare(
-    source: Annotated[
-        str,
-        typer.Argument(
-            help="ntu (the synthetic set too), utd_mhad, nw_ucla, jhmdb, pku_mmd, or a reader FILE.py:NAME."
-        ),
-    ],
-    raw: Annotated[Path, typer.Argument(help="Folder or zip file of the set as published.", parser=path_on_disk)],
-    store: Annotated[Path, typer.Argument(help="Where to write the store.", parser=path_on_disk)],
-    short_side: Annotated[int, typer.Option(help="Shorter side of the stored video, in pixels.", min=16)] = 256,
-    resize: Annotated[
-        Literal["crop", "squash", "pad"],
-        typer.Option(help="crop keeps the whole frame, squash scales it to a square, pad adds black to one."),
-    ] = "crop",
-    skeleton_only: Annotated[
-        bool, typer.Option("--skeleton-only", help="Store no video, and keep the clips that have none.")
-    ] = False,
-) -> None:
-    """Read a data set into a store; continues where it stopped, and does nothing when the store is complete."""
-    from coablate_platform.data.prepare import prepare as run_prepare
-    from coablate_platform.data.progress import clip_progress
-    from coablate_platform.data.shard import PrepareOptions
-    from coablate_platform.screen.views import prepare_view
-
-    with clip_progress(console) as progress:
-        options = PrepareOptions(short_side=short_side, resize=resize, skeleton_only=skeleton_only)
-        report = run_prepare(source, raw, store, options, progress=progress)
-    console.print(prepare_view(report, store), soft_wrap=True)
-    if not report.complete:
-        raise typer.Exit(1)
-
-
-@data_app.command("info")
-def info(store: Annotated[str, typer.Argument(help="A prepared store.", parser=store_address)]) -> None:
-    """Show a store's counts per protocol, shapes, recipe and fingerprint."""
-    from coablate_platform.data.info import describe_store
-    from coablate_platform.data.store import Store
-    from coablate_platform.screen.views import store_view
-
-    console.print(store_view(describe_store(Store.open(store))))
 
 
 @app.command()
@@ -328,6 +279,9 @@ def check(
         raise typer.Exit(1)
 
 
+register(app)
+
+
 def main() -> None:
     """Run the command line; a user's mistake is one line on stderr and exit code 2."""
     process.prepare()
@@ -341,7 +295,7 @@ def main() -> None:
         sys.exit(128 + signal.SIGPIPE)
     except InputError as error:
         _stop(str(error), 2)
-    except (LaneLostError, LeaseLostError, RepeatedFailureError) as error:
+    except (ClusterError, LaneLostError, LeaseLostError, RepeatedFailureError) as error:
         _stop(str(error), 1)
     except OSError as error:
         if error.errno not in _STORAGE_FAULTS:

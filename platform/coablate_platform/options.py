@@ -78,3 +78,8 @@ MixedOption = Annotated[bool, typer.Option("--mixed", help="Allow runs of differ
 RecordedOption = Annotated[
     bool, typer.Option("--as-recorded", help="Take completed runs and trials though the code has changed since.")
 ]
+ClusterFileArgument = Annotated[Path, typer.Argument(help="Cluster file, such as cluster.yaml.")]
+ClusterArgument = Annotated[str, typer.Argument(help="Cluster file, or its job server: http://HOST:PORT.")]
+ClusterOption = Annotated[str, typer.Option("--cluster", help="Cluster file, or its job server: http://HOST:PORT.")]
+ClusterRunArgument = Annotated[str | None, typer.Argument(help="A run's name or study; default: the one that runs.")]
+AtClusterOption = Annotated[str | None, typer.Option("--cluster", help="Cluster file, or its job server's address.")]

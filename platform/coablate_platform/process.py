@@ -140,6 +140,15 @@ def exempt_from_proxies(hosts: Iterable[str]) -> None:
         os.environ[name] = ",".join(dict.fromkeys((*known, *hosts)))
 
 
+def interface_of(address: str) -> str | None:
+    """Return the name of the network interface that has this address; None if none has."""
+    import psutil  # not for every process
+
+    families = (socket.AF_INET, socket.AF_INET6)
+    found = psutil.net_if_addrs().items()
+    return next((name for name, own in found for a in own if a.family in families and a.address == address), None)
+
+
 def end_on_signals() -> None:
     """Let SIGINT, SIGTERM and SIGHUP raise :class:`KeyboardInterrupt` in the main thread.
 

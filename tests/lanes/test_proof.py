@@ -11,8 +11,8 @@ import pytest
 import ray.cloudpickle
 
 from coablate_platform.journal.storage import Folder
-from coablate_platform.lanes.interface import interface_of
 from coablate_platform.lanes.proof import CLOCK_S, Proof, findings, left_probe
+from coablate_platform.process import interface_of
 from coablate_platform.train.provenance import origin_of, versions
 from coablate_search_spaces.smoke import STUDY
 

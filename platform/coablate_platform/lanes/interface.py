@@ -5,21 +5,14 @@ workers on other hosts then reach nobody.
 """
 
 import os
-import socket
 from typing import Any
 
-import psutil
 import ray
 from ray.train.torch import TorchConfig
 
+from coablate_platform.process import interface_of
+
 VARIABLES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
-
-
-def interface_of(address: str) -> str | None:
-    """Return the name of the network interface that has this address; None if none has."""
-    families = (socket.AF_INET, socket.AF_INET6)
-    found = psutil.net_if_addrs().items()
-    return next((name for name, own in found for a in own if a.family in families and a.address == address), None)
 
 
 def use_ray_s_interface() -> None:

@@ -32,6 +32,10 @@ class RepeatedFailureError(Exception):
     """A search's runs fail one after another in the same way. Recorded results are kept; exit code 1, as above."""
 
 
+class ClusterError(Exception):
+    """A cluster, or the way to it, fails. What runs there goes on; the command line exits with code 1."""
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message; it may be empty."""
     return str(error).partition("\n")[0]
