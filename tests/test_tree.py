@@ -34,6 +34,7 @@ MAY_IMPORT = {
 """Room -> the rooms below it that it may import."""
 MAY_IMPORT["session"] = {"study", "files", "passwords", "journal", "lanes", "tracking"}
 MAY_IMPORT["searching"] = set(MAY_IMPORT)
+MAY_IMPORT["reconciling"] = {"study", "session", "journal", "search", "results", "tracking"}
 MAY_IMPORT["options"] = {"study", "passwords"}
 MAY_IMPORT["driver"] = set(MAY_IMPORT)
 MAY_IMPORT["cli"] = set(MAY_IMPORT)

@@ -93,15 +93,45 @@ class Command:
         Raises:
             InputError: an address lacks its password, and the environment does not have the whole address.
         """
-        whole: dict[str, str | None] = {}
-        for name, variable in (("tracking", TRACKING), ("storage", STORAGE)):
-            kept = getattr(self, name)
-            whole[name] = completed(kept, environment.get(variable))
-            if kept and whole[name] is None:
-                raise InputError(
-                    f"--{name} {kept}: its password was not kept; set {variable} to the whole address and resume again"
-                )
-        return replace(self, **whole)  # type: ignore[arg-type]  # both are texts
+        tracking = whole_address("tracking", self.tracking, environment)
+        return replace(self, tracking=tracking, storage=whole_address("storage", self.storage, environment))
+
+
+def whole_address(option: str, kept: str | None, environment: Mapping[str, str]) -> str | None:
+    """Return an address with the password that its plan does not keep.
+
+    Args:
+        option: ``tracking`` or ``storage``.
+        kept: the address as the plan keeps it; None if it keeps none.
+        environment: the environment variables, in which the whole address stands.
+
+    Raises:
+        InputError: the password is missing, and the environment does not have the whole address.
+    """
+    variable = {"tracking": TRACKING, "storage": STORAGE}[option]
+    whole = completed(kept, environment.get(variable))
+    if kept and whole is None:
+        raise InputError(f"--{option} {kept}: its password was not kept; set {variable} to the whole address")
+    return whole
+
+
+@contextlib.contextmanager
+def only_user(out: Path) -> Iterator[None]:
+    """Hold a results folder's lock during the block: studies share runs, and two processes must not write the same.
+
+    Raises:
+        InputError: the folder cannot be written, or another process holds its lock.
+    """
+    holder = out / ".lock-holder"
+    user = _read(holder) or "another process"
+    taken = f"results folder {out}: {user} uses it; wait until it has ended, or use another folder"
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(locked(out / ".lock", wait=False, taken=taken))
+            holder.write_text(f"process {os.getpid()} on {socket.gethostname()}")
+        except OSError as error:
+            raise InputError(f"results folder {out}: cannot be written ({error.strerror})") from None
+        yield
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,19 +181,15 @@ class Session:
         self._way_on = ""  # names the command that resumes what is being carried out
 
     def __enter__(self) -> Self:
-        """Acquire the folder's lock: studies share runs, and two processes must not write the same run.
+        """Make the folder, acquire its lock, and keep room for a failure.
 
         Raises:
             InputError: the folder cannot be written, or another process holds its lock.
         """
-        holder = self.out / ".lock-holder"
-        user = _read(holder) or "another process"
-        taken = f"results folder {self.out}: {user} uses it; wait until it has ended, or use another folder"
         try:
             self.out.mkdir(parents=True, exist_ok=True)
-            self._cleanup.enter_context(locked(self.out / ".lock", wait=False, taken=taken))
+            self._cleanup.enter_context(only_user(self.out))
             self.journal.keep_room()
-            holder.write_text(f"process {os.getpid()} on {socket.gethostname()}")
         except OSError as error:
             raise InputError(f"results folder {self.out}: cannot be written ({error.strerror})") from None
         self._cleanup.callback(self._finish_followers)

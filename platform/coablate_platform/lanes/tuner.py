@@ -28,7 +28,7 @@ from coablate_platform.lanes.dispatcher import Dispatcher
 from coablate_platform.lanes.footprint import fit_together
 from coablate_platform.lanes.lane import LaneConfig
 from coablate_platform.lanes.pool import RayLanes, WorkerPool, this_node
-from coablate_platform.lanes.proxy import RunProxy
+from coablate_platform.lanes.proxy import RunProxy, account_of
 from coablate_platform.study.search import Search
 from coablate_platform.study.study import Study
 from coablate_platform.train.events import Recorder, RunUpdate
@@ -39,6 +39,9 @@ MAX_LANES = 256  # each lane takes a thread in the process that holds the traine
 NO_LIMIT = -1
 OnUpdate = Callable[[str, RunUpdate, bool], None]
 """Called with a run id, the run's update, and whether the scheduler stops the run at it."""
+
+OnEnd = Callable[[dict[str, tuple[str, RunUpdate]]], object]
+"""Called with what :func:`~coablate_platform.lanes.proxy.account_of` returns."""
 
 
 class Scheduler(Protocol):
@@ -128,6 +131,7 @@ def run_all(
     on_update: OnUpdate = lambda run_id, update, stops: None,
     on_phase: Callable[[str], None] = lambda phase: None,
     max_lanes: int | None = None,
+    on_end: OnEnd = lambda account: None,
 ) -> None:
     """Train every run of a scheduler, on as many lanes as fit the joined cluster.
 
@@ -138,6 +142,7 @@ def run_all(
         on_update: called with every update, for example to show it.
         on_phase: called with what begins, in words, until the first update.
         max_lanes: most runs that train at a time; None: as many as fit the cluster.
+        on_end: called at the end, also after an error, with what Tune holds of the runs.
 
     Raises:
         InputError: no lane fits the cluster.
@@ -176,7 +181,9 @@ def run_all(
         pool = WorkerPool(lanes, lambda: Cluster.now().lanes(size), most)
         pool.reconcile()
         searcher = _SchedulerSearcher(scheduler, on_update, dispatcher, name, pool)
-        _tune(searcher, _BeforeEachStep(scheduler, pool), scratch)
+        callback = _BeforeEachStep(scheduler, pool)
+        cleanup.callback(lambda: on_end(account_of(callback.trials)))
+        _tune(searcher, callback, scratch)
         scheduler.check()  # of the last runs
         if not searcher.done:
             raise KeyboardInterrupt  # Tune returns early after SIGUSR1
@@ -248,15 +255,20 @@ class _BeforeEachStep(tune.Callback):  # type: ignore[misc]  # ray is untyped
     """A callback that asks the scheduler whether to go on, and reconciles the pool, before each of Tune's steps.
 
     Its errors end Tune, while those of a searcher may not. Its pickled state is empty, as the searcher's is.
+
+    Attributes:
+        trials: Tune's trials, as of the last step.
     """
 
     def __init__(self, scheduler: Scheduler, pool: WorkerPool) -> None:
         self._scheduler, self._pool = scheduler, pool
+        self.trials: list[Any] = []
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        self.trials = trials
         self._scheduler.check()
         self._pool.reconcile()
 

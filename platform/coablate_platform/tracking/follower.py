@@ -49,7 +49,14 @@ _MLFLOW = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
+
+
+def prepare_mlflow() -> None:
+    """Set what MLflow reads from the environment, unless the user has set it. Called before MLflow is imported."""
+    for name, value in _MLFLOW.items():
+        os.environ.setdefault(name, value)
 
 
 def tracking_uri(directory: str, uri: str | None = None) -> str:
@@ -186,15 +193,24 @@ def follow(journal: Journal, plan: AnyPlan, uri: str, end: _EndSignal, grace: fl
             end.wait(_POLL)
 
 
+def catch_up(journal: Journal, plan: AnyPlan, uri: str) -> int:
+    """Bring MLflow up to date with a study on which nobody works, as :func:`follow` does at the study's end."""
+    return follow(journal, plan, uri, _EndSignal(follow=False), GRACE)
+
+
 def _connect(journal: Journal, tracked: TrackedStudy, uri: str, refusals: Refusals) -> "Exporter":
-    from coablate_platform.tracking.exporter import Exporter  # MLflow: only in the follower's process
+    from mlflow import MlflowClient  # only in the follower's process
+
+    from coablate_platform.tracking.exporter import Exporter
+    from coablate_platform.tracking.mlflow_runs import MlflowRuns
 
     local = journal.folder.local
     server = uri.startswith(("http://", "https://"))
     if local is not None:
         relocate_artifacts(local)
     artifacts = None if server or local is None else (local / ARTIFACTS).as_uri()
-    return Exporter(tracked, uri, artifacts, refusals, journal.predictions)
+    runs = MlflowRuns(tracked.plan, MlflowClient(tracking_uri=uri), artifacts, refusals)
+    return Exporter(tracked, runs, refusals, journal)
 
 
 def _advice(journal: Journal, plan: AnyPlan, uri: str, error: Exception) -> str:
@@ -204,7 +220,7 @@ def _advice(journal: Journal, plan: AnyPlan, uri: str, error: Exception) -> str:
 
 
 @contextlib.contextmanager
-def _only_follower(journal: Journal, plan: AnyPlan, wait: bool) -> Iterator[None]:
+def only_follower(journal: Journal, plan: AnyPlan, wait: bool) -> Iterator[None]:
     """Hold the study's lock on this machine. Without it, two followers would create the same MLflow runs twice.
 
     Raises:
@@ -233,11 +249,10 @@ def track(directory: str, study: str | None, uri: str | None, *, keep: bool = Fa
     Raises:
         InputError: there is no such study, MLflow cannot track to the URI, or another follower is at work.
     """
-    for name, value in _MLFLOW.items():
-        os.environ.setdefault(name, value)
+    prepare_mlflow()
     journal = Journal(directory)
     plan = journal.plan(study)
-    with _only_follower(journal, plan, wait=keep):
+    with only_follower(journal, plan, wait=keep):
         kept = plan.command.get("tracking")
         where = uri or completed(kept, None)
         if kept and not where:
