@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "process": {"study"},
     "passwords": set(),
     "data": {"study", "files", "process"},
-    "train": {"study", "files"},
+    "train": {"study", "files", "passwords"},
     "planning": {"study", "data", "train"},
     "journal": {"study", "files", "train"},
     "search": {"study", "train", "journal"},

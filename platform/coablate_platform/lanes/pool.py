@@ -10,7 +10,8 @@ from typing import Any, Protocol
 import ray
 import ray.train
 from ray.train import RunConfig, ScalingConfig
-from ray.train.torch import TorchTrainer
+from ray.train.backend import Backend
+from ray.train.torch import TorchConfig, TorchTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from coablate_platform.lanes.cluster import LaneSize
@@ -91,6 +92,7 @@ class _Trainers:
         TorchTrainer(
             serve,
             train_loop_config=config,
+            torch_config=TorchConfig() if size.workers > 1 else _WithoutGroup(),
             scaling_config=ScalingConfig(
                 num_workers=size.workers, use_gpu=size.gpus > 0, resources_per_worker=size.claim
             ),
@@ -101,6 +103,14 @@ class _Trainers:
                 callbacks=[_LossReporter(config)],
             ),
         ).fit()
+
+
+class _WithoutGroup(TorchConfig):  # type: ignore[misc]  # ray is untyped
+    """Sets up no process group: one worker needs none, and torch's store of a group listens on all interfaces."""
+
+    @property
+    def backend_cls(self) -> type[Backend]:
+        return Backend  # type: ignore[no-any-return]
 
 
 class _LossReporter(ray.train.UserCallback):  # type: ignore[misc]  # ray is untyped
