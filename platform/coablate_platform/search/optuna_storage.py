@@ -182,6 +182,7 @@ def _may_pass(error: Exception) -> bool:
 
 
 def in_words(error: Exception) -> str:
+    """Return an error of a storage as one line."""
     return (
         str(error) if isinstance(error, InputError) else f"{type(_cause(error)).__name__}: {first_line(_cause(error))}"
     )
