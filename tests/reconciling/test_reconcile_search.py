@@ -62,6 +62,8 @@ def test_missing_changed_and_foreign_trials_are_found_and_mended(log):
     check = simulated(DECLARED["asha"], log)
     study(log).add_trial(optuna.trial.create_trial(value=1.0))
     with contextlib.closing(sqlite3.connect(log.journal.folder.local / "optuna.db")) as database, database:
+        for kind in ("values", "params", "intermediate_values", "user_attributes", "system_attributes"):
+            database.execute(f"DELETE FROM trial_{kind} WHERE trial_id = 4")
         database.execute("DELETE FROM trials WHERE number = 3")
         database.execute("UPDATE trial_values SET value = 2 WHERE trial_id = 1")
         database.execute("UPDATE trials SET state = 'RUNNING' WHERE number = 5")
