@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+AUDIT := .venv-audit
 DEMO := coablate-demo
 
-.PHONY: help demo test test-slow lint types bench docs-check golden mutants
+.PHONY: help demo test test-slow lint types bench docs-check golden mutants audit
 
 help: ## Show the verbs
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -18,7 +19,7 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(READY) ## Make the embedded data set, run the module ablation and the single streams on it, print the tables
-	$(BIN)/coablate data generate $(DEMO)/raw --difficulty 2 --replications 4
+	$(BIN)/coablate data generate $(DEMO)/raw --difficulty 2
 	$(BIN)/coablate data prepare ntu $(DEMO)/raw $(DEMO)/store --short-side 64
 	$(BIN)/coablate run modules --data $(DEMO)/store --out $(DEMO)/out --seeds 3
 	$(BIN)/coablate run streams --data $(DEMO)/store --out $(DEMO)/out --seeds 3
@@ -39,6 +40,10 @@ types: $(READY) ## Check types, strictly
 
 bench: $(READY) ## Measure speed as ratios and rewrite docs/performance.md's tables
 	$(BIN)/python benchmarks/run.py
+
+audit: ## Look up known vulnerabilities of the pinned packages; skipped where that data is out of reach
+	test -x $(AUDIT)/bin/pip-audit || { $(PYTHON) -m venv $(AUDIT) && $(AUDIT)/bin/python -m pip install --quiet pip-audit; }
+	$(PYTHON) .ci/audit.py $(AUDIT)/bin/pip-audit constraints.txt
 
 mutants: $(READY) ## Change the files that decide, one thing at a time, and see whether a test fails (an hour)
 	$(BIN)/python tests/mutation/mutate.py

@@ -53,7 +53,8 @@ def through_lanes(tasks: Sequence[Task], store: Store, folder: str) -> list[floa
         if update.state is RunState.COMPLETED:
             ends.append(time.perf_counter())
 
-    locations = Locations(store=store.uri, checkpoints=f"{folder}/checkpoints", recorder=Journal(folder))
+    journal = Journal(folder)
+    locations = Locations.below(journal.folder, store, journal)
     run_all(STUDY, FixedOrder(tasks), locations, note, max_lanes=1)
     return ends
 

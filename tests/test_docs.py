@@ -11,8 +11,8 @@ import typer.main
 from coablate_platform.cli import app
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [file for file in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/**/*.md")))
-             if file.is_file()]  # fmt: skip
+DOCUMENTS = [file for file in (*(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")),
+                               *sorted(ROOT.glob("docs/**/*.md"))) if file.is_file()]  # fmt: skip
 FENCE = re.compile(r"^ *```.*?\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
 SPAN = re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")

@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "process": {"study"},
     "passwords": set(),
     "data": {"study", "files", "process"},
-    "train": {"study", "files"},
+    "train": {"study", "files", "passwords"},
     "planning": {"study", "data", "train"},
     "journal": {"study", "files", "train"},
     "search": {"study", "train", "journal"},
@@ -37,8 +37,9 @@ MAY_IMPORT["options"] = {"study", "passwords"}
 MAY_IMPORT["cluster"] = {"study", "files", "process", "passwords", "data", "train", "options"}
 MAY_IMPORT["data_commands"] = {"study", "data", "screen", "options"}
 MAY_IMPORT["session"] = {"study", "files", "folder_lease", "passwords", "journal", "lanes", "tracking"}
-MAY_IMPORT["searching"] = set(MAY_IMPORT) - {"options", "cluster", "data_commands"}
-MAY_IMPORT["driver"] = set(MAY_IMPORT) - {"options", "cluster", "data_commands"}
+MAY_IMPORT["reconciling"] = {"study", "session", "journal", "search", "results", "tracking"}
+MAY_IMPORT["searching"] = set(MAY_IMPORT) - {"options", "cluster", "data_commands", "reconciling"}
+MAY_IMPORT["driver"] = set(MAY_IMPORT) - {"options", "cluster", "data_commands", "reconciling"}
 MAY_IMPORT["cli"] = set(MAY_IMPORT)
 MAY_IMPORT["__main__"] = {"cli"}
 LONGEST_FILE = 400

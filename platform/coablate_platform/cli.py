@@ -243,6 +243,22 @@ def track(out: OutArgument = DEFAULT_OUT, study: KeyOption = None, tracking: Tra
 
 
 @app.command()
+def reconcile(
+    out: OutArgument = DEFAULT_OUT,
+    study: KeyOption = None,
+    check: Annotated[bool, typer.Option("--check", help="Report what differs; mend nothing.")] = False,
+) -> None:
+    """Compare Tune's account, Optuna's copy, tables and MLflow with the journal, and mend what differs."""
+    from coablate_platform.reconciling import reconcile as compare
+
+    def say(line: str) -> None:
+        console.print(masked(line), soft_wrap=True, highlight=False)
+
+    if not compare(out, study, not check, say):
+        raise typer.Exit(1)
+
+
+@app.command()
 def ui(
     out: OutArgument = DEFAULT_OUT,
     tracking: TrackingOption = None,

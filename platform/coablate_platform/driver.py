@@ -13,10 +13,10 @@ from rich.console import Console
 from coablate_platform.data.store import Store
 from coablate_platform.files import local_copy
 from coablate_platform.journal.journal import Journal, RunRecord
+from coablate_platform.journal.tune_check import account_keeper
 from coablate_platform.lanes.cluster import check_reachable
 from coablate_platform.planning.resolve import PreparedSearch, PreparedStudy, prepare_search, prepare_study, resolve
-from coablate_platform.results.render import save
-from coablate_platform.results.table import Table, tabulate
+from coablate_platform.results.table import Table, build_table
 from coablate_platform.results.versions import mixture_of, outdated
 from coablate_platform.screen.progress import Progress
 from coablate_platform.session import Accepts, Command, Session, source_copies
@@ -160,13 +160,12 @@ def _execute(prepared: PreparedStudy | PreparedSearch, session: Session, show: S
 
 def conclude(plan: StudyPlan, journal: Journal, allow_mixed: bool) -> Table:
     """Build a study's table from the journal, and write the table in every format, and the figures."""
-    from coablate_platform.results.figures import study_figures  # imports matplotlib
+    from coablate_platform.results.conclusion import conclusion_files  # imports matplotlib
 
     records = journal.records(plan)
-    table = tabulate(plan, records, allow_mixed)
-    save(table, journal)
-    for name, content in study_figures(table, records, journal.predictions).items():
-        journal.write_study_file(plan.key, f"figures/{name}", content)
+    table = build_table(plan, journal, allow_mixed, records)
+    for name, content in conclusion_files(table, records, journal).items():
+        journal.write_study_file(plan.key, name, content)
     return table
 
 
@@ -191,6 +190,7 @@ def _train_open_runs(prepared: PreparedStudy, session: Session, records: Mapping
             progress.update,
             progress.begin,
             progress.warn,
+            account_keeper(journal, plan.key),
             mixed=session.accepts.mixed,
         )
 

@@ -36,6 +36,15 @@ def _without_password(what: str, address: str) -> str:
     return address
 
 
+def override(text: str) -> str:
+    """Read a ``field=value`` text."""
+    if masked(text) != text:
+        raise InputError(
+            f"--set {masked(text)}: results would keep this secret; let the program that needs it read the environment"
+        )
+    return text
+
+
 DEFAULT_OUT = "coablate-out"
 StudyArgument = Annotated[str, typer.Argument(help="A shipped name, package.module, or a path to a .py file.")]
 ReferenceArgument = Annotated[
@@ -57,7 +66,8 @@ ProtocolOption = Annotated[
 ]
 SeedsOption = Annotated[int | None, typer.Option("--seeds", help="Number of seeds.")]
 SetOption = Annotated[
-    list[str] | None, typer.Option("--set", help="Override a.b=c of every arm (model=FILE.py:NAME too).")
+    list[str] | None,
+    typer.Option("--set", help="Override a.b=c of every arm (model=FILE.py:NAME too).", parser=override),
 ]
 KeyOption = Annotated[str | None, typer.Option("--study", help="Which study, where the folder holds several.")]
 AddressOption = Annotated[str | None, typer.Option("--address", help="host:port of a Ray cluster; default: local.")]

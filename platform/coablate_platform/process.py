@@ -72,7 +72,7 @@ def away_from_working_directory() -> contextlib.AbstractContextManager[None]:
 
 
 def start_ray(system: Mapping[str, object] = MappingProxyType({}), **options: Any) -> None:
-    """Start a Ray of this machine, whatever cluster the environment names.
+    """Start a Ray of this machine, whatever cluster the environment names. All its servers are on loopback.
 
     Args:
         system: settings of Ray's own system configuration.
@@ -87,12 +87,29 @@ def start_ray(system: Mapping[str, object] = MappingProxyType({}), **options: An
     for name in _METRICS_PORTS:
         os.environ.setdefault(name, _NO_PORT)
     try:
-        connect_ray(address="local", _system_config={**_CLOSED, **system}, **options)
+        with _on_loopback():
+            connect_ray(address="local", _system_config={**_CLOSED, **system}, **options)
     except Exception as error:  # of many kinds: long paths, no shared memory, a busy machine
         ray.shutdown()
         reason = f"{type(error).__name__}: {first_line(error)}"
         hint = "; set TMPDIR to a folder with a shorter path" if "path length" in reason else ""
         raise InputError(f"Ray does not start on this machine ({reason}){hint}") from None
+
+
+@contextlib.contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Let a Ray that starts in the block bind its servers to loopback, as it does on macOS and Windows.
+
+    On Linux it binds them to all interfaces, and has no option for this.
+    """
+    from ray._private import ray_constants
+
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 def keep_token() -> None:

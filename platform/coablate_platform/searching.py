@@ -6,6 +6,7 @@ from coablate_platform.data.clips import clips_of
 from coablate_platform.data.store import Store
 from coablate_platform.journal.journal import Journal
 from coablate_platform.journal.trials import JournalTrialLog, TrialRecord, trial_name
+from coablate_platform.journal.tune_check import account_keeper
 from coablate_platform.lanes.tuner import Locations, run_all
 from coablate_platform.planning.costs import cost_of, latency_of
 from coablate_platform.planning.resolve import PreparedSearch, trial_task
@@ -13,6 +14,7 @@ from coablate_platform.results.ranking import best
 from coablate_platform.results.report import read_findings, write_report
 from coablate_platform.results.versions import code_changes
 from coablate_platform.screen.search_progress import SearchProgress
+from coablate_platform.search.optuna_storage import storage_url
 from coablate_platform.search.rules import scheduler_of
 from coablate_platform.search.scheduler import SearchScheduler, SearchSetup
 from coablate_platform.session import Session
@@ -22,8 +24,6 @@ from coablate_platform.study.plan import SearchPlan
 from coablate_platform.study.search import Search
 from coablate_platform.study.study import Study
 from coablate_platform.train.provenance import code_at_hand
-
-STORAGE = "optuna.db"
 
 
 def search(prepared: PreparedSearch, session: Session) -> Study:
@@ -63,11 +63,13 @@ def search(prepared: PreparedSearch, session: Session) -> Study:
                     progress.update,
                     progress.begin,
                     progress.warn,
+                    account_keeper(session.journal, plan.key),
                     mixed=session.accepts.mixed,
                 )
         if fault := scheduler.finish():
             again = session.resuming(plan)
-            session.say(f"Optuna's study in {_storage(session)} is not up to date ({fault}); to update it: {again}")
+            where = storage_url(session.journal.folder.state, session.command.storage)
+            session.say(f"Optuna's study in {where} is not up to date ({fault}); to update it: {again}")
         write_report(read_findings(plan, log), log)
     return _confirmation(declared, scheduler)
 
@@ -97,16 +99,11 @@ def _scheduler(
         log=log,
         task_of=lambda config, lineage: trial_task(declared, config, store, lineage),
         cost=lambda config: _cost(declared, store, config),
-        storage=_storage(session),
+        storage=storage_url(session.journal.folder.state, session.command.storage),
         earlier=earlier,
         say=session.say,
     )
     return scheduler_of(setup)
-
-
-def _storage(session: Session) -> str:
-    """Return the URL of Optuna's storage: the command's, else a file in the results folder or this machine's state."""
-    return session.command.storage or f"sqlite:///{session.journal.folder.state / STORAGE}"
 
 
 def _cost(declared: Search, store: Store, config: RunConfig) -> dict[str, int]:

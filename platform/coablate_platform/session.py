@@ -4,7 +4,7 @@ import contextlib
 import os
 import socket
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -14,6 +14,7 @@ from rich.console import Console
 from coablate_platform.files import locked
 from coablate_platform.folder_lease import FolderLease
 from coablate_platform.journal.journal import Journal
+from coablate_platform.journal.storage import Folder
 from coablate_platform.lanes.cluster import joined, package_folders
 from coablate_platform.passwords import STORAGE, TRACKING, completed, masked
 from coablate_platform.study.errors import InputError, first_line
@@ -94,15 +95,58 @@ class Command:
         Raises:
             InputError: an address lacks its password, and the environment does not have the whole address.
         """
-        whole: dict[str, str | None] = {}
-        for name, variable in (("tracking", TRACKING), ("storage", STORAGE)):
-            kept = getattr(self, name)
-            whole[name] = completed(kept, environment.get(variable))
-            if kept and whole[name] is None:
-                raise InputError(
-                    f"--{name} {kept}: its password was not kept; set {variable} to the whole address and resume again"
-                )
-        return replace(self, **whole)  # type: ignore[arg-type]  # both are texts
+        tracking = whole_address("tracking", self.tracking, environment)
+        return replace(self, tracking=tracking, storage=whole_address("storage", self.storage, environment))
+
+
+def whole_address(option: str, kept: str | None, environment: Mapping[str, str]) -> str | None:
+    """Return an address with the password that its plan does not keep.
+
+    Args:
+        option: ``tracking`` or ``storage``.
+        kept: the address as the plan keeps it; None if it keeps none.
+        environment: the environment variables, in which the whole address stands.
+
+    Raises:
+        InputError: the password is missing, and the environment does not have the whole address.
+    """
+    variable = {"tracking": TRACKING, "storage": STORAGE}[option]
+    whole = completed(kept, environment.get(variable))
+    if kept and whole is None:
+        raise InputError(f"--{option} {kept}: its password was not kept; set {variable} to the whole address")
+    return whole
+
+
+@contextlib.contextmanager
+def only_user(
+    folder: Folder, on_loss: Callable[[str], None], say: Callable[[str], None]
+) -> Iterator[FolderLease | None]:
+    """Hold a results folder during the block: studies share runs, and two processes must not write the same.
+
+    Args:
+        folder: the results folder; a local one is made where there is none.
+        on_loss: called with the reason if the lease of a folder in object storage is lost.
+        say: shows a line to the user.
+
+    Yields:
+        The lease of a folder in object storage; None where the folder is local and has a lock.
+
+    Raises:
+        InputError: another process holds it.
+        OSError: the folder cannot be written.
+    """
+    local = folder.local
+    if local is None:
+        with FolderLease(folder.uri, on_loss, say) as lease:
+            yield lease
+        return
+    holder = local / ".lock-holder"
+    user = _read(holder) or "another process"
+    taken = f"results folder {local}: {user} uses it; wait until it has ended, or use another folder"
+    local.mkdir(parents=True, exist_ok=True)
+    with locked(local / ".lock", wait=False, taken=taken):
+        holder.write_text(f"process {os.getpid()} on {socket.gethostname()}")
+        yield None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,33 +198,19 @@ class Session:
         self._way_on = ""  # names the command that resumes what is being carried out
 
     def __enter__(self) -> Self:
-        """Acquire the folder's lock or lease: studies share runs, and two processes must not write the same run.
+        """Make the folder, become its only user, and keep room for a failure.
 
         Raises:
             InputError: the folder cannot be written, or another process holds it.
         """
-        local = self.journal.folder.local
         try:
-            if local is None:
-                lease = FolderLease(self.journal.folder.uri, self._end_now, self.say)
-                self._lease = self._cleanup.enter_context(lease)
-            else:
-                self._lock(local)
+            self._lease = self._cleanup.enter_context(only_user(self.journal.folder, self._end_now, self.say))
             self.journal.keep_room()
         except OSError as error:
             reason = error.strerror or first_line(error)
             raise InputError(f"results folder {self.out}: cannot be written ({reason})") from None
         self._cleanup.callback(self._finish_followers)
         return self
-
-    def _lock(self, folder: Path) -> None:
-        """Acquire the lock of a local results folder, and write who holds it."""
-        holder = folder / ".lock-holder"
-        user = _read(holder) or "another process"
-        taken = f"results folder {self.out}: {user} uses it; wait until it has ended, or use another folder"
-        folder.mkdir(parents=True, exist_ok=True)
-        self._cleanup.enter_context(locked(folder / ".lock", wait=False, taken=taken))
-        holder.write_text(f"process {os.getpid()} on {socket.gethostname()}")
 
     def _check_lease(self) -> None:
         if self._lease is not None:

@@ -112,6 +112,9 @@ def test_a_search_ends_with_a_confirmed_table(store, tmp_path):
     assert "https://" not in html
     with (tmp_path / "studies" / log.key / "report" / "trials.csv").open() as file:
         assert [row["outcome"] for row in csv.DictReader(file)] == [trial.outcome.value for trial in trials]
+    compared = finished(started("reconcile", tmp_path, "--check")).splitlines()
+    assert f"{log.key}: nothing differs (journal, Tune, Optuna, files, MLflow)" in compared
+    assert f"{table.plan.key}: nothing differs (journal, Tune, files, MLflow)" in compared
 
 
 def test_a_row_of_alike_failures_ends_a_search_and_a_resumed_one_has_all_of_it(store, tmp_path):

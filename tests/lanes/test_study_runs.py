@@ -13,6 +13,7 @@ import pytest
 from processes import coablate, finished, tracked
 
 from coablate_platform.journal.journal import Journal
+from coablate_platform.journal.tune_check import read_account
 from coablate_platform.results.table import build_table
 from coablate_platform.train.events import RunState
 
@@ -69,6 +70,9 @@ def test_failures_are_told_apart_counted_and_do_not_stop_the_others(store, tmp_p
     }
     assert statuses["raise"] == "FAILED"
     assert statuses["none"] == "FINISHED"
+    assert len(read_account(journal, plan.key)) == 5
+    compared = finished(coablate("reconcile", tmp_path, "--check"))
+    assert compared == f"{plan.key}: nothing differs (journal, Tune, files, MLflow)\n"
 
 
 @pytest.mark.slow

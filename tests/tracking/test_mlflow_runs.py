@@ -131,7 +131,7 @@ def test_a_deleted_experiment_is_restored_with_its_runs(directory, plan, train, 
 
 def test_what_mlflow_refuses_is_said_once_and_does_not_hold_up_the_rest(plan, database, capsys):
     refusals = Refusals("there")
-    runs = MlflowRuns(plan, database, None, refusals)
+    runs = MlflowRuns(plan, MlflowClient(database), None, refusals)
     study = runs.open(STUDY, "study", {}, {}, 1.0)
     metrics = [Metric(name, 1.0, 1, 1) for name in ("a", "x//y", "b", "c", "..", "d")]
     for _ in range(2):
@@ -162,12 +162,12 @@ def test_files_that_cannot_be_stored_do_not_hold_up_the_rest(directory, plan, tr
 
 
 def test_a_run_that_is_deleted_meanwhile_is_noticed(plan, database):
-    runs = MlflowRuns(plan, database, None, Refusals("there"))
+    runs = MlflowRuns(plan, MlflowClient(database), None, Refusals("there"))
     study = runs.open(STUDY, "study", {}, {}, 1.0)
     MlflowClient(tracking_uri=database).delete_run(study.id)
     with pytest.raises(RunDeletedError, match="run 'study' was deleted in MLflow"):
         runs.log(study, params={"p": 1})
-    again = MlflowRuns(plan, database, None, Refusals("there")).open(STUDY, "study", {}, {"p": 1}, 1.0)
+    again = MlflowRuns(plan, MlflowClient(database), None, Refusals("there")).open(STUDY, "study", {}, {"p": 1}, 1.0)
     assert again.id != study.id
 
 
@@ -195,7 +195,7 @@ def test_refusals_and_outages_are_told_apart(tmp_path):
 
 
 def test_another_study_with_the_same_digest_is_not_taken_for_this_one(plan, database):
-    MlflowRuns(plan, database, None, Refusals("there")).open(STUDY, "study", {}, {}, 1.0)
+    MlflowRuns(plan, MlflowClient(database), None, Refusals("there")).open(STUDY, "study", {}, {}, 1.0)
     other = dataclasses.replace(plan, key="other-" + plan.key.rpartition("-")[2])
-    assert MlflowRuns(other, database, None, Refusals("there")).logged == {}
-    assert STUDY in MlflowRuns(plan, database, None, Refusals("there")).logged
+    assert MlflowRuns(other, MlflowClient(database), None, Refusals("there")).logged == {}
+    assert STUDY in MlflowRuns(plan, MlflowClient(database), None, Refusals("there")).logged

@@ -9,6 +9,7 @@ not change its meaning. A crash between two writes therefore leaves a readable j
 
 import json
 import logging
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from coablate_platform.study.errors import InputError, did_you_mean
 from coablate_platform.study.plan import AnyPlan, SearchPlan, StudyPlan, plan_from_json
 from coablate_platform.train.events import Conclusion, EpochReport, Failure, Predictions, RunState
 
+RUN_ID = re.compile("[0-9a-f]{64}")
+"""What a run id looks like. Files of others may hold other texts, and run ids are names of folders."""
 _ROOM = ".room"  # a file that is deleted where the disk is full
 _ROOM_BYTES = 2**20
 log = logging.getLogger(__name__)
@@ -59,6 +62,16 @@ class RunRecord:
     tested_epoch: int | None
     metrics: dict[str, float]
     failure: Failure | None
+
+
+def _plan_of(name: str, content: bytes) -> AnyPlan:
+    """Read a plan, and refuse one that names other folders, into which files would be written."""
+    plan = plan_from_json(content.decode())
+    if plan.key != name.partition("/")[0]:
+        raise ValueError(f"its key is {plan.key!r}")
+    if wrong := [run.run_id for run in getattr(plan, "runs", ()) if not RUN_ID.fullmatch(run.run_id)]:
+        raise ValueError(f"{wrong[0]!r} is no run id")
+    return plan
 
 
 class Journal:
@@ -279,7 +292,7 @@ class Journal:
 
     def _read_plan(self, name: str) -> AnyPlan | None:
         try:
-            return self.folder.read_as(lambda content: plan_from_json(content.decode()), f"studies/{name}")
+            return self.folder.read_as(lambda content: _plan_of(name, content), f"studies/{name}")
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(
                 f"{self.folder.uri}/studies/{name} is damaged or of another version ({error}); "

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
-from coablate_platform.journal.journal import Journal
+from coablate_platform.journal.journal import RUN_ID, Journal
 from coablate_platform.journal.storage import arrow_table, to_arrow
 from coablate_platform.study.errors import InputError
 from coablate_platform.study.overrides import changes_text
@@ -191,6 +191,8 @@ class JournalTrialLog:
             table = self.journal.folder.read_as(arrow_table, path)
             row = (arrow_table(b"") if table is None else table).to_pylist()[0]
             values = row | {key: json.loads(row[key]) for key in _AS_JSON} | {"values": tuple(row["values"])}
+            if row["run_id"] and not RUN_ID.fullmatch(row["run_id"]):
+                raise ValueError(f"{row['run_id']!r} is no run id")
             return TrialRecord(**(values | {"outcome": row["outcome"] and TrialOutcome(row["outcome"])}))
         except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, IndexError) as error:
             raise InputError(

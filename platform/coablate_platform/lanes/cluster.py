@@ -7,7 +7,11 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import grpc
 import ray
+from ray._private.authentication.grpc_authentication_client_interceptor import (
+    SyncAuthenticationMetadataClientInterceptor,
+)
 from ray.util.state import list_nodes
 
 from coablate_platform.lanes.control import watched
@@ -24,6 +28,9 @@ LOCAL_PATIENCE_S = 3.0
 """Seconds after which the control process of a Ray on this machine counts as ended."""
 CLUSTER_PATIENCE_S = 45.0
 """Likewise of a cluster, which may start it again; after 60 s Ray ends this process."""
+TOKEN_WAIT_S = 5.0
+_CLUSTER_ID = "/ray.rpc.NodeInfoGcsService/GetClusterId"
+"""The call with which every Ray driver begins."""
 MAX_PORT = 65535
 STARTED_AT_ONCE = 8  # worker processes; with Ray's default a lane's processes draw a warning on few cores
 
@@ -99,7 +106,7 @@ def node_lives(node: str) -> bool:
 def joined(address: str | None, modules: list[str], on_end: Callable[[], None]) -> Iterator[None]:
     """Join the cluster at ``address``, or start a local one and stop it at the end.
 
-    A local cluster's dashboard is on loopback; Ray binds its other servers to all interfaces, guarded by its token.
+    A local cluster's servers are on loopback. Those of another one are where it was told to have them.
 
     Args:
         address: ``host:port`` of a running cluster; None starts a local one.
@@ -107,8 +114,8 @@ def joined(address: str | None, modules: list[str], on_end: Callable[[], None]) 
         on_end: called, in another thread, if Ray's control process ends during the block; no call of Ray answers then.
 
     Raises:
-        InputError: Ray does not start, none answers at the address, or its State API, which Train's clean-up needs,
-            does not.
+        InputError: Ray does not start, none answers at the address or it refuses the token, or its State API, which
+            Train's clean-up needs, does not answer.
     """
     exempt_from_proxies([ray.util.get_node_ip_address()])
     if address is None:
@@ -119,6 +126,7 @@ def joined(address: str | None, modules: list[str], on_end: Callable[[], None]) 
             system={"worker_maximum_startup_concurrency": STARTED_AT_ONCE},
         )
     else:
+        _check_token(address)
         try:
             connect_ray(address=address, runtime_env={"py_modules": modules})
         except Exception as error:
@@ -155,6 +163,24 @@ def check_reachable(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=5).close()
     except OSError as error:
         raise InputError(f"--address {address}: no Ray cluster answers there ({error})") from None
+
+
+def _check_token(address: str) -> None:
+    """Check that a cluster takes this user's token, by one call of its control process. Ray would try for minutes.
+
+    Raises:
+        InputError: it refuses the token.
+    """
+    try:
+        with grpc.insecure_channel(address) as plain:
+            channel = grpc.intercept_channel(plain, SyncAuthenticationMetadataClientInterceptor())
+            channel.unary_unary(_CLUSTER_ID)(b"", timeout=TOKEN_WAIT_S)
+    except grpc.RpcError as error:
+        if error.code() is grpc.StatusCode.UNAUTHENTICATED:
+            raise InputError(
+                f"--address {address}: Ray refuses the token; expected that of the cluster, in ~/.ray/auth_token or "
+                "RAY_AUTH_TOKEN"
+            ) from None
 
 
 def _check_state_api() -> None:

@@ -8,6 +8,7 @@ import os
 from typing import Any
 
 import ray
+from ray.train.backend import Backend
 from ray.train.torch import TorchConfig
 
 from coablate_platform.process import interface_of
@@ -37,3 +38,11 @@ class OverRaysInterface(TorchConfig):  # type: ignore[misc]  # ray is untyped
     def backend_cls(self) -> type[_Backend]:
         """The backend that Ray Train starts."""
         return _Backend
+
+
+class WithoutGroup(TorchConfig):  # type: ignore[misc]  # ray is untyped
+    """Sets up no process group: one worker needs none, and torch's store of a group listens on all interfaces."""
+
+    @property
+    def backend_cls(self) -> type[Backend]:
+        return Backend  # type: ignore[no-any-return]

@@ -172,8 +172,8 @@ def _attempt(lease: Lease, attempt: int, hang: str, config: LaneConfig, device: 
     except Exception as error:
         if _peer_is_lost(error):
             raise
-        log.exception("run %s failed", lease.run_id[:8])
         failure = _with_host(failure_of(error))
+        log.error("run %s failed: %s", lease.run_id[:8], failure.traceback or failure.reason)
         if not (_out_of_shared_memory(error, failure, config) and _set_aside(lease, config)):
             _fail(lease, attempt, failure, config)
         if lane_must_restart(error, distributed.world_size()):

@@ -14,7 +14,7 @@ from ray.train.torch import TorchTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from coablate_platform.lanes.cluster import LaneSize
-from coablate_platform.lanes.interface import OverRaysInterface
+from coablate_platform.lanes.interface import OverRaysInterface, WithoutGroup
 from coablate_platform.lanes.lane import LaneConfig, serve
 from coablate_platform.study.errors import InputError, LaneLostError, UnfitNodesError, first_line
 from coablate_platform.train.failures import MAX_LOSSES
@@ -121,7 +121,7 @@ class _Trainers:
         TorchTrainer(
             serve,
             train_loop_config=config,
-            torch_config=OverRaysInterface(),
+            torch_config=OverRaysInterface() if size.workers > 1 else WithoutGroup(),
             scaling_config=ScalingConfig(
                 num_workers=size.workers,
                 use_gpu=size.gpus > 0,

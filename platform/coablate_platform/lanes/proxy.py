@@ -1,6 +1,6 @@
 """Tune's side of a run: a thin proxy that asks the dispatcher for steps and passes on what comes back."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import ray
@@ -34,3 +34,12 @@ class RunProxy(tune.Trainable):  # type: ignore[misc]  # ray is untyped
 
     def load_checkpoint(self, checkpoint: object) -> None:
         pass
+
+
+def account_of(trials: Iterable[Any]) -> dict[str, tuple[str, RunUpdate]]:
+    """Return run id -> the status of its last proxy in Tune, and that proxy's last result; none before the first."""
+    return {
+        trial.config["lease"].rpartition("-")[0]: (trial.status, trial.last_result["update"])
+        for trial in trials
+        if "update" in trial.last_result
+    }

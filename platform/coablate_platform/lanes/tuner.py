@@ -28,7 +28,7 @@ from coablate_platform.lanes.footprint import fit_together
 from coablate_platform.lanes.lane import LaneConfig
 from coablate_platform.lanes.pool import RayLanes, WorkerPool, this_node
 from coablate_platform.lanes.proof import Proof, ResultsFolder, left_probe
-from coablate_platform.lanes.proxy import RunProxy
+from coablate_platform.lanes.proxy import RunProxy, account_of
 from coablate_platform.study.search import Search
 from coablate_platform.study.study import Study
 from coablate_platform.train.events import Recorder, RunUpdate
@@ -40,6 +40,9 @@ MAX_LANES = 256  # each lane takes a thread in the process that holds the traine
 NO_LIMIT = -1
 OnUpdate = Callable[[str, RunUpdate, bool], None]
 """Called with a run id, the run's update, and whether the scheduler stops the run at it."""
+
+OnEnd = Callable[[dict[str, tuple[str, RunUpdate]]], object]
+"""Called with what :func:`~coablate_platform.lanes.proxy.account_of` returns."""
 
 
 class Scheduler(Protocol):
@@ -139,6 +142,7 @@ def run_all(
     on_update: OnUpdate = lambda run_id, update, stops: None,
     on_phase: Callable[[str], None] = lambda phase: None,
     on_warning: Callable[[str], None] = lambda line: None,
+    on_end: OnEnd = lambda account: None,
     max_lanes: int | None = None,
     mixed: bool = False,
 ) -> None:
@@ -151,6 +155,7 @@ def run_all(
         on_update: called with every update, for example to show it.
         on_phase: called with what begins, in words, until the first update.
         on_warning: called with a line about a node that is not used.
+        on_end: called at the end, also after an error, with what Tune holds of the runs.
         max_lanes: most runs that train at a time; None: as many as fit the cluster.
         mixed: accept nodes with other code or packages than this process.
 
@@ -191,7 +196,9 @@ def run_all(
         pool = WorkerPool(lanes, lambda without: Cluster.now(without).lanes(size), most, on_warning)
         pool.reconcile()
         searcher = _SchedulerSearcher(scheduler, on_update, dispatcher, name, pool)
-        _tune(searcher, _BeforeEachStep(scheduler, pool), scratch)
+        callback = _BeforeEachStep(scheduler, pool)
+        cleanup.callback(lambda: on_end(account_of(callback.trials)))
+        _tune(searcher, callback, scratch)
         scheduler.check()  # of the last runs
         if not searcher.done:
             raise KeyboardInterrupt  # Tune returns early after SIGUSR1
@@ -278,15 +285,20 @@ class _BeforeEachStep(tune.Callback):  # type: ignore[misc]  # ray is untyped
     """A callback that asks the scheduler whether to go on, and reconciles the pool, before each of Tune's steps.
 
     Its errors end Tune, while those of a searcher may not. Its pickled state is empty, as the searcher's is.
+
+    Attributes:
+        trials: Tune's trials, as of the last step.
     """
 
     def __init__(self, scheduler: Scheduler, pool: WorkerPool) -> None:
         self._scheduler, self._pool = scheduler, pool
+        self.trials: list[Any] = []
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        self.trials = trials
         self._scheduler.check()
         self._pool.reconcile()
 

@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable, Sequence
 from html import escape
 
-from coablate_platform.journal.journal import Journal
 from coablate_platform.results.caption import caption
 from coablate_platform.results.cells import Grid, grids
 from coablate_platform.results.latex import latex
@@ -26,10 +25,9 @@ def render(table: Table, format: str) -> str:  # noqa: A002 - the word users kno
     return FORMATS[format](table)
 
 
-def save(table: Table, journal: Journal) -> None:
-    """Write the table as ``studies/<key>/table.<format>`` in every format."""
-    for format in FORMATS:  # noqa: A001
-        journal.write_study_file(table.plan.key, f"table.{format}", render(table, format).encode())
+def table_files(table: Table) -> dict[str, bytes]:
+    """Return file name -> content of the table in every format: ``table.md``, ``table.csv`` …"""
+    return {f"table.{ending}": render(table, ending).encode() for ending in FORMATS}
 
 
 def _markdown(table: Table) -> str:

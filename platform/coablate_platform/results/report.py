@@ -106,13 +106,18 @@ def read_findings(plan: SearchPlan, log: JournalTrialLog) -> SearchFindings:
     )
 
 
-def write_report(findings: SearchFindings, log: JournalTrialLog) -> None:
-    """Write ``studies/<key>/report/``: ``report.html``, ``trials.csv``, and every figure as PNG and SVG."""
+def report_files(findings: SearchFindings) -> dict[str, bytes]:
+    """Return file name in the search's folder -> content: ``report/report.html``, ``report/trials.csv``, figures."""
     importance = findings.final_importances or findings.early_importances
     figures = search_figures(findings.plan, findings.trials, findings.reports, importance)
     files = figures | {"trials.csv": _csv(findings).encode(), "report.html": _html(findings, figures).encode()}
-    for name, content in files.items():
-        log.journal.write_study_file(log.key, f"report/{name}", content)
+    return {f"report/{name}": content for name, content in files.items()}
+
+
+def write_report(findings: SearchFindings, log: JournalTrialLog) -> None:
+    """Write ``studies/<key>/report/``: ``report.html``, ``trials.csv``, and every figure in each format."""
+    for name, content in report_files(findings).items():
+        log.journal.write_study_file(log.key, name, content)
 
 
 def best_table(findings: SearchFindings) -> HeadAndRows:

@@ -103,18 +103,21 @@ class Table:
     curse: float | None = None
 
 
-def build_table(plan: StudyPlan, journal: Journal, allow_mixed: bool = False) -> Table:
+def build_table(
+    plan: StudyPlan, journal: Journal, allow_mixed: bool = False, records: dict[str, RunRecord] | None = None
+) -> Table:
     """Compute the table of a study, finished or not, from the journal.
 
     Args:
         plan: the study's plan.
         journal: the journal with its runs.
         allow_mixed: accept runs of different code or package versions, and name the versions in the caption.
+        records: run id -> record, of all runs of the study; None reads them.
 
     Raises:
         InputError: the runs mix versions and ``allow_mixed`` is off, or a completed run lacks the study's metric.
     """
-    records = journal.records(plan)
+    records = journal.records(plan) if records is None else records
     return replace(tabulate(plan, records, allow_mixed), curse=_winners_curse(plan, records, journal))
 
 

@@ -5,6 +5,7 @@ Nothing is read back from it: the study that decides is in memory and follows fr
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -17,13 +18,21 @@ from sqlalchemy.pool import NullPool
 
 from coablate_platform.study.errors import InputError, first_line
 
+FILE = "optuna.db"
 OWNER = "coablate.folder"  # user attribute of Optuna's study: the results folder it belongs to
+EARLIER = "coablate.earlier"
+"""User attribute of a trial that belongs to an earlier search, from which the study learns."""
 PATIENCE_S = 2
 """How long to wait for a lock or a server's answer."""
 _QUICK_S = 0.1
 _REST = 10
 """What takes longer than ``_QUICK_S`` is followed by a rest of so many times as long: no search waits much for it."""
-_ERRORS = (SQLAlchemyError, OptunaError, ImportError, ValueError, KeyError, OSError, RuntimeError)
+ERRORS = (SQLAlchemyError, OptunaError, ImportError, ValueError, KeyError, OSError, RuntimeError)
+
+
+def storage_url(state: Path, given: str | None) -> str:
+    """Return the URL of a search's storage: the given one, else that of a file in the folder of local databases."""
+    return given or f"sqlite:///{state.resolve() / FILE}"
 
 
 def open_storage(url: str) -> RDBStorage:
@@ -70,9 +79,9 @@ class StudyCopy:
         self._has_said = False
         try:
             self._make()
-        except _ERRORS as error:
+        except ERRORS as error:
             if not _may_pass(error):
-                raise InputError(f"Optuna storage {url}: {_in_words(error)}") from None
+                raise InputError(f"Optuna storage {url}: {in_words(error)}") from None
             self._tell(error)
 
     def update(self, number: int) -> None:
@@ -93,13 +102,13 @@ class StudyCopy:
             if self._storage is not None:
                 self._write_changes(self._storage)
                 return ""
-        except _ERRORS:  # it is locked, or the copy is gone
+        except ERRORS:  # it is locked, or the copy is gone
             self._storage = None
         try:
             self._make()
-        except (InputError, *_ERRORS) as error:
+        except (InputError, *ERRORS) as error:
             self._tell(error)
-            return _in_words(error)
+            return in_words(error)
         return ""
 
     def _make(self) -> None:
@@ -142,7 +151,7 @@ class StudyCopy:
         if not self._has_said:
             self._has_said = True
             self._say(
-                f"Optuna storage {self._url} cannot be written now ({_in_words(error)}); the search goes on without it "
+                f"Optuna storage {self._url} cannot be written now ({in_words(error)}); the search goes on without it "
                 "and brings it up to date later"
             )
 
@@ -172,7 +181,8 @@ def _may_pass(error: Exception) -> bool:
     return isinstance(_cause(error), OperationalError) and "unable to open database file" not in str(_cause(error))
 
 
-def _in_words(error: Exception) -> str:
+def in_words(error: Exception) -> str:
+    """Return an error of a storage as one line."""
     return (
         str(error) if isinstance(error, InputError) else f"{type(_cause(error)).__name__}: {first_line(_cause(error))}"
     )

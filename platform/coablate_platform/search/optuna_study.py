@@ -11,7 +11,7 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from coablate_platform.journal.trials import TrialLog, TrialOutcome, TrialRecord
-from coablate_platform.search.optuna_storage import StudyCopy
+from coablate_platform.search.optuna_storage import EARLIER, StudyCopy
 from coablate_platform.search.rungs import PAUSED, suggest_at_rung
 from coablate_platform.search.samplers import keeps_count, pruner_of, quiet, sampler_of
 from coablate_platform.study.errors import InputError
@@ -137,6 +137,7 @@ class OptunaStudy:
         trial = self._new(known.params, optuna.samplers.RandomSampler())
         self._search.space.suggest(trial)
         trial.set_user_attr("run_id", record.run_id)
+        trial.set_user_attr(EARLIER, True)
         self.study.tell(trial, list(record.values))
         self.learnt += 1
 

@@ -5,18 +5,18 @@ epoch's metrics, so its latest value says up to which epoch a run is logged.
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from coablate_platform.journal.journal import RunRecord
+from coablate_platform.journal.journal import Journal, RunRecord
 from coablate_platform.results.cells import verdict_text
 from coablate_platform.results.figures import study_figures
-from coablate_platform.results.render import FORMATS, render
+from coablate_platform.results.render import render, table_files
 from coablate_platform.results.statistics import Estimate
-from coablate_platform.results.table import Row, Table, tabulate
+from coablate_platform.results.table import Row, Table, build_table
 from coablate_platform.study.errors import InputError
 from coablate_platform.study.plan import PlannedArm, PlannedRun, SearchPlan, StudyPlan
 from coablate_platform.tracking.arms import TrackedStudy
@@ -24,7 +24,7 @@ from coablate_platform.tracking.mlflow_runs import STUDY, MlflowRuns, millisecon
 from coablate_platform.tracking.names import metric_name
 from coablate_platform.tracking.refusals import Refusals, is_refusal
 from coablate_platform.tracking.view import LEVEL, description, view_of
-from coablate_platform.train.events import Predictions, RunState
+from coablate_platform.train.events import RunState
 
 NOTE = "mlflow.note.content"
 """The tag that MLflow shows as a run's description."""
@@ -38,25 +38,13 @@ class Exporter:
 
     Args:
         tracked: the study or the search; a search's trials may grow from one :meth:`sync` to the next.
-        uri: MLflow's tracking URI.
-        artifacts: artifact location of the experiment if it must be created; None leaves that to the server.
+        runs: its runs in MLflow.
         refusals: is told what MLflow refuses.
-        predictions_of: reads the predictions of a completed run.
-
-    Raises:
-        MlflowException: MLflow cannot be reached, or refuses to show or create the experiment.
+        journal: the journal, from which predictions are read.
     """
 
-    def __init__(
-        self,
-        tracked: TrackedStudy,
-        uri: str,
-        artifacts: str | None,
-        refusals: Refusals,
-        predictions_of: Callable[[str], Predictions],
-    ) -> None:
-        self._tracked, self._refusals, self._predictions_of = tracked, refusals, predictions_of
-        self._runs = MlflowRuns(tracked.plan, uri, artifacts, refusals)
+    def __init__(self, tracked: TrackedStudy, runs: MlflowRuns, refusals: Refusals, journal: Journal) -> None:
+        self._tracked, self._runs, self._refusals, self._journal = tracked, runs, refusals, journal
         self._table_inputs: object = None  # what the table was last computed from
         self._sent: dict[PlannedRun, RunRecord] = {}
 
@@ -157,14 +145,14 @@ class Exporter:
             return
         study = self._runs.logged[STUDY]
         try:
-            table = tabulate(plan, records, allow_mixed=True)
+            table = build_table(plan, self._journal, True, records)
         except InputError as error:
             self._runs.log(study, tags={"coablate.table": f"none: {error}"})
         else:
             if any(row.summary.n for row in table.rows):
                 self._send_table(table)
             if done:
-                self._runs.send_files(study, "figures", study_figures(table, records, self._predictions_of))
+                self._runs.send_files(study, "figures", study_figures(table, records, self._journal.predictions))
         self._table_inputs = (done, ends)
 
     def _send_table(self, table: Table) -> None:
@@ -179,8 +167,7 @@ class Exporter:
             for name, value in _test_metrics(contrast.estimate).items():
                 contrasts[metric_name(name, contrast.name)] = value
         self._runs.log_changed(study, contrasts)
-        files = {f"table.{ending}": render(table, ending).encode() for ending in FORMATS}
-        self._runs.send_files(study, "table", files)
+        self._runs.send_files(study, "table", table_files(table))
         link = self._runs.link(view_of(self._tracked).key)
         self._runs.log(study, tags={NOTE: description(link, render(table, "md"))})
 

@@ -50,7 +50,14 @@ _MLFLOW = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
+
+
+def prepare_mlflow() -> None:
+    """Set what MLflow reads from the environment, unless the user has set it. Called before MLflow is imported."""
+    for name, value in _MLFLOW.items():
+        os.environ.setdefault(name, value)
 
 
 def tracking_uri(directory: str, uri: str | None = None) -> str:
@@ -201,14 +208,23 @@ def follow(journal: Journal, plan: AnyPlan, uri: str, end: _EndSignal, grace: fl
             end.wait(poll)
 
 
+def catch_up(journal: Journal, plan: AnyPlan, uri: str) -> int:
+    """Bring MLflow up to date with a study on which nobody works, as :func:`follow` does at the study's end."""
+    return follow(journal, plan, uri, _EndSignal(follow=False), GRACE)
+
+
 def _connect(journal: Journal, tracked: TrackedStudy, uri: str, refusals: Refusals) -> "Exporter":
-    from coablate_platform.tracking.exporter import Exporter  # MLflow: only in the follower's process
+    from mlflow import MlflowClient  # only in the follower's process
+
+    from coablate_platform.tracking.exporter import Exporter
+    from coablate_platform.tracking.mlflow_runs import MlflowRuns
 
     state = journal.folder.state
     server = uri.startswith(("http://", "https://"))
     relocate_artifacts(state)
     artifacts = None if server else (state / ARTIFACTS).as_uri()
-    return Exporter(tracked, uri, artifacts, refusals, journal.predictions)
+    runs = MlflowRuns(tracked.plan, MlflowClient(tracking_uri=uri), artifacts, refusals)
+    return Exporter(tracked, runs, refusals, journal)
 
 
 def _advice(journal: Journal, plan: AnyPlan, uri: str, error: Exception) -> str:
@@ -218,7 +234,7 @@ def _advice(journal: Journal, plan: AnyPlan, uri: str, error: Exception) -> str:
 
 
 @contextlib.contextmanager
-def _only_follower(journal: Journal, plan: AnyPlan, wait: bool) -> Iterator[None]:
+def only_follower(journal: Journal, plan: AnyPlan, wait: bool) -> Iterator[None]:
     """Hold the study's lock on this machine. Without it, two followers would create the same MLflow runs twice.
 
     Raises:
@@ -247,11 +263,10 @@ def track(directory: str, study: str | None, uri: str | None, *, keep: bool = Fa
     Raises:
         InputError: there is no such study, MLflow cannot track to the URI, or another follower is at work.
     """
-    for name, value in _MLFLOW.items():
-        os.environ.setdefault(name, value)
+    prepare_mlflow()
     journal = Journal(directory)
     plan = journal.plan(study)
-    with _only_follower(journal, plan, wait=keep):
+    with only_follower(journal, plan, wait=keep):
         kept = plan.command.get("tracking")
         where = uri or completed(kept, None)
         if kept and not where:

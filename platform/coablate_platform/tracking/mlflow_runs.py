@@ -7,12 +7,12 @@ import hashlib
 import json
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from mlflow import MlflowClient
-from mlflow.entities import LifecycleStage, Metric, Param, RunTag
+from mlflow.entities import LifecycleStage, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
 from coablate_platform.study.plan import AnyPlan
@@ -62,7 +62,7 @@ class MlflowRuns:
 
     Args:
         plan: the plan of the study or the search.
-        uri: MLflow's tracking URI.
+        client: MLflow's client.
         artifacts: artifact location of the experiment if it must be created; None leaves that to the server.
         refusals: is told what MLflow refuses; the rest is sent all the same.
 
@@ -73,9 +73,8 @@ class MlflowRuns:
         MlflowException: MLflow cannot be reached, or refuses to show or create the experiment.
     """
 
-    def __init__(self, plan: AnyPlan, uri: str, artifacts: str | None, refusals: Refusals) -> None:
-        self._plan, self._refusals = plan, refusals
-        self._client = MlflowClient(tracking_uri=uri)
+    def __init__(self, plan: AnyPlan, client: MlflowClient, artifacts: str | None, refusals: Refusals) -> None:
+        self._plan, self._client, self._refusals = plan, client, refusals
         self._experiment = self._find_experiment(artifacts)
         self._experiment_tags = dict(self._client.get_experiment(self._experiment).tags)
         self.logged = self._search_runs()
@@ -240,34 +239,43 @@ class MlflowRuns:
         return str(experiment.experiment_id)
 
     def _search_runs(self) -> dict[Level, LoggedRun]:
-        """Return level -> what is logged, of all runs with the study's tag; of several of a level, the oldest.
-
-        MLflow's filters have no escape for a name with quotes, so they get the key's digest only.
-        """
-        logged: dict[Level, LoggedRun] = {}
-        token = None
-        while True:
-            page = self._client.search_runs(
-                [self._experiment],
-                filter_string=f"tags.`coablate.key` LIKE '%-{self._plan.key.rpartition('-')[2]}'",
-                order_by=["attributes.start_time DESC"],
-                page_token=token,
+        """Return level -> what is logged, of all runs with the study's tag; of several of a level, the oldest."""
+        return {
+            level_of(run): LoggedRun(
+                id=run.info.run_id,
+                name=run.info.run_name,
+                status=run.info.status,
+                epoch=int(run.data.metrics.get("epoch", 0)),
+                params=set(run.data.params),
+                metrics=run.data.metrics,
+                tags=run.data.tags,
             )
-            for run in page:
-                tags, metrics = run.data.tags, run.data.metrics
-                if tags["coablate.key"] == self._plan.key:
-                    logged[tags.get("coablate.arm"), tags.get("coablate.seed")] = LoggedRun(
-                        id=run.info.run_id,
-                        name=run.info.run_name,
-                        status=run.info.status,
-                        epoch=int(metrics.get("epoch", 0)),
-                        params=set(run.data.params),
-                        metrics=metrics,
-                        tags=tags,
-                    )
-            token = page.token
-            if not token:
-                return logged
+            for run in runs_of(self._plan, self._client, self._experiment)
+        }
+
+
+def level_of(run: Run) -> Level:
+    """Return which (arm, seed) an MLflow run stands for, by its tags."""
+    return run.data.tags.get("coablate.arm"), run.data.tags.get("coablate.seed")
+
+
+def runs_of(plan: AnyPlan, client: MlflowClient, experiment: str) -> Iterator[Run]:
+    """Yield all runs of an experiment that have the study's tag, the newest first.
+
+    MLflow's filters have no escape for a name with quotes, so they get the key's digest only.
+    """
+    token = None
+    while True:
+        page = client.search_runs(
+            [experiment],
+            filter_string=f"tags.`coablate.key` LIKE '%-{plan.key.rpartition('-')[2]}'",
+            order_by=["attributes.start_time DESC"],
+            page_token=token,
+        )
+        yield from (run for run in page if run.data.tags["coablate.key"] == plan.key)
+        token = page.token
+        if not token:
+            return
 
 
 def experiment_tags(uri: str) -> tuple[str, dict[str, str]]:

@@ -8,6 +8,7 @@ reader never sees half a file, also after a power cut. In object storage a put i
 import hashlib
 import io
 import logging
+import pickle
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from coablate_platform.files import exists, filesystem_of, flush_folder, is_object_storage, write_atomically
+from coablate_platform.study.errors import InputError
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +64,11 @@ class Checkpoints:
         return 0 if state is None else int(state["epoch"])
 
     def load(self) -> dict[str, Any] | None:
-        """Return the newest undamaged checkpoint, or None where there is none."""
+        """Return the newest undamaged checkpoint, or None where there is none.
+
+        Raises:
+            InputError: it holds code.
+        """
         for name in ("last.pt", "previous.pt"):
             state: dict[str, Any] | None = self._read(name)
             if state is not None:
@@ -99,7 +105,13 @@ class Checkpoints:
         if not is_intact(content):
             log.warning("checkpoint %s is damaged; resuming from the one before it", self._path(name))
             return None
-        return torch.load(io.BytesIO(content.partition(b"\n")[2]), weights_only=True)
+        try:
+            return torch.load(io.BytesIO(content.partition(b"\n")[2]), weights_only=True)
+        except pickle.UnpicklingError:  # torch's message advises to load in a way that runs code from the file
+            raise InputError(
+                f"checkpoint {self._path(name)}: holds more than tensors and plain values, so Coablate did not write "
+                "it; delete its folder to train the run from the start"
+            ) from None
 
     def _has(self, name: str) -> bool:
         return exists(self._fs, self._path(name))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
+from coablate_platform.passwords import masked
 from coablate_platform.train.events import Failure, RunState, RunUpdate
 
 MAX_LOSSES = 3
@@ -33,13 +34,13 @@ class DivergedError(Exception):
 
 
 def failure_of(error: BaseException) -> Failure:
-    """Classify an error that ended an attempt."""
-    text = "".join(traceback.format_exception(error))
+    """Classify an error that ended an attempt. Its texts are recorded and shown, so they are masked."""
+    text, reason = masked("".join(traceback.format_exception(error))), masked(str(error))
     if isinstance(error, DivergedError):
-        return Failure(state=RunState.DIVERGED, reason=str(error))
+        return Failure(state=RunState.DIVERGED, reason=reason)
     if _is_out_of_memory(error):
-        return Failure(state=RunState.OUT_OF_MEMORY, reason=str(error), traceback=text)
-    return Failure(state=RunState.CRASHED, reason=f"{type(error).__name__}: {error}", traceback=text)
+        return Failure(state=RunState.OUT_OF_MEMORY, reason=reason, traceback=text)
+    return Failure(state=RunState.CRASHED, reason=f"{type(error).__name__}: {reason}", traceback=text)
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
