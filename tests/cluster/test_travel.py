@@ -1,8 +1,12 @@
 """What becomes of a typed command that is to run on a cluster."""
 
-import pytest
+from pathlib import Path
 
-from coablate_platform.cluster.travel import with_folder
+import pytest
+from typer.main import get_group
+
+from coablate_platform.cli import app
+from coablate_platform.cluster.travel import typed_options, with_folder
 from coablate_platform.study.errors import InputError
 
 NOWHERE = "http://127.0.0.1:9"
@@ -27,6 +31,30 @@ def test_files_become_relative_to_the_folder_that_holds_them_all(tmp_path):
 def test_a_file_that_is_not_there_is_said(tmp_path):
     with pytest.raises(InputError, match=r"gone\.py: no such file"):
         with_folder([f"{tmp_path}/gone.py"])
+
+
+@pytest.mark.parametrize("out", ["here", "s3://bucket/results"])
+def test_typed_options_go_on_with_absolute_paths_and_uris_as_they_are(out):
+    typed = [
+        "smoke",
+        "--data",
+        "s3://bucket/store",
+        "--out",
+        out,
+        "--seeds",
+        "2",
+        "--set",
+        "a=1",
+        "--set",
+        "b=2",
+        "--mixed",
+    ]
+    words = typed_options(get_group(app).commands["run"].make_context("run", typed))
+    options = {word: words[place + 1 : place + 2] for place, word in enumerate(words) if word.startswith("--")}
+    assert options["--out"] == [out if "://" in out else str(Path.cwd() / out)]
+    assert options["--data"] == ["s3://bucket/store"]
+    assert (words.count("--set"), words.count("--mixed"), options["--seeds"]) == (2, 1, ["2"])
+    assert "--tracking" not in words
 
 
 @pytest.mark.parametrize(

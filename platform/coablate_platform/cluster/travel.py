@@ -30,8 +30,10 @@ def typed_options(context: typer.Context) -> list[str]:
         if not typed or not option.startswith("--") or parameter.name in _ELSEWHERE:
             continue
         value = context.params[parameter.name]
+        if parameter.name == "out" and "://" not in value:
+            value = str(Path(value).absolute())
         for one in value if isinstance(value, list) else [value]:
-            words += [option] if one is True else [option, str(one.absolute() if isinstance(one, Path) else one)]
+            words += [option] if one is True else [option, str(one)]
     return words
 
 
