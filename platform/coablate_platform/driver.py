@@ -192,6 +192,7 @@ def _train_open_runs(prepared: PreparedStudy, session: Session, records: Mapping
             progress.warn,
             account_keeper(journal, plan.key),
             mixed=session.accepts.mixed,
+            grows=session.grows,
         )
 
 

@@ -65,6 +65,7 @@ def search(prepared: PreparedSearch, session: Session) -> Study:
                     progress.warn,
                     account_keeper(session.journal, plan.key),
                     mixed=session.accepts.mixed,
+                    grows=session.grows,
                 )
         if fault := scheduler.finish():
             again = session.resuming(plan)

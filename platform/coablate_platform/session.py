@@ -16,6 +16,7 @@ from coablate_platform.folder_lease import FolderLease
 from coablate_platform.journal.journal import Journal
 from coablate_platform.journal.storage import Folder
 from coablate_platform.lanes.cluster import joined, package_folders
+from coablate_platform.lanes.growth import can_grow
 from coablate_platform.passwords import STORAGE, TRACKING, completed, masked
 from coablate_platform.study.errors import InputError, first_line
 from coablate_platform.study.extensions import file_of, reference_to_copy
@@ -233,6 +234,11 @@ class Session:
                 self.say(self._way_on)
                 raise
             self._joined = True
+
+    @property
+    def grows(self) -> bool:
+        """Whether the command's cluster adds nodes for the runs that wait."""
+        return self.command.address is not None and can_grow()
 
     def accept_recorded(self, what: str, changed: str) -> None:
         """Check that the user accepts results of other code than the code at hand.

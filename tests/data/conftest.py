@@ -7,8 +7,6 @@ import numpy as np
 import pytest
 import scipy.io
 
-from coablate_platform.process import start_ray
-
 
 def _write_clip(folder: Path, action: int, subject: int, frames: int = 6) -> Path:
     """Write one clip of UTD-MHAD; return its skeleton's path."""
@@ -45,6 +43,7 @@ def cluster():
     """Ray, started once for all tests of a file."""
     import ray
 
-    start_ray(num_cpus=2, include_dashboard=False)
+    quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
+    ray.init(address="local", num_cpus=2, _system_config={"enable_metrics_collection": False}, **quiet)
     yield ray
     ray.shutdown()

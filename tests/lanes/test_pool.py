@@ -36,7 +36,7 @@ LOST = RuntimeError("the controller died")
 
 def pool_of(lanes: Lanes, capacity: Callable[[], int], most: int, **options: float) -> WorkerPool:
     """A pool on nodes that can all train."""
-    return WorkerPool(lanes, lambda without: capacity(), most, say=pytest.fail, **options)
+    return WorkerPool(lanes, lambda without: capacity(), most, pytest.fail, lambda lanes: None, **options)
 
 
 def test_as_many_lanes_as_fit_and_never_more_than_runs():
@@ -113,7 +113,9 @@ def test_a_lost_lane_is_reported_with_what_ray_wraps():
 def test_nodes_that_cannot_train_are_said_once_and_not_used_again():
     lanes, said = Lanes(), []
     places = {"good": 1, "bad": 2}
-    pool = WorkerPool(lanes, lambda without: sum(places[n] for n in set(places) - set(without)), 8, said.append, 0)
+    pool = WorkerPool(
+        lanes, lambda without: sum(places[n] for n in set(places) - set(without)), 8, said.append, lambda lanes: None, 0
+    )
     pool.reconcile()
     assert lanes.started == [0, 1, 2]
     lanes.over = [(1, UnfitNodesError({"bad": "host b: no store"})), (2, UnfitNodesError({"bad": "host b: no store"}))]
@@ -129,9 +131,24 @@ def test_nodes_that_cannot_train_are_said_once_and_not_used_again():
     assert (lanes.started[-1], lanes.without[-1]) == (0, ["bad"])
 
 
+def test_room_is_asked_for_until_lanes_find_no_run():
+    lanes, asked = Lanes(), []
+    pool = WorkerPool(lanes, lambda without: 2, 3, pytest.fail, asked.append, 0)
+    assert asked == [3]
+    pool.reconcile()
+    lanes.over = [(1, None)]
+    pool.reconcile()
+    lanes.over = [(0, LOST)]
+    pool.reconcile()
+    assert asked == [3, 1]
+    lanes.over = [(0, None)]
+    pool.reconcile()
+    assert asked == [3, 1, 0]
+
+
 def test_a_study_ends_where_no_node_can_train():
     lanes = Lanes()
-    pool = WorkerPool(lanes, lambda without: 2 - len(without), 8, lambda line: None, 0)
+    pool = WorkerPool(lanes, lambda without: 2 - len(without), 8, lambda line: None, lambda lanes: None, 0)
     pool.reconcile()
     lanes.over = [(1, UnfitNodesError({"b": "host b: no store"}))]
     pool.reconcile()

@@ -27,6 +27,7 @@ _TALKATIVE = (
     "ray._private.runtime_env.packaging",
 )
 """Loggers of Ray that say on the terminal what is sent, and that a log has ended."""
+_ADDRESSES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 _POLL_S = 1.0
 _ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 
@@ -78,10 +79,9 @@ class JobServer:
         from ray.job_submission import JobSubmissionClient
 
         self.address = address
-        os.environ["RAY_API_SERVER_ADDRESS"] = address  # Ray would prefer a RAY_ADDRESS of the environment to ours
         for name in _TALKATIVE:
             logging.getLogger(name).setLevel(logging.WARNING)
-        with self._errors():
+        with self._errors(), _without_other_addresses():
             self._client = JobSubmissionClient(address)
 
     def submit(self, words: list[str], name: str, folder: Path | None) -> str:
@@ -186,6 +186,16 @@ class JobServer:
             raise ClusterError(
                 f"the job server at {self.address}: {type(error).__name__}: {first_line(error)}"
             ) from None
+
+
+@contextlib.contextmanager
+def _without_other_addresses() -> Iterator[None]:
+    """Hide the addresses of the environment during the block: Ray's client would prefer them to the given one."""
+    hidden = {name: os.environ.pop(name) for name in _ADDRESSES if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ |= hidden
 
 
 @contextlib.contextmanager

@@ -49,6 +49,19 @@ class LaneSize:
         return {"CPU": self.cpus * SHARE} | ({"GPU": self.gpus} if self.gpus else {})
 
 
+class NoRoomError(InputError):
+    """Not even one lane fits the cluster.
+
+    Args:
+        message: what a lane needs, and what there is.
+        size: the size of a lane.
+    """
+
+    def __init__(self, message: str, size: LaneSize) -> None:
+        super().__init__(message)
+        self.size = size
+
+
 @dataclass(frozen=True, kw_only=True)
 class Cluster:
     """The nodes of a cluster at one moment, (CPUs, GPUs) each."""
@@ -77,7 +90,8 @@ class Cluster:
             fit: measures how many of its runs a GPU holds; called only where the study asks for that.
 
         Raises:
-            InputError: not even one lane fits, or the workers of one lane would have to share a GPU.
+            NoRoomError: not even one lane fits.
+            InputError: the workers of one lane would have to share a GPU.
         """
         asked, workers = study.resources, study.base.training.workers
         gpus = asked.gpus
@@ -90,9 +104,10 @@ class Cluster:
         size = LaneSize(workers=workers, cpus=asked.cpus, gpus=gpus)
         if self.lanes(size) < 1:
             has = "; ".join(f"{cpus:g} CPU and {gpus:g} GPU" for cpus, gpus in self.nodes)
-            raise InputError(
+            raise NoRoomError(
                 f"a lane needs {size.workers} worker(s) with {size.cpus:g} CPU and {size.gpus:g} GPU each; "
-                f"the cluster's nodes have: {has or 'nothing'}"
+                f"the cluster's nodes have: {has or 'nothing'}",
+                size,
             )
         return size
 

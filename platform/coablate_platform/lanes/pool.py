@@ -45,6 +45,7 @@ class WorkerPool:
         capacity: returns how many lanes the cluster holds now without the nodes with these ids.
         most: how many can be of use.
         say: tells the user of nodes that cannot train.
+        ask: asks the cluster for room for so many lanes.
         every: seconds between two looks at the capacity.
 
     Attributes:
@@ -57,18 +58,21 @@ class WorkerPool:
         capacity: Callable[[Collection[str]], int],
         most: int,
         say: Callable[[str], None],
+        ask: Callable[[int], None],
         every: float = LOOK_S,
     ) -> None:
         self._lanes = lanes
         self._capacity = capacity
         self._most = most
-        self._say = say
+        self._say, self._ask = say, ask
         self._every = every
         self._look_at = -float("inf")
         self._losses: Counter[int] = Counter()
         self._unfit: dict[str, str] = {}  # id of a node -> why it cannot train
         self._next = 0  # number of the next new lane
+        self._ended = 0
         self.started = 0
+        ask(most)
 
     def reconcile(self) -> None:
         """Start the lanes that fit and those that were lost. Called often.
@@ -80,6 +84,8 @@ class WorkerPool:
         for lane, error in self._lanes.ended():
             if error is None:
                 self._most = self.started  # no run was left to take: more lanes would find none
+                self._ended += 1
+                self._ask(self.started - self._ended)
             elif isinstance(error, UnfitNodesError):
                 self._retire(error.nodes)
             else:

@@ -13,6 +13,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import ray
@@ -25,6 +26,7 @@ from coablate_platform.data.store import Store
 from coablate_platform.lanes.cluster import Cluster, node_lives
 from coablate_platform.lanes.dispatcher import Dispatcher
 from coablate_platform.lanes.footprint import fit_together
+from coablate_platform.lanes.growth import ask_for, awaited_size
 from coablate_platform.lanes.lane import LaneConfig
 from coablate_platform.lanes.pool import RayLanes, WorkerPool, this_node
 from coablate_platform.lanes.proof import Proof, ResultsFolder, left_probe
@@ -145,6 +147,7 @@ def run_all(
     on_end: OnEnd = lambda account: None,
     max_lanes: int | None = None,
     mixed: bool = False,
+    grows: bool = False,
 ) -> None:
     """Train every run of a scheduler, on as many lanes as fit the joined cluster.
 
@@ -158,6 +161,7 @@ def run_all(
         on_end: called at the end, also after an error, with what Tune holds of the runs.
         max_lanes: most runs that train at a time; None: as many as fit the cluster.
         mixed: accept nodes with other code or packages than this process.
+        grows: ask the cluster's autoscaler for the nodes of the lanes, and wait for the first of them.
 
     Raises:
         InputError: no lane fits the cluster, or no node can train.
@@ -170,8 +174,8 @@ def run_all(
         on_phase("measuring how many runs fit a GPU")
         return fit_together(study, locations.store, locations.source)
 
-    size = Cluster.now().size_of(study, fit)
     most = min(scheduler.most, max_lanes or MAX_LANES)
+    size = awaited_size(study, fit, on_phase, most) if grows else Cluster.now().size_of(study, fit)
     lanes_now = min(Cluster.now().lanes(size), most)
     on_phase("starting 1 lane" if lanes_now == 1 else f"starting {lanes_now} lanes")
     name = f"coablate-dispatcher-{uuid.uuid4().hex}"
@@ -193,7 +197,9 @@ def run_all(
         )
         lanes = RayLanes(config, size, scratch, most)
         cleanup.callback(lanes.kill)
-        pool = WorkerPool(lanes, lambda without: Cluster.now(without).lanes(size), most, on_warning)
+        ask = partial(ask_for, size) if grows else lambda lanes: None
+        cleanup.callback(ask, 0)
+        pool = WorkerPool(lanes, lambda without: Cluster.now(without).lanes(size), most, on_warning, ask)
         pool.reconcile()
         searcher = _SchedulerSearcher(scheduler, on_update, dispatcher, name, pool)
         callback = _BeforeEachStep(scheduler, pool)
