@@ -39,9 +39,10 @@ def other_node(cluster, store) -> Iterator[None]:
 
 
 def test_a_study_ends_on_the_nodes_that_can_train(cluster, other_node, store, tmp_path):
+    command = ("run", STUDY, "--data", store.uri, "--out", tmp_path, "--address", cluster.address)
     said = finished(
-        coablate("run", STUDY, "--data", store.uri, "--out", tmp_path, "--address", cluster.address, faults="none")
-    )
+        coablate(*command, "--set", "model.pause=0.5", faults="none")
+    )  # slow: the other node has time to come
     [line] = [line for line in said.splitlines() if line.startswith("Not used")]
     assert line.startswith(f"Not used: host {HOST}: store {store.uri} cannot be opened (")
     journal = Journal(str(tmp_path))
