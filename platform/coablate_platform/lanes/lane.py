@@ -21,10 +21,9 @@ import torch
 from ray.actor import ActorHandle
 
 from coablate_platform.data.clips import clips_of
-from coablate_platform.data.store import Store
 from coablate_platform.files import local_path, state_folder
 from coablate_platform.lanes.dispatcher import Idle, Lease
-from coablate_platform.lanes.proof import Proof, findings
+from coablate_platform.lanes.proof import Proof, findings, open_store
 from coablate_platform.lanes.watchdog import Watchdog, take_hangs
 from coablate_platform.train import distributed
 from coablate_platform.train.checkpoint import Checkpoints
@@ -203,7 +202,7 @@ def _train(
 ) -> Iterator[EpochReport | Conclusion]:
     assert task.origin is not None  # planning a task sets it
     check_unchanged(task.origin, task.config)
-    store = _open(config.store)
+    store = open_store(config.store)
     if distributed.rank() == 0:
         config.recorder.begin(
             task.run_id, attempt, context(task.origin, task.config.model, store.fingerprint, task.seed, device)
@@ -213,11 +212,6 @@ def _train(
     yield from train(
         task, data, checkpoints, lambda report: config.recorder.epoch(task.run_id, attempt, report), device
     )
-
-
-@functools.lru_cache(maxsize=1)
-def _open(uri: str) -> Store:
-    return Store.open(uri)  # cached: all runs of this lane use the same memory-mapped files
 
 
 def _step(lease: Lease, attempt: int, events: Iterator[EpochReport | Conclusion], config: LaneConfig) -> None:

@@ -6,6 +6,7 @@ and clock with what the driver has.
 """
 
 import contextlib
+import functools
 import os
 import time
 import uuid
@@ -66,6 +67,12 @@ class Proof:
     versions: dict[str, dict[str, str]] | None
 
 
+@functools.lru_cache(maxsize=1)
+def open_store(uri: str) -> Store:
+    """Open the store once for the proof and all runs of a lane, which use the same memory-mapped files."""
+    return Store.open(uri)
+
+
 @contextlib.contextmanager
 def left_probe(out: ResultsFolder) -> Iterator[str]:
     """Leave a file in the results folder during the block, and return its name.
@@ -114,7 +121,7 @@ def _check_results(proof: Proof) -> str:
 def _check_store(proof: Proof) -> str:
     """Say that the store is absent, or another one."""
     try:
-        found = Store.open(proof.store).fingerprint
+        found = open_store(proof.store).fingerprint
     except (InputError, OSError) as error:
         return f"store {proof.store} cannot be opened ({first_line(error)})"
     if found == proof.fingerprint:
