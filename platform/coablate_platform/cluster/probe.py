@@ -16,6 +16,7 @@ import time
 import urllib.request
 import uuid
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from coablate_platform.cluster.live_checks import MARK
 from coablate_platform.data.store import Store
 from coablate_platform.files import filesystem_of, write_atomically
 from coablate_platform.passwords import TRACKING
-from coablate_platform.process import connect_ray, interface_of
+from coablate_platform.process import connect_ray, interface_of, seconds_ahead
 from coablate_platform.study.errors import first_line
 from coablate_platform.train.provenance import PACKAGES, platform_code
 
@@ -115,7 +116,7 @@ def probe(data: str | None, out: str | None) -> dict[str, Any]:
     hosts: list[dict[str, Any]] = ray.get([prober.facts.remote(data, folder) for prober in probers])
     addresses = ray.get([prober.listen.remote() for prober in probers])
     for host, prober in zip(hosts, probers, strict=True):
-        host["clock"] = _ahead(prober)
+        host["clock"] = seconds_ahead(partial(_clock_of, prober))
         host["atomic"] = _torn(prober, f"{folder}/{uuid.uuid4().hex}") if folder else ""
         host["unreachable"] = ray.get(prober.unreachable.remote(addresses))
     if folder:
@@ -182,10 +183,8 @@ def _torn(prober: Any, uri: str) -> str:
         return f"{type(error).__name__}: {first_line(error)}"
 
 
-def _ahead(prober: Any) -> float:
-    before = time.time()
-    theirs = ray.get(prober.clock.remote())
-    return float(theirs - (before + time.time()) / 2)
+def _clock_of(prober: Any) -> float:
+    return float(ray.get(prober.clock.remote()))
 
 
 def _gpu() -> dict[str, Any]:

@@ -8,7 +8,6 @@ and clock with what the driver has.
 import contextlib
 import functools
 import os
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ import ray.cloudpickle
 
 from coablate_platform.data.store import Store
 from coablate_platform.files import local_copy
+from coablate_platform.process import seconds_ahead
 from coablate_platform.study.errors import InputError, first_line
 from coablate_platform.study.model import ModelConfig
 from coablate_platform.study.source import attach
@@ -157,10 +157,8 @@ def _public(version: str) -> str:
 
 
 def _check_clock(driver_time: Callable[[], float]) -> list[str]:
-    """Say that the clock differs. The question's way there and back is halved."""
-    asked = time.time()
-    driver = driver_time()
-    ahead = (asked + time.time()) / 2 - driver
+    """Say that the clock differs."""
+    ahead = -seconds_ahead(driver_time)
     if abs(ahead) <= CLOCK_S:
         return []
     return [f"its clock is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} that of the driver's node"]
