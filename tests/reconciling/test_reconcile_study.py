@@ -11,6 +11,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from coablate_platform.driver import conclude
+from coablate_platform.journal.storage import Folder
 from coablate_platform.journal.tune_check import account_keeper
 from coablate_platform.session import only_user
 from coablate_platform.tracking.follower import track, tracking_uri
@@ -154,7 +155,7 @@ def test_a_check_makes_no_database(out, plan, coablate):
 
 
 def test_a_folder_in_use_is_refused(out, plan, refused):
-    with only_user(out):
+    with only_user(Folder(str(out)), pytest.fail, pytest.fail):
         refused("reconcile", out, says=("uses it; wait until it has ended",))
 
 

@@ -122,5 +122,7 @@ def test_a_study_whose_declaration_has_changed_is_not_resumed(refused, results):
     [file] = results.glob("studies/*/study.json")
     text = file.read_text()
     key = json.loads(text)["key"]
-    file.write_text(text.replace(key, f"{key[:-6]}000000"))
+    other = f"{key[:-6]}000000"
+    file.write_text(text.replace(key, other))
+    file.parent.rename(file.parent.with_name(other))
     refused("resume", results, says=("its declaration has changed", key, "coablate run"))
