@@ -19,7 +19,7 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(READY) ## Make the embedded data set, run the module ablation and the single streams on it, print the tables
-	$(BIN)/coablate data generate $(DEMO)/raw --difficulty 2
+	$(BIN)/coablate data generate $(DEMO)/raw --difficulty 2 --replications 4
 	$(BIN)/coablate data prepare ntu $(DEMO)/raw $(DEMO)/store --short-side 64
 	$(BIN)/coablate run modules --data $(DEMO)/store --out $(DEMO)/out --seeds 3
 	$(BIN)/coablate run streams --data $(DEMO)/store --out $(DEMO)/out --seeds 3

@@ -14,7 +14,6 @@ from coablate_platform.data.store import Store
 from coablate_platform.files import local_copy
 from coablate_platform.journal.journal import Journal, RunRecord
 from coablate_platform.journal.tune_check import account_keeper
-from coablate_platform.lanes.cluster import check_reachable
 from coablate_platform.planning.resolve import PreparedSearch, PreparedStudy, prepare_search, prepare_study, resolve
 from coablate_platform.results.table import Table, build_table
 from coablate_platform.results.versions import mixture_of, outdated
@@ -139,8 +138,7 @@ def resume(
 def _execute(prepared: PreparedStudy | PreparedSearch, session: Session, show: Show) -> Table:
     """Run the search, if it is one, then train the open runs of the study and conclude it."""
     tracking_uri(session.journal.folder.uri, session.command.tracking)
-    if session.command.address is not None:
-        check_reachable(session.command.address)
+    session.find_cluster()
     with session:
         if isinstance(prepared, PreparedSearch):
             from coablate_platform.searching import search  # imports Optuna, which a study does not need
@@ -215,7 +213,7 @@ def _check_versions(prepared: PreparedStudy, session: Session, records: dict[str
     if session.accepts.mixed:
         return changed
     open_runs = {run_id: found for run_id, found in at_hand.items() if should_run(records[run_id].state)}
-    if session.command.address:
+    if session.address:
         open_runs = {run_id: found | {"packages": {}} for run_id, found in open_runs.items()}
     if open_runs and (mixture := mixture_of(plan, records, open_runs)):
         raise InputError(

@@ -70,7 +70,10 @@ SetOption = Annotated[
     typer.Option("--set", help="Override a.b=c of every arm (model=FILE.py:NAME too).", parser=override),
 ]
 KeyOption = Annotated[str | None, typer.Option("--study", help="Which study, where the folder holds several.")]
-AddressOption = Annotated[str | None, typer.Option("--address", help="host:port of a Ray cluster; default: local.")]
+AddressOption = Annotated[
+    str | None,
+    typer.Option("--address", help="Ray cluster: host:port, auto or local; default: RAY_ADDRESS, else local."),
+]
 TrackingOption = Annotated[
     str | None, typer.Option("--tracking", help="MLflow tracking URI; default: embedded.", envvar=TRACKING)
 ]

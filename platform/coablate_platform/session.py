@@ -15,6 +15,7 @@ from coablate_platform.files import locked
 from coablate_platform.folder_lease import FolderLease
 from coablate_platform.journal.journal import Journal
 from coablate_platform.journal.storage import Folder
+from coablate_platform.lanes.address import address_of
 from coablate_platform.lanes.cluster import joined, package_folders
 from coablate_platform.lanes.growth import can_grow
 from coablate_platform.passwords import STORAGE, TRACKING, completed, masked
@@ -35,7 +36,8 @@ class Command:
         protocol: name or reference of the protocol; None: the study's, else the store's default.
         seeds: number of seeds (of a search: of its confirmation); None: as declared.
         overrides: ``field=value`` texts.
-        address: ``host:port`` of a running Ray cluster; None: a local one is started.
+        address: ``host:port`` of a running Ray cluster, ``auto`` or ``local``; None: that of ``RAY_ADDRESS``, else a
+            local one is started.
         tracking: MLflow tracking URI; None: a database in the results folder.
         gpus: GPUs that a worker holds, a number or ``fit``; None: as declared.
         trials: number of trials of a search; None: as declared.
@@ -186,11 +188,15 @@ class Session:
         out: path or URI of the results folder.
         console: where messages are printed.
         accepts: what the user accepts of recorded results.
+
+    Attributes:
+        address: ``host:port`` of the Ray cluster that the command uses, once it is found; None: a local one.
     """
 
     def __init__(self, command: Command, out: str | Path, console: Console, accepts: Accepts) -> None:
         self.command, self.out, self.console, self.accepts = command, out, console, accepts
         self.journal = Journal(str(out), self._check_lease)
+        self.address: str | None = None
         self._lease: FolderLease | None = None
         self.sources = Sources.imported()
         self._cleanup = contextlib.ExitStack()
@@ -220,6 +226,14 @@ class Session:
     def __exit__(self, *exception: object) -> None:
         self._cleanup.close()
 
+    def find_cluster(self) -> None:
+        """Find the command's Ray cluster, before anything is written.
+
+        Raises:
+            InputError: there is none at the address.
+        """
+        self.address = address_of(self.command.address)
+
     def join_cluster(self) -> None:
         """Join the command's Ray cluster, or start a local one. Later calls do nothing.
 
@@ -227,9 +241,9 @@ class Session:
             InputError: no Ray cluster answers at the address, or Ray does not start; how to continue is printed.
         """
         if not self._joined:
-            self.console.print("Joining Ray" if self.command.address else "Starting Ray", highlight=False)
+            self.console.print("Joining Ray" if self.address else "Starting Ray", highlight=False)
             try:
-                self._cleanup.enter_context(joined(self.command.address, package_folders(), self._abandon))
+                self._cleanup.enter_context(joined(self.address, package_folders(), self._abandon))
             except InputError:
                 self.say(self._way_on)
                 raise
@@ -238,7 +252,7 @@ class Session:
     @property
     def grows(self) -> bool:
         """Whether the command's cluster adds nodes for the runs that wait."""
-        return self.command.address is not None and can_grow()
+        return self.address is not None and can_grow()
 
     def accept_recorded(self, what: str, changed: str) -> None:
         """Check that the user accepts results of other code than the code at hand.

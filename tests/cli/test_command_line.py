@@ -203,11 +203,15 @@ def test_a_results_folder_that_cannot_be_written_is_named(refused, store, folder
         ("localhost", ("--address localhost", "expected host:port", "10.0.0.1:6379")),
         (":6379", ("--address :6379", "expected host:port")),
         ("localhost:99999", ("--address localhost:99999", "expected host:port")),
+        ("ray://localhost:10001", ("--address ray://localhost:10001", "expected host:port", "--cluster")),
     ],
 )
-def test_a_cluster_that_does_not_answer_leaves_no_trace(refused, store, tmp_path, address, says):
+def test_a_cluster_that_does_not_answer_leaves_no_trace(refused, store, tmp_path, address, says, monkeypatch):
     out = tmp_path / "out"
     refused("run", FAULTY, "--data", store.uri, "--out", out, "--address", address, says=says)
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    by_variable = (says[0].replace("--address ", "RAY_ADDRESS="), *says[1:])
+    refused("run", FAULTY, "--data", store.uri, "--out", out, says=by_variable)
     assert not out.exists()
 
 

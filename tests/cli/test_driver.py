@@ -67,8 +67,7 @@ def test_what_a_cluster_has_installed_is_not_what_the_driver_has(command, begun,
     session = Session(command, tmp_path / "out", Console(quiet=True), Accepts())
     with pytest.raises(InputError, match=r"torch 2\.13\.0\+cu130"):
         driver._check_versions(prepared, session, session.journal.records(prepared.plan))
-    elsewhere = dataclasses.replace(command, address="10.0.0.1:6379")
-    session = Session(elsewhere, tmp_path / "out", Console(quiet=True), Accepts())
+    session.address = "10.0.0.1:6379"
     driver._check_versions(prepared, session, session.journal.records(prepared.plan))
 
 

@@ -286,3 +286,52 @@ def test_a_lane_that_comes_back_in_time_keeps_its_run():
         assert await other.take() is None
 
     play(scene())
+
+
+def test_a_run_that_is_handed_back_is_no_loss():
+    async def scene():
+        dispatcher = await made("a")
+        leaver = await begun(dispatcher)
+        step = await under_way(dispatcher.step("a"))
+        await dispatcher.hand_back(0, "a", 0)  # of an earlier generation
+        assert await Workers(dispatcher, lane=1).take() is None
+        await dispatcher.hand_back(0, "a", 1)
+        await leaver.answer(DONE)  # still the newest token, until another lane takes it
+        assert await step == DONE
+
+    play(scene())
+
+
+def test_a_run_that_is_handed_back_goes_on_with_the_step_that_is_owed():
+    async def scene():
+        dispatcher = await made("a")
+        await begun(dispatcher)
+        await under_way(dispatcher.step("a"))
+        await dispatcher.hand_back(0, "a", 1)
+        heir = Workers(dispatcher, lane=1)
+        assert await heir.take() == lease("a", token=2)
+        assert await heir.command() == "step"
+
+    play(scene())
+
+
+def test_a_run_that_has_ended_is_not_offered_again_by_a_lane_that_leaves():
+    async def scene():
+        dispatcher = await made("a")
+        leaver = await begun(dispatcher)
+        await leaver.answer(DONE)
+        await dispatcher.hand_back(0, "a", 1)
+        assert await Workers(dispatcher, lane=1).take() is None
+
+    play(scene())
+
+
+def test_failures_of_a_lane_are_counted_until_it_takes_a_run():
+    async def scene():
+        dispatcher = await made("a")
+        assert [await dispatcher.count_failure(0) for _ in range(2)] == [1, 2]
+        assert await dispatcher.count_failure(1) == 1
+        await begun(dispatcher)
+        assert await dispatcher.count_failure(0) == 1
+
+    play(scene())

@@ -15,6 +15,7 @@ import torch
 from coablate_platform.journal.journal import Journal
 from coablate_platform.lanes import lane
 from coablate_platform.lanes.dispatcher import Dispatcher, Lease
+from coablate_platform.study.errors import NodeLeavesError
 from coablate_platform.train.checkpoint import Checkpoints
 from coablate_platform.train.events import Conclusion, EpochReport, Predictions, RunState, RunUpdate
 from coablate_platform.train.failures import MAX_LOSSES, MAX_NODE_LOSSES, DivergedError
@@ -39,6 +40,7 @@ class Handle:
 def handle(monkeypatch) -> Handle:
     monkeypatch.setattr(lane.ray, "get", lambda value: value)
     monkeypatch.setattr(lane.ray, "nodes", lambda: [{"Alive": True}])
+    monkeypatch.setattr(lane.ray.train, "get_preemption_info", lambda: None)
     return Handle()
 
 
@@ -49,15 +51,16 @@ def config_of(handle: Handle, journal: Journal) -> lane.LaneConfig:
     )
 
 
-def leased(handle: Handle, lease_id: str = "first", losses: int = 0) -> Lease:
-    """A run that Tune has asked one step of and has told to stop."""
+def leased(handle: Handle, lease_id: str = "first", losses: int = 0, stopped: bool = True) -> Lease:
+    """A run that Tune has asked one step of, and has told to stop."""
 
     async def asked() -> Lease:
         await handle.dispatcher.offer(lease_id, RUN, b"")
         step = asyncio.create_task(handle.dispatcher.step(lease_id))
         await asyncio.sleep(0)  # it arrives
         taken = await handle.dispatcher.take(0, ["node"], lease_id, 1.0)
-        await handle.dispatcher.stop(lease_id)
+        if stopped:
+            await handle.dispatcher.stop(lease_id)
         step.cancel()
         return taken
 
@@ -186,3 +189,21 @@ def test_what_becomes_of_a_run_that_fails_and_of_its_lane(
         lane._run(leased(handle), config_of(handle, journal), CPU)
     assert journal.state(RUN) is state
     assert [update.state for update in heard(handle)] == ([state] if state.ended else [])
+
+
+def test_a_lane_whose_node_leaves_hands_its_run_back_between_two_steps(handle, tmp_path, monkeypatch):
+    def one_epoch(*_: object) -> Iterator[EpochReport]:
+        leaving = SimpleNamespace(preempted_node_ids=["ab12"])
+        monkeypatch.setattr(lane.ray.train, "get_preemption_info", lambda: leaving)
+        yield EpochReport(epoch=1, metrics={}, seconds=1.0)
+        raise AssertionError("it went on")
+
+    lease, config = leased(handle, stopped=False), config_of(handle, Journal(str(tmp_path)))
+    monkeypatch.setattr(lane, "_events", one_epoch)
+    with pytest.raises(NodeLeavesError, match=r"takes node\(s\) ab12 away"), lane._releasing(lease, config):
+        lane._run(lease, config, CPU)
+    assert [update.epoch for update in heard(handle)] == [1]
+    heir = handle.take.remote(1, ["other"], "heir", 1.0)
+    assert (heir.id, heir.losses, heir.node_losses) == ("first", 0, 0)
+    with pytest.raises(NodeLeavesError):  # nor does it take another run
+        lane._poll(lambda: pytest.fail("it asked for a run"))

@@ -9,7 +9,7 @@ import pytest
 
 from coablate_platform.lanes.cluster import Cluster, LaneSize
 from coablate_platform.lanes.pool import WorkerPool
-from coablate_platform.study.errors import InputError, LaneLostError, UnfitNodesError
+from coablate_platform.study.errors import InputError, LaneLostError, NoRoomLeftError, UnfitNodesError
 from coablate_platform.study.study import Resources
 from coablate_search_spaces.smoke import STUDY
 
@@ -85,29 +85,28 @@ def test_a_lost_lane_is_started_again():
     assert lanes.started == [0, 1, 1]
 
 
-def test_a_lane_that_is_lost_for_the_third_time_stops_the_study():
-    lanes = Lanes()
-    pool = pool_of(lanes, lambda: 2, most=2)
+def test_a_lane_is_given_up_while_others_train_and_the_study_ends_with_the_last():
+    lanes, said = Lanes(), []
+    pool = WorkerPool(lanes, lambda without: 3, 3, said.append, lambda lanes: None, 0)
     pool.reconcile()
-    for lane in (0, 1, 0, 1):
-        lanes.over = [(lane, LOST)]
+    lanes.over = [(1, LaneLostError("lane 1 failed 3 times"))]
+    pool.reconcile()
+    assert said == ["Not started again: lane 1 failed 3 times"]
+    assert lanes.started == [0, 1, 2]
+    lanes.over = [(0, None), (2, LaneLostError("lane 2 failed 3 times"))]
+    with pytest.raises(LaneLostError, match="lane 2 failed 3 times"):
         pool.reconcile()
-    assert lanes.started == [0, 1, 0, 1, 0, 1]
-    lanes.over = [(1, LOST)]
-    with pytest.raises(LaneLostError, match="lane 1 was lost 3 times, last with RuntimeError: the controller died"):
-        pool.reconcile()
-    assert len(lanes.started) == 6
 
 
-def test_a_lost_lane_is_reported_with_what_ray_wraps():
-    lanes = Lanes()
-    pool = pool_of(lanes, lambda: 1, most=1)
+def test_a_lane_whose_nodes_are_gone_is_started_where_there_is_room():
+    lanes, capacity = Lanes(), iter([2, 1, 2])
+    pool = pool_of(lanes, lambda: next(capacity), most=2, every=0)
     pool.reconcile()
-    wrapped = RuntimeError("fit failed, with a traceback of many lines")
-    wrapped.cause = ValueError("the real one")
-    lanes.over = [(0, wrapped)] * 3
-    with pytest.raises(LaneLostError, match="last with ValueError: the real one"):
-        pool.reconcile()
+    lanes.over = [(0, NoRoomLeftError("no worker was there in time"))]
+    pool.reconcile()
+    assert (lanes.started, pool.started) == ([0, 1], 1)
+    pool.reconcile()
+    assert (lanes.started, pool.started) == ([0, 1, 2], 2)
 
 
 def test_nodes_that_cannot_train_are_said_once_and_not_used_again():

@@ -1,17 +1,20 @@
 """What lanes ask of Ray and Ray Train, and what they make of the answers, with a Ray that only takes notes."""
 
+import re
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import ray
+from ray.train import ControllerError
+from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
 
 from coablate_platform.lanes import pool
 from coablate_platform.lanes.cluster import LaneSize
 from coablate_platform.lanes.lane import LaneConfig, serve
 from coablate_platform.lanes.pool import RayLanes
-from coablate_platform.study.errors import LaneLostError
+from coablate_platform.study.errors import LaneLostError, NoRoomLeftError
 from coablate_platform.train.failures import MAX_LOSSES
 
 SIZE = LaneSize(workers=2, cpus=1, gpus=0)
@@ -39,6 +42,7 @@ class Actor:
     settings: dict[str, Any] = field(default_factory=dict)
     calls: list[Future] = field(default_factory=list)
     unfit: dict[int, dict[str, str]] = field(default_factory=dict)  # of a dispatcher
+    failures: int = 1  # of a dispatcher
 
     def options(self, **settings: Any) -> "Actor":
         self.settings |= settings
@@ -50,6 +54,8 @@ class Actor:
     def __getattr__(self, name: str) -> SimpleNamespace:
         if name == "unfit_nodes":
             return SimpleNamespace(remote=lambda lane: Future(done=True, value=self.unfit.get(lane, {})))
+        if name == "count_failure":
+            return SimpleNamespace(remote=lambda lane: Future(done=True, value=self.failures))
         return SimpleNamespace(remote=self._call)
 
     def _call(self, *arguments: Any) -> Future:
@@ -146,6 +152,40 @@ def test_lanes_are_fitted_under_their_numbers_and_each_end_is_reported_once(note
     assert {patience for _, patience in noted.waits} == {0}
 
 
+def controller(failure: Exception) -> Exception:
+    """How Ray tells of an error of Train's controller."""
+    error = ControllerError(failure)
+    return ray.exceptions.RayTaskError("fit", "a traceback of many lines", error)
+
+
+@pytest.mark.parametrize(
+    ("failures", "error", "kind", "text"),
+    [
+        (1, controller(ValueError("a\nb")), ray.exceptions.RayTaskError, ""),
+        (
+            MAX_LOSSES,
+            controller(ValueError("a\nb")),
+            LaneLostError,
+            "^lane 4 failed 3 times before it took a run, last with ValueError: a$",
+        ),
+        (
+            MAX_LOSSES,
+            controller(WorkerGroupStartupTimeoutError(2)),
+            NoRoomLeftError,
+            "^WorkerGroupStartupTimeoutError: .* for 2 workers",
+        ),
+    ],
+)
+def test_a_lane_is_lost_when_it_fails_again_and_again_but_not_for_want_of_room(noted, failures, error, kind, text):
+    dispatcher = Actor(failures=failures)
+    lanes = RayLanes(config_of(dispatcher), SIZE, "scratch", most=5)
+    lanes.start(4, ())
+    noted.actors[0].calls[0].end(error)
+    [(lane, found)] = lanes.ended()
+    assert (lane, type(found)) == (4, kind)
+    assert re.search(text, str(found))
+
+
 def test_without_its_dispatcher_a_study_ends(noted):
     dispatcher = Actor()
     lanes = RayLanes(config_of(dispatcher), SIZE, "scratch", most=5)
@@ -169,7 +209,7 @@ def test_the_end_of_all_lanes_is_waited_for_with_patience(noted):
 @pytest.mark.parametrize(
     ("gpus", "without", "selector"), [(0, (), None), (0.5, ("a", "b"), {"ray.io/node-id": "!in(a,b)"})]
 )
-def test_a_lane_is_a_trainer_that_restarts_its_workers_for_ever(monkeypatch, gpus, without, selector):
+def test_a_lane_is_a_trainer_that_restarts_its_workers(monkeypatch, noted, gpus, without, selector):
     fitted = []
     monkeypatch.setattr(pool.TorchTrainer, "__init__", lambda trainer, *given, **named: fitted.append((given, named)))
     monkeypatch.setattr(pool.TorchTrainer, "fit", lambda trainer: fitted.append("fit"))
@@ -184,7 +224,10 @@ def test_a_lane_is_a_trainer_that_restarts_its_workers_for_ever(monkeypatch, gpu
     assert scaling.resources_per_worker == size.claim
     assert scaling.label_selector == selector
     assert (running.storage_path, running.name) == ("/scratch", "lane-3")
-    assert running.failure_config.max_failures == -1
+    assert (running.failure_config.max_failures, running.failure_config.controller_failure_limit) == (-1, 0)
     [reporter] = running.callbacks
     reporter.after_exception(None, {0: RuntimeError("a worker died")})
     assert [call.arguments for call in dispatcher.calls] == [(3,)]
+    dispatcher.failures = MAX_LOSSES
+    with pytest.raises(RuntimeError, match="a worker died"):
+        reporter.after_exception(None, {0: RuntimeError("a worker died")})

@@ -126,7 +126,7 @@ def run_on_cluster(cluster: str, study: str, context: typer.Context) -> None:
     words, folder = with_folder([study, *typed_options(context)])
     name = Path(words[0].partition(":")[0]).name.removesuffix(".py").rpartition(".")[2]
     with connected(cluster) as server:
-        submitted = server.submit(["coablate", "run", *words, "--address", "$RAY_ADDRESS"], name, folder)
+        submitted = server.submit(["coablate", "run", *words], name, folder)
         say(f"Submitted as {submitted}")
         _follow(server, submitted, cluster)
 

@@ -1,19 +1,15 @@
 """Joins or starts Ray, and counts how many lanes the cluster holds."""
 
 import contextlib
-import socket
 import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import grpc
 import ray
-from ray._private.authentication.grpc_authentication_client_interceptor import (
-    SyncAuthenticationMetadataClientInterceptor,
-)
 from ray.util.state import list_nodes
 
+from coablate_platform.lanes.address import check_membership
 from coablate_platform.lanes.control import watched
 from coablate_platform.process import connect_ray, end_on_signals, exempt_from_proxies, start_ray
 from coablate_platform.study.errors import InputError, first_line
@@ -28,10 +24,6 @@ LOCAL_PATIENCE_S = 3.0
 """Seconds after which the control process of a Ray on this machine counts as ended."""
 CLUSTER_PATIENCE_S = 45.0
 """Likewise of a cluster, which may start it again; after 60 s Ray ends this process."""
-TOKEN_WAIT_S = 5.0
-_CLUSTER_ID = "/ray.rpc.NodeInfoGcsService/GetClusterId"
-"""The call with which every Ray driver begins."""
-MAX_PORT = 65535
 STARTED_AT_ONCE = 8  # worker processes; with Ray's default a lane's processes draw a warning on few cores
 
 
@@ -129,8 +121,8 @@ def joined(address: str | None, modules: list[str], on_end: Callable[[], None]) 
         on_end: called, in another thread, if Ray's control process ends during the block; no call of Ray answers then.
 
     Raises:
-        InputError: Ray does not start, none answers at the address or it refuses the token, or its State API, which
-            Train's clean-up needs, does not answer.
+        InputError: Ray does not start, none answers at the address, it refuses the token or has no node on this host,
+            or its State API, which Train's clean-up needs, does not answer.
     """
     exempt_from_proxies([ray.util.get_node_ip_address()])
     if address is None:
@@ -141,7 +133,7 @@ def joined(address: str | None, modules: list[str], on_end: Callable[[], None]) 
             system={"worker_maximum_startup_concurrency": STARTED_AT_ONCE},
         )
     else:
-        _check_token(address)
+        check_membership(address)
         try:
             connect_ray(address=address, runtime_env={"py_modules": modules})
         except Exception as error:
@@ -163,39 +155,6 @@ def package_folders() -> list[str]:
     import coablate_search_spaces
 
     return [str(Path(package.__path__[0])) for package in (coablate_platform, coablate_model, coablate_search_spaces)]
-
-
-def check_reachable(address: str) -> None:
-    """Check early that a cluster can be reached; Ray itself would try for minutes.
-
-    Raises:
-        InputError: the address is not ``host:port``, or nothing listens there.
-    """
-    host, _, port = address.removeprefix("ray://").partition(":")
-    if not host or not port.isdigit() or int(port) > MAX_PORT:
-        raise InputError(f"--address {address}: expected host:port, for example 10.0.0.1:6379")
-    try:
-        socket.create_connection((host, int(port)), timeout=5).close()
-    except OSError as error:
-        raise InputError(f"--address {address}: no Ray cluster answers there ({error})") from None
-
-
-def _check_token(address: str) -> None:
-    """Check that a cluster takes this user's token, by one call of its control process. Ray would try for minutes.
-
-    Raises:
-        InputError: it refuses the token.
-    """
-    try:
-        with grpc.insecure_channel(address) as plain:
-            channel = grpc.intercept_channel(plain, SyncAuthenticationMetadataClientInterceptor())
-            channel.unary_unary(_CLUSTER_ID)(b"", timeout=TOKEN_WAIT_S)
-    except grpc.RpcError as error:
-        if error.code() is grpc.StatusCode.UNAUTHENTICATED:
-            raise InputError(
-                f"--address {address}: Ray refuses the token; expected that of the cluster, in ~/.ray/auth_token or "
-                "RAY_AUTH_TOKEN"
-            ) from None
 
 
 def _check_state_api() -> None:

@@ -82,6 +82,7 @@ class Dispatcher:
         self._losses: Counter[str] = Counter()
         self._node_losses: Counter[str] = Counter()
         self._unfit: dict[int, dict[str, str]] = {}  # lane -> what is wrong with its nodes, by their ids
+        self._failures: Counter[int] = Counter()  # lane -> how often it failed since it last took a run
 
     async def live(self) -> None:
         """Never return. The driver waits for this call to learn when the process has died."""
@@ -107,6 +108,11 @@ class Dispatcher:
     async def unfit_nodes(self, lane: int) -> dict[str, str]:
         """Return why a lane that has ended took no run: id of a node -> what is wrong there; empty otherwise."""
         return self._unfit.pop(lane, {})
+
+    async def count_failure(self, lane: int) -> int:
+        """Count a failure of a lane, and return how many there were since it last took a run."""
+        self._failures[lane] += 1
+        return self._failures[lane]
 
     # the proxies' side
 
@@ -192,10 +198,15 @@ class Dispatcher:
         if lease is None:
             return
         self._count_loss(lease, generation)
-        if lease in self._alone:
-            self._aside[lease] = node
-        else:
-            await self._enqueue(lease)
+        await self._offer_again(lease, node)
+
+    async def hand_back(self, lane: int, lease: str, token: int) -> None:
+        """Offer a run to other lanes, from its last checkpoint on: the node of this lane leaves the cluster."""
+        if not self._holds(lane, lease, token):
+            return
+        node, _ = self._nodes.pop(lane), self._held.pop(lane)
+        if lease not in self._ended:
+            await self._offer_again(lease, node)
 
     async def set_aside(self, lane: int, lease: str, token: int) -> bool:
         """Keep a run that found no memory until it can have its node alone; return False where it had it already."""
@@ -250,6 +261,13 @@ class Dispatcher:
     def _holds(self, lane: int, lease: str, token: int) -> bool:
         return self._held.get(lane) == lease and self._tokens[lease] == token
 
+    async def _offer_again(self, lease: str, node: str) -> None:
+        """Offer a run that its lane on this node did not finish."""
+        if lease in self._alone:
+            self._aside[lease] = node
+        else:
+            await self._enqueue(lease)
+
     async def _enqueue(self, lease: str) -> None:
         self._untaken.add(lease)
         await self._waiting.put(lease)
@@ -257,6 +275,7 @@ class Dispatcher:
     def _hand_out(self, lease: str, lane: int) -> Lease:
         """Give a run to a lane, with a new command queue that holds the commands still unanswered."""
         self._held[lane] = lease
+        del self._failures[lane]
         self._tokens[lease] += 1
         self._commands[lease] = asyncio.Queue()
         if lease in self._owed:

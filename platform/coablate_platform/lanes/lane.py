@@ -25,6 +25,7 @@ from coablate_platform.files import local_path, state_folder
 from coablate_platform.lanes.dispatcher import Idle, Lease
 from coablate_platform.lanes.proof import Proof, findings, open_store
 from coablate_platform.lanes.watchdog import Watchdog, take_hangs
+from coablate_platform.study.errors import NodeLeavesError
 from coablate_platform.train import distributed
 from coablate_platform.train.checkpoint import Checkpoints
 from coablate_platform.train.events import Conclusion, EpochReport, Failure, Recorder, RunState, RunUpdate
@@ -103,9 +104,15 @@ def _unfit_nodes(config: LaneConfig) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _releasing(lease: Lease, config: LaneConfig) -> Iterator[None]:
-    """Release the lease when the block ends. If another worker of this lane died, keep it for the restarted lane."""
+    """Release the lease when the block ends. If another worker of this lane died, keep it for the restarted lane.
+
+    If the node of a worker leaves the cluster, let another lane take the run.
+    """
     try:
         yield
+    except NodeLeavesError:
+        _send(lambda: config.dispatcher.hand_back.remote(config.lane, lease.id, lease.token))
+        raise
     except Exception as error:
         if not _peer_is_lost(error):
             _release(lease, config)
@@ -166,8 +173,8 @@ def _attempt(lease: Lease, attempt: int, hang: str, config: LaneConfig, device: 
             return
         with contextlib.closing(_events(lease, attempt, config, device)) as events:
             _step(lease, attempt, events, config)
-    except ray.exceptions.RayActorError:
-        raise  # the dispatcher died; the run itself did not fail
+    except (ray.exceptions.RayActorError, NodeLeavesError):
+        raise  # the dispatcher died, or the node is taken away; the run itself did not fail
     except Exception as error:
         if _peer_is_lost(error):
             raise
@@ -295,10 +302,23 @@ def _command(lease: Lease, config: LaneConfig) -> str:
 
 
 def _poll(call: Callable[[], Any]) -> Any:
-    """Call the dispatcher on rank 0 until its answer is not idle, and return the answer on every rank."""
-    while isinstance(answer := distributed.broadcast(ray.get(call()) if distributed.rank() == 0 else None), Idle):
+    """Call the dispatcher on rank 0 until its answer is not idle, and return the answer on every rank.
+
+    Raises:
+        NodeLeavesError: on every rank, where the cluster has said that the node of a worker will be taken away.
+    """
+    while isinstance(answer := distributed.broadcast(_asked(call) if distributed.rank() == 0 else None), Idle):
         pass
+    if isinstance(answer, NodeLeavesError):
+        raise answer
     return answer
+
+
+def _asked(call: Callable[[], Any]) -> Any:
+    """Return the dispatcher's answer, or in its place that the node of a worker leaves the cluster."""
+    if leaving := ray.train.get_preemption_info():
+        return NodeLeavesError(f"the cluster takes node(s) {', '.join(leaving.preempted_node_ids)} away")
+    return ray.get(call())
 
 
 def _send(call: Callable[[], Any]) -> None:

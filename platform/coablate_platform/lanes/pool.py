@@ -2,7 +2,6 @@
 
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
@@ -11,12 +10,19 @@ import ray
 import ray.train
 from ray.train import RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
+from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from coablate_platform.lanes.cluster import LaneSize
 from coablate_platform.lanes.interface import OverRaysInterface, WithoutGroup
 from coablate_platform.lanes.lane import LaneConfig, serve
-from coablate_platform.study.errors import InputError, LaneLostError, UnfitNodesError, first_line
+from coablate_platform.study.errors import (
+    InputError,
+    LaneLostError,
+    NoRoomLeftError,
+    UnfitNodesError,
+    first_line,
+)
 from coablate_platform.train.failures import MAX_LOSSES
 
 NODE_ID = "ray.io/node-id"
@@ -33,7 +39,10 @@ class Lanes(Protocol):
         ...
 
     def ended(self) -> Iterable[tuple[int, Exception | None]]:
-        """Return the lanes that ended since the last call, with the error where they were lost or could not train."""
+        """Return the lanes that ended since the last call, with the error where they were lost or could not train.
+
+        It is a :class:`LaneLostError` where a lane failed too often since it last took a run.
+        """
         ...
 
 
@@ -49,7 +58,7 @@ class WorkerPool:
         every: seconds between two looks at the capacity.
 
     Attributes:
-        started: how many lanes were started, without restarts and without those that could not train.
+        started: how many lanes were started, without restarts and without those whose nodes cannot train or are gone.
     """
 
     def __init__(
@@ -67,7 +76,7 @@ class WorkerPool:
         self._say, self._ask = say, ask
         self._every = every
         self._look_at = -float("inf")
-        self._losses: Counter[int] = Counter()
+        self._given_up = 0
         self._unfit: dict[str, str] = {}  # id of a node -> why it cannot train
         self._next = 0  # number of the next new lane
         self._ended = 0
@@ -79,7 +88,7 @@ class WorkerPool:
 
         Raises:
             InputError: no node can train.
-            LaneLostError: a lane was lost too often.
+            LaneLostError: all lanes were lost too often.
         """
         for lane, error in self._lanes.ended():
             if error is None:
@@ -88,8 +97,13 @@ class WorkerPool:
                 self._ask(self.started - self._ended)
             elif isinstance(error, UnfitNodesError):
                 self._retire(error.nodes)
+            elif isinstance(error, NoRoomLeftError):
+                self.started -= 1  # another is started where there is room, now or later
+            elif isinstance(error, LaneLostError):
+                self._give_up(error)
             else:
-                self._start_again(lane, error)
+                log.warning("lane %d was lost (%s)", lane, described(error))
+                self._lanes.start(lane, self._unfit)
         if self.started < self._most and time.monotonic() >= self._look_at:
             for _ in range(self.started, min(self._capacity(self._unfit), self._most)):
                 self._lanes.start(self._next, self._unfit)
@@ -107,14 +121,12 @@ class WorkerPool:
         self.started -= 1
         self._look_at = -float("inf")
 
-    def _start_again(self, lane: int, error: Exception) -> None:
-        cause = getattr(error, "cause", None) or error  # Ray wraps it; the text has the traceback
-        reason = f"{type(cause).__name__}: {first_line(cause)}"
-        self._losses[lane] += 1
-        log.warning("lane %d was lost (%s)", lane, reason)
-        if self._losses[lane] >= MAX_LOSSES:
-            raise LaneLostError(f"lane {lane} was lost {MAX_LOSSES} times, last with {reason}")
-        self._lanes.start(lane, self._unfit)
+    def _give_up(self, error: LaneLostError) -> None:
+        """Go on with the other lanes, if there are any."""
+        self._given_up += 1
+        if self._given_up + self._ended >= self.started:
+            raise error
+        self._say(f"Not started again: {error}")
 
 
 class _Trainers:
@@ -137,20 +149,25 @@ class _Trainers:
             run_config=RunConfig(
                 storage_path=scratch,
                 name=f"lane-{config.lane}",
-                failure_config=ray.train.FailureConfig(max_failures=-1),
+                failure_config=ray.train.FailureConfig(max_failures=-1, controller_failure_limit=0),
                 callbacks=[_LossReporter(config)],
             ),
         ).fit()
 
 
 class _LossReporter(ray.train.UserCallback):  # type: ignore[misc]  # ray is untyped
-    """Tells the dispatcher when a lane's workers died: Train waits for them, for ever where their node is gone."""
+    """Tells the dispatcher when a lane's workers failed, and ends a lane that fails again and again before a run.
+
+    Train starts the workers again without end.
+    """
 
     def __init__(self, config: LaneConfig) -> None:
         self._dispatcher, self._lane = config.dispatcher, config.lane
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
         self._dispatcher.lost.remote(self._lane)
+        if ray.get(self._dispatcher.count_failure.remote(self._lane)) >= MAX_LOSSES:
+            raise next(iter(worker_exceptions.values()))
 
 
 class RayLanes:
@@ -190,9 +207,21 @@ class RayLanes:
         done, _ = ray.wait(list(self._open), num_returns=len(self._open), timeout=0) if self._open else ([], [])
         for future in done:
             lane, error = self._open.pop(future), _error(future)
-            if error is None and (unfit := ray.get(self._config.dispatcher.unfit_nodes.remote(lane))):
-                error = UnfitNodesError(unfit)
-            yield lane, error
+            yield lane, self._judged(lane, error)
+
+    def _judged(self, lane: int, error: Exception | None) -> Exception | None:
+        """Return why a lane ended, as the pool distinguishes it; None where no run was left."""
+        dispatcher = self._config.dispatcher
+        if error is None:
+            unfit = ray.get(dispatcher.unfit_nodes.remote(lane))
+            return UnfitNodesError(unfit) if unfit else None
+        if isinstance(_cause(error), WorkerGroupStartupTimeoutError):
+            return NoRoomLeftError(described(error))
+        if (failures := ray.get(dispatcher.count_failure.remote(lane))) >= MAX_LOSSES:
+            return LaneLostError(
+                f"lane {lane} failed {failures} times before it took a run, last with {described(error)}"
+            )
+        return error
 
     def wait(self, patience: float) -> None:
         """Wait for the lanes to end, for at most so many seconds."""
@@ -207,6 +236,20 @@ class RayLanes:
 def this_node() -> NodeAffinitySchedulingStrategy:
     """Return the strategy that places an actor on the driver's node, so that it is lost only with the driver."""
     return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+
+
+def described(error: Exception) -> str:
+    """Return the kind and the first line of what made a lane fail."""
+    cause = _cause(error)
+    return f"{type(cause).__name__}: {first_line(cause)}"
+
+
+def _cause(error: BaseException) -> BaseException:
+    """Return the error within those that Ray and Ray Train wrap it in; their texts have the traceback."""
+    for wrapped in ("cause", "controller_failure"):
+        if isinstance(inner := getattr(error, wrapped, None), BaseException):
+            return _cause(inner)
+    return error
 
 
 def _error(future: Any) -> Exception | None:

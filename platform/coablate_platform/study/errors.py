@@ -20,8 +20,16 @@ class UnfitNodesError(Exception):
         self.nodes = nodes
 
 
+class NodeLeavesError(Exception):
+    """The node of a lane's worker will be taken away, for example a spot instance. Its run goes on elsewhere."""
+
+
+class NoRoomLeftError(Exception):
+    """The nodes of a lane are gone, or in use by others: its workers found no room within Ray Train's time for it."""
+
+
 class LaneLostError(Exception):
-    """A lane or the dispatcher died too often. Recorded results are kept; the command line exits with code 1."""
+    """The lanes or the dispatcher died too often. Recorded results are kept; the command line exits with code 1."""
 
 
 class LeaseLostError(Exception):
