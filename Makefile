@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 AUDIT := .venv-audit
 DEMO := coablate-demo
 
-.PHONY: help demo test test-slow lint types bench docs-check golden mutants audit
+.PHONY: help demo test test-slow test-cluster chaos lint types bench docs-check golden mutants audit
 
 help: ## Show the verbs
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -25,10 +25,17 @@ demo: $(READY) ## Make the embedded data set, run the module ablation and the si
 	$(BIN)/coablate run streams --data $(DEMO)/store --out $(DEMO)/out --seeds 3
 
 test: $(READY) ## Run the tests (real Ray, MLflow and Optuna; minutes)
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow and not ray" --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest -m "ray and not slow"
 
 test-slow: $(READY) ## Run the tests that take minutes each
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m "slow and not hosts and not chaos"
+
+test-cluster: $(READY) ## Bring a cluster of hosts up over SSH on this machine, and end some of them (needs root)
+	$(BIN)/python -m pytest -m hosts
+
+chaos: $(READY) ## Kill processes of studies at a hundred random moments (an hour or more)
+	$(BIN)/python -m pytest -m chaos
 
 lint: $(READY) ## Check style and format
 	$(BIN)/ruff check .

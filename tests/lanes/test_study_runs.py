@@ -10,11 +10,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from processes import coablate, finished, tracked
+from processes import coablate, finished, outcome, tracked
 
 from coablate_platform.journal.journal import Journal
 from coablate_platform.journal.tune_check import read_account
-from coablate_platform.results.table import build_table
 from coablate_platform.train.events import RunState
 
 pytestmark = [
@@ -27,15 +26,6 @@ STUDY = str(Path(__file__).parents[1] / "helpers" / "faulty_study.py")
 
 def run(store, out, *more: object, faults: str, code: int = 0) -> str:
     return finished(coablate("run", STUDY, "--data", store.uri, "--out", out, *more, faults=faults), code)
-
-
-def outcome(out) -> dict:
-    """What the table says and what every test sample got, without times."""
-    journal = Journal(str(out))
-    plan = journal.plan()
-    rows = {row.arm: row.values for row in build_table(plan, journal, allow_mixed=True).rows}
-    scores = {cell.arm: journal.predictions(cell.run_id).scores.tolist() for cell in plan.runs}
-    return {"rows": rows, "scores": scores}
 
 
 @pytest.fixture(scope="module")

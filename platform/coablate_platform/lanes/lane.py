@@ -305,20 +305,14 @@ def _poll(call: Callable[[], Any]) -> Any:
     """Call the dispatcher on rank 0 until its answer is not idle, and return the answer on every rank.
 
     Raises:
-        NodeLeavesError: on every rank, where the cluster has said that the node of a worker will be taken away.
+        NodeLeavesError: the cluster has said that the node of a worker will be taken away.
     """
-    while isinstance(answer := distributed.broadcast(_asked(call) if distributed.rank() == 0 else None), Idle):
-        pass
-    if isinstance(answer, NodeLeavesError):
-        raise answer
-    return answer
-
-
-def _asked(call: Callable[[], Any]) -> Any:
-    """Return the dispatcher's answer, or in its place that the node of a worker leaves the cluster."""
-    if leaving := ray.train.get_preemption_info():
-        return NodeLeavesError(f"the cluster takes node(s) {', '.join(leaving.preempted_node_ids)} away")
-    return ray.get(call())
+    while True:
+        if leaving := ray.train.get_preemption_info():  # every rank must ask: it is a collective operation
+            raise NodeLeavesError(f"the cluster takes node(s) {', '.join(leaving.preempted_node_ids)} away")
+        answer = distributed.broadcast(ray.get(call()) if distributed.rank() == 0 else None)
+        if not isinstance(answer, Idle):
+            return answer
 
 
 def _send(call: Callable[[], Any]) -> None:
