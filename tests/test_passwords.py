@@ -2,8 +2,8 @@
 
 import pytest
 
+from coablate_platform.command import Command
 from coablate_platform.passwords import completed, masked
-from coablate_platform.session import Command
 from coablate_platform.study.errors import InputError
 from coablate_platform.train.failures import failure_of
 

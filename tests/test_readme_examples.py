@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from coablate_platform import driver
+from coablate_platform.command import Command
 from coablate_platform.data.clips import clips_of
 from coablate_platform.data.formats import get_reader
 from coablate_platform.data.prepare import finish, metadata_of, read_shards
@@ -22,7 +23,6 @@ from coablate_platform.data.store import Store
 from coablate_platform.journal.journal import Journal
 from coablate_platform.planning.resolve import PreparedSearch, PreparedStudy
 from coablate_platform.results.table import build_table
-from coablate_platform.session import Command
 from coablate_platform.study import source
 from coablate_platform.study.plan import StudyPlan
 from coablate_platform.train.checkpoint import Checkpoints

@@ -53,9 +53,9 @@ from coablate_platform.study.errors import (
 )
 
 if TYPE_CHECKING:
+    from coablate_platform.command import Command
     from coablate_platform.results.report import SearchFindings
     from coablate_platform.results.table import Table
-    from coablate_platform.session import Command
 
 app = typer.Typer(
     help="Ablation studies for video + skeleton action recognition that can be believed.",
@@ -95,7 +95,7 @@ def run(
         run_on_cluster(cluster, study, context)
         return
     from coablate_platform import driver
-    from coablate_platform.session import Accepts
+    from coablate_platform.command import Accepts
 
     command = _command(
         study,
@@ -124,7 +124,7 @@ def resume(
 ) -> None:
     """Continue an interrupted study with the options it was started with."""
     from coablate_platform import driver
-    from coablate_platform.session import Accepts
+    from coablate_platform.command import Accepts
 
     _finish(driver.resume(out, study, console, Accepts(mixed=mixed, as_recorded=as_recorded), _printer(out)))
 
@@ -342,7 +342,7 @@ def _findings(out: str, key: str | None) -> "SearchFindings":
 
 
 def _command(study: str, data: str, **rest: Any) -> "Command":
-    from coablate_platform.session import Command
+    from coablate_platform.command import Command
     from coablate_platform.study.extensions import absolute_reference
 
     for name in ("protocol", "sampler"):

@@ -10,15 +10,15 @@ from pathlib import Path
 
 from rich.console import Console
 
+from coablate_platform.command import Accepts, Command
 from coablate_platform.data.store import Store
 from coablate_platform.files import local_copy
 from coablate_platform.journal.journal import Journal, RunRecord
-from coablate_platform.journal.tune_check import account_keeper
 from coablate_platform.planning.resolve import PreparedSearch, PreparedStudy, prepare_search, prepare_study, resolve
 from coablate_platform.results.table import Table, build_table
 from coablate_platform.results.versions import mixture_of, outdated
 from coablate_platform.screen.progress import Progress
-from coablate_platform.session import Accepts, Command, Session, source_copies
+from coablate_platform.session import Session, source_copies
 from coablate_platform.study.errors import InputError
 from coablate_platform.study.load import load_study
 from coablate_platform.study.overrides import parse_changes
@@ -173,25 +173,14 @@ def _train_open_runs(prepared: PreparedStudy, session: Session, records: Mapping
     if not open_tasks:
         session.console.print(f"All {len(prepared.tasks)} runs are in the journal already.")
         return
-    from coablate_platform.lanes.tuner import FixedOrder, Locations, run_all  # imports Ray Tune and Train
+    from coablate_platform.lanes.tuner import FixedOrder  # imports Ray Tune and Train
 
     completed = {run_id: record for run_id, record in records.items() if record.state is RunState.COMPLETED}
     done = {run_id: record.metrics[plan.metric] for run_id, record in completed.items()}
     session.join_cluster()
     with Progress(plan, prepared.study.base.epochs, done, session.console) as progress:
-        journal = session.journal
-        locations = Locations.below(journal.folder, prepared.store, journal, session.source_folder(plan))
-        run_all(
-            prepared.study,
-            FixedOrder(open_tasks),
-            locations,
-            progress.update,
-            progress.begin,
-            progress.warn,
-            account_keeper(journal, plan.key),
-            mixed=session.accepts.mixed,
-            grows=session.grows,
-        )
+        locations = session.locations(plan, prepared.store)
+        session.train(plan, prepared.study, FixedOrder(open_tasks), locations, progress)
 
 
 def _check_versions(prepared: PreparedStudy, session: Session, records: dict[str, RunRecord]) -> str:

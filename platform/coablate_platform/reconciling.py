@@ -7,11 +7,12 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 
+from coablate_platform.command import whole_address
 from coablate_platform.journal.difference import Check
 from coablate_platform.journal.journal import Journal
 from coablate_platform.journal.trials import JournalTrialLog
 from coablate_platform.journal.tune_check import TuneCheck
-from coablate_platform.session import only_user, whole_address
+from coablate_platform.session import only_user
 from coablate_platform.study.errors import InputError
 from coablate_platform.study.plan import AnyPlan, SearchPlan
 from coablate_platform.tracking.follower import prepare_mlflow, tracking_uri

@@ -6,8 +6,6 @@ from coablate_platform.data.clips import clips_of
 from coablate_platform.data.store import Store
 from coablate_platform.journal.journal import Journal
 from coablate_platform.journal.trials import JournalTrialLog, TrialRecord, trial_name
-from coablate_platform.journal.tune_check import account_keeper
-from coablate_platform.lanes.tuner import Locations, run_all
 from coablate_platform.planning.costs import cost_of, latency_of
 from coablate_platform.planning.resolve import PreparedSearch, trial_task
 from coablate_platform.results.ranking import best
@@ -39,8 +37,7 @@ def search(prepared: PreparedSearch, session: Session) -> Study:
             continues it.
     """
     plan, declared = prepared.plan, prepared.search
-    journal = session.journal
-    locations = Locations.below(journal.folder, prepared.store, journal, session.source_folder(plan))
+    locations = session.locations(plan, prepared.store)
     log = JournalTrialLog(session.journal, plan.key, locations.checkpoints)
     earlier = [trial for key in session.command.warm for trial in _trials_of(key, plan, session.journal)]
     changed = _outdated(declared, [*log.trials(), *earlier], session.journal)
@@ -56,17 +53,7 @@ def search(prepared: PreparedSearch, session: Session) -> Study:
         else:
             session.join_cluster()
             with SearchProgress(plan, scheduler, session.console) as progress:
-                run_all(
-                    declared,
-                    scheduler,
-                    locations,
-                    progress.update,
-                    progress.begin,
-                    progress.warn,
-                    account_keeper(session.journal, plan.key),
-                    mixed=session.accepts.mixed,
-                    grows=session.grows,
-                )
+                session.train(plan, declared, scheduler, locations, progress)
         if fault := scheduler.finish():
             again = session.resuming(plan)
             where = storage_url(session.journal.folder.state, session.command.storage)

@@ -1,123 +1,36 @@
-"""A user's command, and the session that carries it out: lock or lease, Ray cluster, copies of source, MLflow."""
+"""Carries a user's command out: lock or lease of the results folder, Ray cluster, copies of source, MLflow."""
 
 import contextlib
 import os
 import socket
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 from rich.console import Console
 
+from coablate_platform.command import Accepts, Command
+from coablate_platform.data.store import Store
 from coablate_platform.files import locked
 from coablate_platform.folder_lease import FolderLease
 from coablate_platform.journal.journal import Journal
 from coablate_platform.journal.storage import Folder
+from coablate_platform.journal.tune_check import account_keeper
 from coablate_platform.lanes.address import address_of
 from coablate_platform.lanes.cluster import joined, package_folders
 from coablate_platform.lanes.growth import can_grow
-from coablate_platform.passwords import STORAGE, TRACKING, completed, masked
+from coablate_platform.passwords import masked
 from coablate_platform.study.errors import InputError, first_line
-from coablate_platform.study.extensions import file_of, reference_to_copy
 from coablate_platform.study.plan import AnyPlan, StudyPlan
+from coablate_platform.study.search import Search
 from coablate_platform.study.source import Sources
+from coablate_platform.study.study import Study
 from coablate_platform.tracking.keeper import FollowerKeeper
+from coablate_platform.train.events import RunUpdate
 
-
-@dataclass(frozen=True, kw_only=True)
-class Command:
-    """The options of ``coablate run``. The plan keeps them, so that ``resume`` can use them again.
-
-    Args:
-        study: a shipped or registered name, ``package.module`` or an absolute path to a ``.py`` file.
-        data: URI of the prepared store.
-        protocol: name or reference of the protocol; None: the study's, else the store's default.
-        seeds: number of seeds (of a search: of its confirmation); None: as declared.
-        overrides: ``field=value`` texts.
-        address: ``host:port`` of a running Ray cluster, ``auto`` or ``local``; None: that of ``RAY_ADDRESS``, else a
-            local one is started.
-        tracking: MLflow tracking URI; None: a database in the results folder.
-        gpus: GPUs that a worker holds, a number or ``fit``; None: as declared.
-        trials: number of trials of a search; None: as declared.
-        sampler: name or reference of a search's sampler; None: as declared.
-        grace: grace period of a search in epochs; None: as declared.
-        storage: URL of Optuna's storage; None: an SQLite file in the results folder.
-        warm: names or keys of earlier searches in the results folder, from whose trials a search learns.
-        source: digest of the user's own files that were imported; empty if there were none.
-    """
-
-    study: str
-    data: str
-    protocol: str | None = None
-    seeds: int | None = None
-    overrides: tuple[str, ...] = ()
-    address: str | None = None
-    tracking: str | None = None
-    gpus: str | None = None
-    trials: int | None = None
-    sampler: str | None = None
-    grace: int | None = None
-    storage: str | None = None
-    warm: tuple[str, ...] = ()
-    source: str = ""
-
-    @property
-    def user_files(self) -> list[Path]:
-        """The user's own files that the options refer to."""
-        named = [self.study, self.protocol, self.sampler, *(text.partition("=")[2] for text in self.overrides)]
-        return [file for text in named if text is not None and (file := file_of(text)) is not None]
-
-    def with_copies_in(self, folder: Path) -> "Command":
-        """Return the command with references to the copies of the user's files in a folder."""
-
-        def to_copy(text: str) -> str:
-            return reference_to_copy(text, folder, is_study=file_of(text) == file_of(self.study))
-
-        values = [text.partition("=") for text in self.overrides]
-        return replace(
-            self,
-            study=to_copy(self.study),
-            protocol=self.protocol and to_copy(self.protocol),
-            sampler=self.sampler and to_copy(self.sampler),
-            overrides=tuple(f"{field}{equals}{to_copy(value)}" for field, equals, value in values),
-        )
-
-    def to_resume(self) -> dict[str, Any]:
-        """Return the options as a plan keeps them: without passwords, with the digest of the imported user files."""
-        tracking, storage = (text and masked(text) for text in (self.tracking, self.storage))
-        return asdict(replace(self, source=Sources.imported().digest, tracking=tracking, storage=storage))
-
-    def with_passwords(self, environment: Mapping[str, str]) -> "Command":
-        """Return the command with the passwords that its plan does not keep.
-
-        Args:
-            environment: the environment variables, in which the whole addresses stand.
-
-        Raises:
-            InputError: an address lacks its password, and the environment does not have the whole address.
-        """
-        tracking = whole_address("tracking", self.tracking, environment)
-        return replace(self, tracking=tracking, storage=whole_address("storage", self.storage, environment))
-
-
-def whole_address(option: str, kept: str | None, environment: Mapping[str, str]) -> str | None:
-    """Return an address with the password that its plan does not keep.
-
-    Args:
-        option: ``tracking`` or ``storage``.
-        kept: the address as the plan keeps it; None if it keeps none.
-        environment: the environment variables, in which the whole address stands.
-
-    Raises:
-        InputError: the password is missing, and the environment does not have the whole address.
-    """
-    variable = {"tracking": TRACKING, "storage": STORAGE}[option]
-    whole = completed(kept, environment.get(variable))
-    if kept and whole is None:
-        raise InputError(f"--{option} {kept}: its password was not kept; set {variable} to the whole address")
-    return whole
+if TYPE_CHECKING:
+    from coablate_platform.lanes.tuner import Locations, Scheduler
 
 
 @contextlib.contextmanager
@@ -152,27 +65,22 @@ def only_user(
         yield None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Accepts:
-    """What the user accepts of results that are in the journal already.
-
-    Args:
-        mixed: a table with runs of different code or package versions.
-        as_recorded: completed runs and trials that other code trained than the code at hand.
-    """
-
-    mixed: bool = False
-    as_recorded: bool = False
-
-    @property
-    def options(self) -> str:
-        """The options of the command line that accept it, each after a space."""
-        return " --mixed" * self.mixed + " --as-recorded" * self.as_recorded
-
-
 def source_copies(journal: Journal, key: str, digest: str) -> str:
     """Return the path or URI of the folder of a study's results with copies of the user's files by their digest."""
     return f"{journal.folder.uri}/studies/{key}/source/{digest}"
+
+
+class Display(Protocol):
+    """Shows how the runs of a plan go."""
+
+    def update(self, run_id: str, update: RunUpdate, stops: bool) -> None:
+        """Show a run's update, and whether it stops the run."""
+
+    def begin(self, phase: str) -> None:
+        """Show what begins, in words, until the first update."""
+
+    def warn(self, line: str) -> None:
+        """Show a line about something that does not stop the study."""
 
 
 class Session:
@@ -249,10 +157,32 @@ class Session:
                 raise
             self._joined = True
 
-    @property
-    def grows(self) -> bool:
-        """Whether the command's cluster adds nodes for the runs that wait."""
-        return self.address is not None and can_grow()
+    def locations(self, plan: AnyPlan, store: Store) -> "Locations":
+        """Return where the workers of a plan's runs read and write."""
+        from coablate_platform.lanes.tuner import Locations  # imports Ray Tune and Train
+
+        return Locations.below(self.journal.folder, store, self.journal, self._source_folder(plan))
+
+    def train(
+        self, plan: AnyPlan, study: Study | Search, scheduler: "Scheduler", locations: "Locations", display: Display
+    ) -> None:
+        """Train every run of a scheduler on the joined cluster, as :func:`~coablate_platform.lanes.tuner.run_all` does.
+
+        A cluster that grows by itself is asked for nodes.
+        """
+        from coablate_platform.lanes.tuner import run_all
+
+        run_all(
+            study,
+            scheduler,
+            locations,
+            display.update,
+            display.begin,
+            display.warn,
+            account_keeper(self.journal, plan.key),
+            mixed=self.accepts.mixed,
+            grows=self.address is not None and can_grow(),
+        )
 
     def accept_recorded(self, what: str, changed: str) -> None:
         """Check that the user accepts results of other code than the code at hand.
@@ -279,7 +209,7 @@ class Session:
         key = (isinstance(plan, StudyPlan) and plan.confirms) or plan.key
         return f"coablate resume {self.out} --study {key}{self.accepts.options}"
 
-    def source_folder(self, plan: AnyPlan) -> str:
+    def _source_folder(self, plan: AnyPlan) -> str:
         """Return the folder from which a plan's workers import the user's files; empty if there are no such files."""
         return source_copies(self.journal, plan.key, self.sources.digest) if self.sources.files else ""
 

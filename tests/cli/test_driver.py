@@ -8,12 +8,13 @@ import pytest
 from rich.console import Console
 
 from coablate_platform import driver
+from coablate_platform.command import Accepts, Command
 from coablate_platform.journal.journal import Journal
 from coablate_platform.journal.trials import JournalTrialLog, TrialRecord
 from coablate_platform.results.render import render
 from coablate_platform.results.table import build_table
 from coablate_platform.searching import search
-from coablate_platform.session import Accepts, Command, Session, source_copies
+from coablate_platform.session import Session, source_copies
 from coablate_platform.study.errors import InputError
 from coablate_platform.train.events import Conclusion, EpochReport, Predictions
 from coablate_platform.train.provenance import origin_of, versions

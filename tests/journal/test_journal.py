@@ -286,3 +286,16 @@ def test_studies_are_found_by_name_or_key(uri: str) -> None:
 def test_an_unknown_scheme_is_a_clear_error() -> None:
     with pytest.raises(InputError, match="nowhere://x: this storage cannot be opened"):
         Journal("nowhere://x").plans()
+
+
+def test_runs_that_have_not_begun_cost_nothing_to_look_at(uri: str) -> None:
+    journal = Journal(uri)
+    arm = PlannedArm(name="a", difference={}, config={}, parameters=1, flops=1)
+    plan = make_plan(arm, seeds=3)
+    assert journal.begun() == set()
+    first = plan.runs[0].run_id
+    journal.begin(first, 0, CONTEXT)
+    assert journal.begun() == {first}
+    records = journal.records(plan)
+    assert [records[run.run_id].state for run in plan.runs] == [RunState.RUNNING, RunState.WAITING, RunState.WAITING]
+    assert records[plan.runs[1].run_id] == journal.record(plan.runs[1].run_id)

@@ -15,6 +15,7 @@ import torch
 from processes import coablate, finished
 
 from coablate_platform import driver
+from coablate_platform.command import Command
 from coablate_platform.data.clips import clips_of
 from coablate_platform.data.store import Store
 from coablate_platform.files import state_folder
@@ -24,7 +25,6 @@ from coablate_platform.journal.pull import pull
 from coablate_platform.journal.storage import Folder
 from coablate_platform.journal.trials import JournalTrialLog
 from coablate_platform.results.table import build_table
-from coablate_platform.session import Command
 from coablate_platform.train.checkpoint import Checkpoints
 from coablate_platform.train.events import Conclusion, RunState
 from coablate_platform.train.loop import train

@@ -63,6 +63,24 @@ class RunRecord:
     metrics: dict[str, float]
     failure: Failure | None
 
+    @classmethod
+    def waiting(cls, run_id: str) -> "RunRecord":
+        """Return the record of a run that has not begun."""
+        return cls(
+            run_id=run_id,
+            state=RunState.WAITING,
+            attempts=0,
+            epochs=(),
+            epoch_times=(),
+            context={},
+            trained=(),
+            started=None,
+            ended=None,
+            tested_epoch=None,
+            metrics={},
+            failure=None,
+        )
+
 
 def _plan_of(name: str, content: bytes) -> AnyPlan:
     """Read a plan, and refuse one that names other folders, into which files would be written."""
@@ -170,6 +188,10 @@ class Journal:
         """Return a run's test metrics by plain name; empty unless it is completed."""
         return self.record(run_id).metrics
 
+    def begun(self) -> set[str]:
+        """Return the ids of all runs of which something is recorded. Costs one listing, however many they are."""
+        return self.folder.folders("journal")
+
     def stamp(self, run_id: str) -> dict[str, tuple[int, int]]:
         """Return a value that changes whenever a file of the run is written. Costs one listing of its folder."""
         return self.folder.stamps(f"journal/{run_id}")
@@ -203,7 +225,9 @@ class Journal:
 
     def records(self, plan: StudyPlan) -> dict[str, RunRecord]:
         """Read the records of all runs of a study: run id -> record."""
-        return {run.run_id: self.record(run.run_id) for run in plan.runs}
+        begun = self.begun()
+        ids = (run.run_id for run in plan.runs)
+        return {run_id: self.record(run_id) if run_id in begun else RunRecord.waiting(run_id) for run_id in ids}
 
     def predictions(self, run_id: str) -> Predictions:
         """Read the scores that a completed run gave to every test clip.

@@ -95,6 +95,12 @@ class Folder:
             return False
         return True
 
+    def folders(self, name: str) -> set[str]:
+        """Return the names of the folders directly below a subfolder. Costs one request."""
+        filesystem, root = filesystem_of(self.uri)
+        infos = filesystem.get_file_info(fs.FileSelector(f"{root}/{name}", allow_not_found=True))
+        return {info.base_name for info in infos if info.type is fs.FileType.Directory}
+
     def stamps(self, name: str) -> dict[str, tuple[int, int]]:
         """List the files below a subfolder, with stamps that change when a file is written. Costs one request.
 

@@ -53,6 +53,11 @@ _MLFLOW = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
 
+_MLFLOW_SERVER = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight processes that evaluate language models
+}
+
 
 def prepare_mlflow() -> None:
     """Set what MLflow reads from the environment, unless the user has set it. Called before MLflow is imported."""
@@ -106,7 +111,7 @@ def run_ui(directory: str, uri: str | None = None, host: str = "127.0.0.1", port
     command = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
     command += ["--host", host, "--port", str(port)]
     command += ["--artifacts-destination", (folder.state / ARTIFACTS).as_uri()]
-    settings = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_BACKEND_STORE_URI": backend}  # it may hold a password
+    settings = _MLFLOW_SERVER | {"MLFLOW_BACKEND_STORE_URI": backend}  # it may hold a password
     os.execve(sys.executable, command, os.environ | settings)
 
 

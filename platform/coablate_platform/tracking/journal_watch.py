@@ -35,7 +35,7 @@ class JournalWatch:
         return all(self._is_completed(run_id) for run_id in self._stamps)
 
     def refresh(self, thorough: bool) -> None:
-        """Read the runs that have changed, at the cost of one listing for each run that may still change.
+        """Read the runs that have changed: one listing, and another for each run that has begun and may still change.
 
         Args:
             thorough: read every trial, and every run that is not completed, changed or not: in object storage, two
@@ -43,8 +43,11 @@ class JournalWatch:
         """
         if isinstance(self.tracked.plan, SearchPlan):
             self._add_trials(JournalTrialLog(self._journal, self.tracked.plan.key), thorough)
+        begun = self._journal.begun()
         for run_id, known in self._stamps.items():
-            if not self._is_final(run_id) or (thorough and not self._is_completed(run_id)):
+            if run_id not in begun:
+                self.records.setdefault(run_id, RunRecord.waiting(run_id))
+            elif not self._is_final(run_id) or (thorough and not self._is_completed(run_id)):
                 stamp = self._journal.stamp(run_id)
                 if thorough or stamp != known:
                     self.records[run_id] = self._journal.record(run_id)
