@@ -2,7 +2,7 @@
 
 from coablate_model.placement import DSFM1, DSFM2
 from coablate_platform.study.study import Arm, Study
-from coablate_search_spaces._cc_dfarm import BASE, published
+from coablate_search_spaces._cc_dfarm import BASE, MARGIN, published
 
 STUDY = Study(
     name="dsfm_count",
@@ -14,4 +14,5 @@ STUDY = Study(
         Arm(name="both", changes={"model.placement": (DSFM1, DSFM2)}, published=published(93.8, 97.2, 90.9, 92.3)),
     ),
     reference="both",
+    margin=MARGIN,
 )

@@ -6,7 +6,7 @@ MMTM is placed at exactly the sites of DSFM, so the first step replaces one by t
 from coablate_platform.study.component import Component
 from coablate_platform.study.designs import with_components
 from coablate_platform.study.study import Study
-from coablate_search_spaces._cc_dfarm import BASE, published
+from coablate_search_spaces._cc_dfarm import BASE, MARGIN, published
 
 TIAM = Component(name="TIAM", on={"model.tiam": "channel"}, off={"model.tiam": "none"})
 DSFM = Component(name="DSFM", on={"model.fusion": "dsfm"}, off={"model.fusion": "mmtm"})
@@ -25,5 +25,6 @@ STUDY = Study(
         with_components(COMPONENTS, ["TIAM", "DSFM", "MFFM"], "all", published(93.8, 97.2, 90.9, 92.3)),
     ),
     reference="MMTM",
+    margin=MARGIN,
     components=COMPONENTS,
 )

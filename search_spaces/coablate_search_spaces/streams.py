@@ -8,7 +8,7 @@ which is not in these tables.
 
 from coablate_platform.study.contrasts import Contrast
 from coablate_platform.study.study import Arm, Study
-from coablate_search_spaces._cc_dfarm import BASE, published
+from coablate_search_spaces._cc_dfarm import BASE, MARGIN, published
 
 STUDY = Study(
     name="streams",
@@ -25,6 +25,7 @@ STUDY = Study(
         Arm(name="fused", changes={}, published=published(93.8, 97.2, 90.9, 92.3)),
     ),
     reference="skeleton only",
+    margin=MARGIN,
     contrasts=(
         Contrast(name="fusion over the skeleton", plus={"fused, no TIAM": 1}, minus={"skeleton only": 1}),
         Contrast(name="fusion over the video", plus={"fused, no TIAM": 1}, minus={"video only": 1}),

@@ -4,7 +4,7 @@ The paper's Table 5 has the model without TIAM (its third row) and with it (its 
 """
 
 from coablate_platform.study.study import Arm, Study
-from coablate_search_spaces._cc_dfarm import BASE, published
+from coablate_search_spaces._cc_dfarm import BASE, MARGIN, published
 
 STUDY = Study(
     name="tiam",
@@ -16,4 +16,5 @@ STUDY = Study(
         Arm(name="st", changes={"model.tiam": "st"}, published=published(93.8, 97.2, 90.9, 92.3)),
     ),
     reference="no TIAM",
+    margin=MARGIN,
 )

@@ -184,6 +184,8 @@ def test_a_lane_is_lost_when_it_fails_again_and_again_but_not_for_want_of_room(n
     [(lane, found)] = lanes.ended()
     assert (lane, type(found)) == (4, kind)
     assert re.search(text, str(found))
+    given_away = [call.arguments for call in dispatcher.calls if call.arguments]
+    assert given_away == ([] if kind is ray.exceptions.RayTaskError else [(4, 0.0)])
 
 
 def test_without_its_dispatcher_a_study_ends(noted):

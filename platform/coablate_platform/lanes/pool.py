@@ -206,8 +206,11 @@ class RayLanes:
             raise LaneLostError("the dispatcher died")
         done, _ = ray.wait(list(self._open), num_returns=len(self._open), timeout=0) if self._open else ([], [])
         for future in done:
-            lane, error = self._open.pop(future), _error(future)
-            yield lane, self._judged(lane, error)
+            lane = self._open.pop(future)
+            error = self._judged(lane, _error(future))
+            if isinstance(error, UnfitNodesError | NoRoomLeftError | LaneLostError):
+                self._config.dispatcher.lost.remote(lane, 0.0)  # it does not come back; another takes its run
+            yield lane, error
 
     def _judged(self, lane: int, error: Exception | None) -> Exception | None:
         """Return why a lane ended, as the pool distinguishes it; None where no run was left."""
