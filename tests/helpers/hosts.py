@@ -70,6 +70,8 @@ def skip_reason() -> str:
     os.environ["PATH"] += ":/usr/sbin:/sbin"
     if missing := [package for program, package in PROGRAMS.items() if shutil.which(program) is None]:
         return f"hosts need the Debian packages {', '.join(missing)}"
+    if subprocess.run(["unshare", "--net", "--mount", "--pid", "--fork", "true"], capture_output=True).returncode:
+        return "hosts need namespaces, which this machine does not let root make (in a container?)"
     return ""
 
 
