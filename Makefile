@@ -25,8 +25,7 @@ demo: $(READY) ## Make the embedded data set, run the module ablation and the si
 	$(BIN)/coablate run streams --data $(DEMO)/store --out $(DEMO)/out --seeds 3
 
 test: $(READY) ## Run the tests (real Ray, MLflow and Optuna; minutes)
-	$(BIN)/python -m pytest -m "not slow and not ray" --numprocesses 2 --dist loadfile
-	$(BIN)/python -m pytest -m "ray and not slow"
+	$(BIN)/python -m pytest -m "not slow"
 
 test-slow: $(READY) ## Run the tests that take minutes each
 	$(BIN)/python -m pytest -m "slow and not hosts and not chaos"

@@ -23,14 +23,6 @@ pytest_plugins = ("commands", "made_study", "object_storage")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch's, here and in subprocesses: on a busy machine several stall
 
 
-@pytest.fixture(autouse=True)
-def own_path() -> Iterator[None]:
-    """Forget the folders that study files have put on the path: another test may have files of the same names."""
-    before = list(sys.path)
-    yield
-    sys.path[:] = before
-
-
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--rewrite-golden", action="store_true", help="rewrite the golden curves from this machine")
 

@@ -126,6 +126,7 @@ def test_a_trial_cannot_name_files_outside_of_its_folder(tmp_path):
     assert log.owner == str(tmp_path)
 
 
+@pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")  # SQLAlchemy, within MLflow
 def test_what_only_reads_results_imports_no_study_s_file(plan, journal, train, coablate, tmp_path, executed):
     """A study's file is code by design, and `resume` runs it."""
     (tmp_path / "evil.py").write_text(f"open({str(executed)!r}, 'w').close()\n")
