@@ -1,7 +1,7 @@
 """What a study costs beside its training as it grows: journal, table and MLflow over runs, messages over lanes.
 
-``python benchmarks/scaling.py runs|lanes`` prints the rows of a table of ``docs/scaling.md``. Each size is measured in
-a process of its own, so that its peak of memory is its own.
+``python benchmarks/scaling.py runs|lanes`` prints a table. Each size is measured in a process of its own, so that
+its peak of memory is its own.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from coablate_platform.lanes.dispatcher import Dispatcher, Lease
 from coablate_platform.results.render import render
 from coablate_platform.results.table import build_table
 from coablate_platform.study.plan import PlannedArm, PlannedRun, StudyPlan
-from coablate_platform.train.events import Conclusion, EpochReport, Predictions, RunState, RunUpdate
+from coablate_platform.train.events import Conclusion, Predictions, RunState, RunUpdate
 
 RUNS = (10, 100, 1_000, 10_000)
 LANES = (1, 4, 16, 64, 256)
@@ -70,24 +70,25 @@ def study_of(runs: int) -> StudyPlan:
 
 
 def write_runs(journal: Journal, plan: StudyPlan) -> None:
-    """Write all runs as completed, each epoch as training does."""
+    """Write all runs as completed, with the files that training leaves."""
     chance = np.random.default_rng(0)
     labels = np.arange(CLIPS) % CLASSES
     names = [f"clip{number:04}" for number in range(CLIPS)]
     for run in plan.runs:
         journal.begin(run.run_id, 0, {"packages": {"torch": "2.13.0"}, "seed": run.seed})
-        reports = [
-            EpochReport(epoch=epoch, metrics=dict.fromkeys(METRICS, 1.0 - 1.0 / epoch), seconds=6.0)
+        rows = [
+            {
+                "epoch": epoch,
+                "time": 1.7e9 + epoch,
+                "seconds": 6.0,
+                "metrics": [(name, 1 - 1 / epoch) for name in METRICS],
+            }
             for epoch in range(1, EPOCHS + 1)
         ]
-        rows = [
-            {"epoch": one.epoch, "time": 1.7e9 + one.epoch, "seconds": 6.0, "metrics": list(one.metrics.items())}
-            for one in reports
-        ]
-        journal._files.write(run.run_id, 0, "epochs", rows)  # as the last epoch leaves the file
+        journal._files.write(run.run_id, 0, "epochs", rows)  # once, not after each epoch
         scores = Predictions(names=names, labels=labels, scores=chance.random((CLIPS, CLASSES), dtype=np.float32))
-        metrics = {"accuracy": float(chance.normal(0.9, 0.01))}
-        journal.conclude(run.run_id, 0, Conclusion(epoch=EPOCHS, metrics=metrics, predictions=scores))
+        accuracy = float(chance.normal(0.9, 0.01))
+        journal.conclude(run.run_id, 0, Conclusion(epoch=EPOCHS, metrics={"accuracy": accuracy}, predictions=scores))
 
 
 def measure_runs(runs: int, folder: str) -> Measured:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from processes import coablate, finished, outcome
+from processes import children, coablate, finished, outcome
 
 from coablate_platform.journal.journal import Journal
 
@@ -119,7 +119,6 @@ def _processes(process: subprocess.Popen, victim: str) -> list[int]:
         return []
     if victim == "driver":
         return [process.pid]
-    below = psutil.Process(process.pid).children(recursive=True)
     with contextlib.suppress(psutil.NoSuchProcess):
-        return sorted(child.pid for child in below if VICTIMS[victim] in " ".join(child.cmdline()))
+        return sorted(child.pid for child in children(process, VICTIMS[victim]))
     return []

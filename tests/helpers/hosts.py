@@ -67,8 +67,7 @@ def skip_reason() -> str:
     """Return why hosts cannot be made here; empty where they can."""
     if os.geteuid() != 0:
         return "hosts of one's own need root"
-    os.environ["PATH"] += ":/usr/sbin:/sbin"
-    if missing := [package for program, package in PROGRAMS.items() if shutil.which(program) is None]:
+    if missing := [package for program, package in PROGRAMS.items() if shutil.which(program, path=LAPTOP_PATH) is None]:
         return f"hosts need the Debian packages {', '.join(missing)}"
     if subprocess.run(["unshare", "--net", "--mount", "--pid", "--fork", "true"], capture_output=True).returncode:
         return "hosts need namespaces, which this machine does not let root make (in a container?)"
@@ -79,7 +78,6 @@ def skip_reason() -> str:
 class Host:
     """A host: the process that holds its namespaces, and the first process in them."""
 
-    name: str
     address: str
     outer: subprocess.Popen[bytes]
     first: int
@@ -126,7 +124,7 @@ class Network:
                 start_new_session=True,
             )
         first = _child_of(outer)
-        self.hosts[name] = Host(name=name, address=address, outer=outer, first=first)
+        self.hosts[name] = Host(address=address, outer=outer, first=first)
         link = _link(address)
         self._in_network("ip", "link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", str(first))
         self._in_network("ip", "link", "set", link, "master", BRIDGE, "up")
@@ -141,7 +139,7 @@ class Network:
         os.kill(host.first, signal.SIGKILL)
         host.outer.wait()
         link = [*self.prefix, "ip", "link", "del", _link(host.address)]
-        subprocess.run(link, capture_output=True)  # it may be gone with the host by now
+        subprocess.run(link, capture_output=True, env={"PATH": LAPTOP_PATH})  # it may be gone with the host by now
 
     def ssh(self, name: str, command: str) -> subprocess.CompletedProcess[str]:
         """Run a command on a host, as a user does who logs in there."""
@@ -167,7 +165,7 @@ class Network:
         )
 
     def _in_network(self, *words: str) -> None:
-        subprocess.run([*self.prefix, *words], check=True, capture_output=True)
+        subprocess.run([*self.prefix, *words], check=True, capture_output=True, env={"PATH": LAPTOP_PATH})
 
 
 def _link(address: str) -> str:

@@ -3,9 +3,12 @@
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import mlflow
+import psutil
 
 from coablate_platform.journal.journal import Journal
 from coablate_platform.results.table import build_table
@@ -23,6 +26,24 @@ def finished(process: subprocess.Popen, code: int = 0, seconds: float = 300) -> 
     said = process.communicate(timeout=seconds)[0]
     assert process.returncode == code, said
     return said
+
+
+def children(parent: subprocess.Popen, title: str) -> list[psutil.Process]:
+    """Return what runs under a name below a process."""
+    return [
+        child for child in psutil.Process(parent.pid).children(recursive=True) if title in " ".join(child.cmdline())
+    ]
+
+
+def await_epoch(
+    process: subprocess.Popen, out: Path, of: Callable[[Iterable[object]], bool] = any, seconds: float = 150
+) -> None:
+    """Wait until any run of a study, or with ``all`` every run, has recorded an epoch."""
+    journal, deadline = Journal(str(out)), time.monotonic() + seconds
+    while not ((plans := journal.plans()) and of(journal.record(run.run_id).epochs for run in plans[0].runs)):
+        assert time.monotonic() < deadline, "no epoch was recorded in time"
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.05)
 
 
 def outcome(out: Path) -> dict:

@@ -5,7 +5,6 @@ Each run has two workers on two hosts. Whatever happens, the table is that of an
 
 import json
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -14,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 from hosts import ROOT, Network, network
-from processes import coablate, finished, outcome
+from processes import await_epoch, coablate, finished, outcome
 
 from coablate_platform.journal.journal import Journal
 from coablate_platform.train.events import RunState
@@ -87,15 +86,6 @@ def await_hosts(net: Network, count: int) -> None:
         alive = len(json.loads(listed.stdout)) if listed.stdout.startswith("[") else -1
 
 
-def await_epoch(out: Path, running: subprocess.Popen) -> None:
-    """Wait until a run has trained its first epoch."""
-    journal, deadline = Journal(str(out)), time.monotonic() + PATIENCE_S
-    while not any(journal.record(run.run_id).epochs for plan in journal.plans() for run in plan.runs):
-        assert running.poll() is None, running.communicate()[0]
-        assert time.monotonic() < deadline
-        time.sleep(0.3)
-
-
 def check(out: Path, undisturbed: dict) -> None:
     """Check the table, that no run was lost, and that only one had to go on after an interruption."""
     journal = Journal(str(out))
@@ -108,7 +98,7 @@ def check(out: Path, undisturbed: dict) -> None:
 def test_a_study_survives_a_host_and_goes_on_with_another(undisturbed, net, cluster, study, store, tmp_path):
     out = tmp_path / "out"
     running = net.laptop("run", study, "--cluster", cluster, "--data", store.uri, "--out", out, *OPTIONS)
-    await_epoch(out, running)
+    await_epoch(running, out, seconds=PATIENCE_S)
     net.kill("b")
     net.start("late", LATE)
     token = (net.home / ".ray" / "auth_token").read_text()
@@ -124,7 +114,7 @@ def test_a_study_survives_the_head(undisturbed, net, cluster, study, store, tmp_
     out = tmp_path / "out"
     words = ("run", study, "--cluster", cluster, "--data", store.uri, "--out", out, *OPTIONS)
     running = net.laptop(*words)
-    await_epoch(out, running)
+    await_epoch(running, out, seconds=PATIENCE_S)
     net.kill("head")
     running.kill()
     running.communicate()

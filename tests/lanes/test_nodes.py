@@ -2,12 +2,11 @@
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import ray
-from processes import coablate, finished
+from processes import await_epoch, coablate, finished
 
 from coablate_platform.journal.journal import Journal
 from coablate_platform.lanes.cluster import LaneSize
@@ -42,17 +41,15 @@ def test_a_run_goes_on_elsewhere_when_the_cluster_takes_its_node_away(cluster, a
     marks.mkdir()
     study = ("run", STUDY, "--data", store.uri, "--out", out, "--address", cluster.address)
     slow = ("--set", "model.pause=1", "--set", f"model.folder={marks}")
-    journal, deadline = Journal(str(out)), time.monotonic() + 120
     running = coablate(*study, *slow, faults="none,none again")
-    while not (runs := _runs(journal)) or not all(journal.record(run).epochs for run in runs):
-        assert running.poll() is None, running.communicate()[0]
-        assert time.monotonic() < deadline
-        time.sleep(0.5)
+    await_epoch(running, out, of=all)
     ray_command = Path(sys.executable).with_name("ray")
     drain = f"{ray_command} drain-node --address {cluster.address} --node-id {leaver} --deadline-remaining-seconds 100"
     reason = "--reason DRAIN_NODE_REASON_PREEMPTION --reason-message spot"
     subprocess.run(f"{drain} {reason}", shell=True, check=True, capture_output=True)
     finished(running)
+    journal = Journal(str(out))
+    runs = [run.run_id for run in journal.plan().runs]
     assert {journal.state(run) for run in runs} == {RunState.COMPLETED}
     assert sorted(journal.record(run).attempts for run in runs) == [1, 2]
     steps = (marks / "steps").read_text().count("\n")
@@ -75,7 +72,3 @@ def test_a_lane_that_fails_before_it_takes_a_run_is_started_three_times(cluster,
         assert "lane 0 failed 4 times before it took a run, last with RuntimeError: set_num_threads" in str(error)
     finally:
         ray.shutdown()
-
-
-def _runs(journal: Journal) -> list[str]:
-    return [run.run_id for plan in journal.plans() for run in plan.runs]

@@ -8,9 +8,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
-from processes import coablate, finished, outcome, tracked
+from processes import await_epoch, children, coablate, finished, outcome, tracked
 
 from coablate_platform.journal.journal import Journal
 from coablate_platform.journal.tune_check import read_account
@@ -143,12 +142,7 @@ def started(store, out, pause: float, *more: str) -> subprocess.Popen:
         start_new_session=True,
     )
     try:
-        journal = Journal(str(out))
-        deadline = time.monotonic() + 150
-        while not (journal.plans() and any(journal.record(r.run_id).epochs for r in journal.plan().runs)):
-            assert time.monotonic() < deadline, "no epoch was recorded in time"
-            assert process.poll() is None, "it ended before"
-            time.sleep(0.05)
+        await_epoch(process, out)
     except BaseException:
         process.kill()
         print(process.communicate()[0])
@@ -164,13 +158,6 @@ def killed_at_the_end(process: subprocess.Popen) -> Iterator[subprocess.Popen]:
             yield process
         finally:
             process.kill()
-
-
-def children(parent: subprocess.Popen, title: str) -> list[psutil.Process]:
-    """Return what runs under a name below a process."""
-    return [
-        child for child in psutil.Process(parent.pid).children(recursive=True) if title in " ".join(child.cmdline())
-    ]
 
 
 @pytest.mark.timeout(600)  # Train gives a dead lane's place back after half a minute, on a busy machine after minutes

@@ -38,7 +38,7 @@ FOLLOWER = [sys.executable, "-m", "coablate_platform.tracking.follower"]
 @pytest.fixture
 def serve(tmp_path: Path, empty_database: Path, free_port: int, monkeypatch: pytest.MonkeyPatch) -> Serve:
     """Run an MLflow server, always on the same port and with the same data, until a block ends; yields its URI."""
-    monkeypatch.setenv("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")  # eight processes that no test needs
+    monkeypatch.setenv("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")  # processes for jobs that no test uses
     database, port = tmp_path / "mlflow.db", str(free_port)
     shutil.copy(empty_database, database)
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{database}"]

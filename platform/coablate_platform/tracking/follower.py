@@ -55,7 +55,7 @@ _MLFLOW = {
 
 _MLFLOW_SERVER = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight processes that evaluate language models
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # processes for jobs that nothing here uses
 }
 
 
