@@ -40,7 +40,7 @@ def test_a_run_goes_on_elsewhere_when_the_cluster_takes_its_node_away(cluster, a
     out, marks = tmp_path / "out", tmp_path / "marks"
     marks.mkdir()
     study = ("run", STUDY, "--data", store.uri, "--out", out, "--address", cluster.address)
-    slow = ("--set", "model.pause=1", "--set", f"model.folder={marks}")
+    slow = ("--set", "model.pause=1", "--set", "training.epochs=16", "--set", f"model.folder={marks}")
     running = coablate(*study, *slow, faults="none,none again")
     await_epoch(running, out, of=all)
     ray_command = Path(sys.executable).with_name("ray")
