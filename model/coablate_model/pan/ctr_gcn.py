@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from coablate_model.pan.temporal import Conv2d, MultiScaleTemporalConv, TemporalConv
+from coablate_model.pan.temporal import Conv2d, mix_channels, MultiScaleTemporalConv, TemporalConv
 
 BLOCKS = ((1, 1),) * 4 + ((2, 2), (2, 1), (2, 1)) + ((4, 2), (4, 1), (4, 1))
 """Channels, in multiples of the first block's, and temporal stride of each block."""
@@ -86,6 +86,8 @@ def _shared(layers: Sequence[Conv2d], x: Tensor, *, groups: int = 1, factor: Ten
     """
     weight = torch.cat([layer.weight for layer in layers])
     bias = torch.cat([layer.bias for layer in layers if layer.bias is not None])
+    if groups == 1:
+        return mix_channels(x, weight * factor, bias * factor)
     return F.conv2d(x, weight * factor, bias * factor, groups=groups)
 
 

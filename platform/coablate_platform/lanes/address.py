@@ -9,6 +9,7 @@ from ray._private.authentication.grpc_authentication_client_interceptor import (
     SyncAuthenticationMetadataClientInterceptor,
 )
 from ray._private.services import canonicalize_bootstrap_address_or_die
+from ray.exceptions import AuthenticationError
 
 from coablate_platform.study.errors import InputError
 
@@ -59,20 +60,20 @@ def check_membership(address: str) -> None:
     """Check that a cluster has a node on this host, and takes this user's token.
 
     Raises:
-        InputError: it has none, or refuses the token.
+        InputError: it has none, this user has no token, or the cluster refuses it.
     """
     if not any(process.info["name"] == "raylet" for process in psutil.process_iter(["name"])):
         raise InputError(
             f"Ray at {address}: this host is no node of it, so a study cannot be driven from here; submit it with: "
             "coablate run STUDY --cluster FILE"
         )
+    expected = "expected that of the cluster, in ~/.ray/auth_token or RAY_AUTH_TOKEN"
     try:
         with grpc.insecure_channel(address) as plain:
             channel = grpc.intercept_channel(plain, SyncAuthenticationMetadataClientInterceptor())
             channel.unary_unary(_CLUSTER_ID)(b"", timeout=_PATIENCE_S)
+    except AuthenticationError:
+        raise InputError(f"Ray at {address}: there is no token; {expected}") from None
     except grpc.RpcError as error:
         if error.code() is grpc.StatusCode.UNAUTHENTICATED:
-            raise InputError(
-                f"Ray at {address}: it refuses the token; expected that of the cluster, in ~/.ray/auth_token or "
-                "RAY_AUTH_TOKEN"
-            ) from None
+            raise InputError(f"Ray at {address}: it refuses the token; {expected}") from None
