@@ -1,4 +1,4 @@
-"""A training step of the graph network: all subsets at once, against a loop over subsets as the public code has it.
+"""A training step of the graph network: few large matrix products, against the public code's loops and convolutions.
 
 Both have the same weights and the same random clips, at NW-UCLA's size: 16 clips of 52 frames, one person, 20 joints.
 One graph unit makes its forward and backward pass; the whole network a step: forward, loss, backward, optimiser. One
@@ -18,11 +18,20 @@ from torch import Tensor, nn
 
 from coablate_model.pan.ctr_gcn import CTRGC, CTRGCN, GraphUnit
 from coablate_model.pan.graph import adjacency
+from coablate_model.pan.temporal import Conv2d
 from coablate_platform.data.joints import KINECT_V1
 
 CLIPS, FRAMES, JOINTS, CLASSES = 16, 52, 20, 10
 UNITS = {(64, 64): FRAMES, (128, 128): FRAMES // 2, (256, 256): FRAMES // 4}
 """Frames that the units of each width see."""
+
+
+class PlainConv(Conv2d):
+    """A convolution that is one for torch too."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (P, C, T, V) to (P, C', ⌈T/stride⌉, V)."""
+        return nn.Conv2d.forward(self, x)
 
 
 class LoopingUnit(GraphUnit):
@@ -41,11 +50,12 @@ class LoopingUnit(GraphUnit):
 
 
 def looping(network: nn.Module) -> nn.Module:
-    """Return a copy of a network whose graph units loop."""
+    """Return a copy of a network whose graph units loop, with torch's convolutions."""
     network = copy.deepcopy(network)
     for module in network.modules():
-        if isinstance(module, GraphUnit):
-            module.__class__ = LoopingUnit
+        for ours, theirs in ((GraphUnit, LoopingUnit), (Conv2d, PlainConv)):
+            if isinstance(module, ours):
+                module.__class__ = theirs
     return network
 
 

@@ -53,7 +53,7 @@ def script(tmp_path, store) -> list[str]:
         f"export HOME={home} RAY_FAKE_CLUSTER=1 AUTOSCALER_UPDATE_INTERVAL_S=1",
         f"{binaries}/ray start --head --num-cpus=0 --port={port} --dashboard-port={dashboard} "
         f"--object-store-memory=100000000 --autoscaling-config={file} >/dev/null",
-        f"{sys.executable} -m coablate_platform run {STUDY} --data {store.uri} --out {tmp_path}/out --address {address}",
+        f"{binaries}/coablate run {STUDY} --data {store.uri} --out {tmp_path}/out --address {address}",
         f"{sys.executable} -c '{WAIT_FOR_THE_HEAD_ALONE.format(address=address)}'",
     ]
 

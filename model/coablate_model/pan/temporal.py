@@ -19,7 +19,7 @@ def mix_channels(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     persons, _, frames, joints = x.shape
     weights = weight.flatten(1).expand(persons, -1, -1)
     biases = bias[:, None].expand(persons, -1, frames * joints)
-    return torch.baddbmm(biases, weights, x.flatten(2)).unflatten(2, (frames, joints))
+    return torch.baddbmm(biases, weights, x.flatten(2)).view(persons, -1, frames, joints)
 
 
 class Conv2d(nn.Conv2d):
