@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from coablate_model.describe import Cost, measure
 from coablate_model.objective import CrossEntropy
+from coablate_model.shape import Shape
 from coablate_platform.study.config import DataConfig, RunConfig, TrainingConfig
-from coablate_platform.study.model import ClipShape
 from coablate_platform.study.study import Arm, Resources, Study
 
 
@@ -17,11 +18,14 @@ class Linear:
 
     modalities: tuple[str, ...] = ("skeleton",)
 
-    def build(self, shape: ClipShape) -> nn.Module:
+    def build(self, shape: Shape) -> nn.Module:
         return Net(3 * shape.skeleton_frames * shape.joints * shape.persons, shape.classes)
 
     def objective(self) -> CrossEntropy:
         return CrossEntropy(heads=("fused",), mode="joint", label_smoothing=0.0)
+
+    def describe(self, shape: Shape) -> Cost:
+        return measure(self.build, shape)
 
 
 class Net(nn.Module):
@@ -38,7 +42,7 @@ STUDY = Study(
     name="lanes",
     title="Runs so short that only their overhead is seen",
     base=RunConfig(
-        model=Linear(),  # type: ignore[arg-type]  # no description: nothing asks what it costs
+        model=Linear(),
         data=DataConfig(skeleton_frames=8, validation="none"),
         training=TrainingConfig(epochs=2, batch_size=8),
     ),

@@ -99,14 +99,17 @@ def test_a_lane_is_given_up_while_others_train_and_the_study_ends_with_the_last(
 
 
 def test_a_lane_whose_nodes_are_gone_is_started_where_there_is_room():
-    lanes, capacity = Lanes(), iter([2, 1, 2])
-    pool = pool_of(lanes, lambda: next(capacity), most=2, every=0)
+    lanes, capacity, said = Lanes(), iter([2, 1, 2, 1]), []
+    pool = WorkerPool(lanes, lambda without: next(capacity), 2, said.append, lambda lanes: None, 0)
     pool.reconcile()
     lanes.over = [(0, NoRoomLeftError("no worker was there in time"))]
     pool.reconcile()
     assert (lanes.started, pool.started) == ([0, 1], 1)
     pool.reconcile()
     assert (lanes.started, pool.started) == ([0, 1, 2], 2)
+    lanes.over = [(1, NoRoomLeftError("no worker was there in time"))]
+    pool.reconcile()
+    assert said == ["No room for a lane now; its run goes to the others, and it starts again where there is"]
 
 
 def test_nodes_that_cannot_train_are_said_once_and_not_used_again():

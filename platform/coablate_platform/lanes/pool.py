@@ -53,7 +53,7 @@ class WorkerPool:
         lanes: starts them.
         capacity: returns how many lanes the cluster holds now without the nodes with these ids.
         most: how many can be of use.
-        say: tells the user of nodes that cannot train.
+        say: tells the user of nodes that cannot train, and of lanes that find no room.
         ask: asks the cluster for room for so many lanes.
         every: seconds between two looks at the capacity.
 
@@ -78,6 +78,7 @@ class WorkerPool:
         self._look_at = -float("inf")
         self._given_up = 0
         self._unfit: dict[str, str] = {}  # id of a node -> why it cannot train
+        self._said: set[str] = set()
         self._next = 0  # number of the next new lane
         self._ended = 0
         self.started = 0
@@ -98,7 +99,8 @@ class WorkerPool:
             elif isinstance(error, UnfitNodesError):
                 self._retire(error.nodes)
             elif isinstance(error, NoRoomLeftError):
-                self.started -= 1  # another is started where there is room, now or later
+                self.started -= 1
+                self._say_once("No room for a lane now; its run goes to the others, and it starts again where there is")
             elif isinstance(error, LaneLostError):
                 self._give_up(error)
             else:
@@ -115,11 +117,16 @@ class WorkerPool:
 
     def _retire(self, nodes: Mapping[str, str]) -> None:
         """Use these nodes no more, and start another lane elsewhere if one fits."""
-        for line in dict.fromkeys(line for node, line in nodes.items() if node not in self._unfit):
-            self._say(f"Not used: {line}")
+        for line in nodes.values():
+            self._say_once(f"Not used: {line}")
         self._unfit |= nodes
         self.started -= 1
         self._look_at = -float("inf")
+
+    def _say_once(self, line: str) -> None:
+        if line not in self._said:
+            self._said.add(line)
+            self._say(line)
 
     def _give_up(self, error: LaneLostError) -> None:
         """Go on with the other lanes, if there are any."""
