@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 AUDIT := .venv-audit
 DEMO := coablate-demo
 
-.PHONY: help demo test test-plain test-ray test-slow test-cluster chaos lint types bench docs-check golden mutants audit
+.PHONY: help demo test test-slow test-cluster chaos lint types bench docs-check golden mutants audit
 
 help: ## Show the verbs
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -24,14 +24,8 @@ demo: $(READY) ## Make the embedded data set, run the module ablation and the si
 	$(BIN)/coablate run modules --data $(DEMO)/store --out $(DEMO)/out --seeds 3
 	$(BIN)/coablate run streams --data $(DEMO)/store --out $(DEMO)/out --seeds 3
 
-test: $(READY) ## Run the tests (real Ray, MLflow and Optuna; minutes), those with Ray beside the others
-	$(MAKE) --jobs 2 --output-sync=target test-plain test-ray
-
-test-plain: $(READY)
-	$(BIN)/python -m pytest -m "not ray and not slow"
-
-test-ray: $(READY)
-	$(BIN)/python -m pytest -m "ray and not slow"
+test: $(READY) ## Run the tests (real Ray, MLflow and Optuna; minutes)
+	$(BIN)/python -m pytest -m "not slow"
 
 test-slow: $(READY) ## Run the tests that take minutes each
 	$(BIN)/python -m pytest -m "slow and not hosts and not chaos"

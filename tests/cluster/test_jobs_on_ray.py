@@ -28,7 +28,7 @@ def cluster():
 @pytest.fixture(scope="module")
 def sleeper(cluster):
     """A run that lasts, named ``long``."""
-    name = JobServer(cluster).submit(["bash", "-c", "echo begun; sleep 600"], "long", None)
+    name = JobServer(cluster).submit(["bash", "-c", "sleep 2; echo begun; sleep 600"], "long", None)
     yield name
     JobServer(cluster).stop(name)
 
