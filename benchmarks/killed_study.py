@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import tiny_study
-import torch
 from torch import nn
 
 from coablate_model.describe import Cost
@@ -35,21 +34,12 @@ class Noted(tiny_study.Linear):
     folder: str = ""
 
     def build(self, shape: Shape) -> nn.Module:
-        return Net(self.folder, 3 * shape.skeleton_frames * shape.joints * shape.persons, shape.classes)
+        network = super().build(shape)
+        network.register_forward_pre_hook(lambda module, inputs: train_for(self.folder) if module.training else None)
+        return network
 
     def describe(self, shape: Shape) -> Cost:
         return tiny_study.Linear().describe(shape)  # measuring is no training
-
-
-class Net(tiny_study.Net):
-    def __init__(self, folder: str, features: int, classes: int) -> None:
-        super().__init__(features, classes)
-        self.folder = folder
-
-    def forward(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        if self.training:
-            train_for(self.folder)
-        return super().forward(batch)
 
 
 STUDY = replace(

@@ -5,7 +5,6 @@ Its processes have a process namespace of their own, so that they end with the t
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import ray.util
-from hosts import WITH_THE_TEST
+from hosts import WITH_THE_TEST, skip_reason
 from processes import outcome
 
 pytestmark = [pytest.mark.hosts, pytest.mark.slow, pytest.mark.timeout(400)]
@@ -39,8 +38,8 @@ print("the head is alone")
 @pytest.fixture
 def script(tmp_path, store) -> list[str]:
     """Commands that start the cluster, run the study there, and wait for its nodes to go."""
-    if os.geteuid() != 0 or shutil.which("unshare") is None:
-        pytest.skip("a process namespace needs root and unshare")
+    if reason := skip_reason():
+        pytest.skip(reason)
     with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
         port, dashboard = one.getsockname()[1], other.getsockname()[1]
     address = f"{ray.util.get_node_ip_address()}:{port}"

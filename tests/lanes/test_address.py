@@ -1,6 +1,9 @@
 """Which cluster a command uses, and who is not let in, without Ray."""
 
+import os
 import socket
+import subprocess
+import sys
 
 import psutil
 import pytest
@@ -51,3 +54,25 @@ def test_a_host_outside_the_cluster_is_told_to_submit(monkeypatch, listening):
     monkeypatch.setattr(psutil, "process_iter", lambda fields: iter(()))
     with pytest.raises(InputError, match=r"this host is no node of it, .*coablate run STUDY --cluster FILE"):
         address.check_membership(listening)
+
+
+def test_a_user_without_a_token_is_told_where_it_belongs(listening, tmp_path):
+    """In a process of its own, since Ray looks for the token once a process."""
+    program = f"""
+from types import SimpleNamespace
+import psutil
+from coablate_platform.lanes.address import check_membership
+from coablate_platform.study.errors import InputError
+psutil.process_iter = lambda fields: [SimpleNamespace(info={{"name": "raylet"}})]
+try:
+    check_membership({listening!r})
+except InputError as error:
+    print(error)
+"""
+    without = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    said = subprocess.run(
+        [sys.executable, "-c", program], env=without | {"HOME": str(tmp_path)}, capture_output=True, text=True
+    )
+    assert said.stdout == (
+        f"Ray at {listening}: there is no token; expected that of the cluster, in ~/.ray/auth_token or RAY_AUTH_TOKEN\n"
+    ), said.stderr

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 def mix_channels(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """Return the 1×1 convolution of (P, C, T, V) with (C', C, 1, 1) and (C'), as a matrix product per person.
 
-    On a CPU, torch's convolution takes twice as long at these sizes.
+    On a CPU, torch's convolution takes up to three times as long at these sizes.
     """
     persons, _, frames, joints = x.shape
     weights = weight.flatten(1).expand(persons, -1, -1)
